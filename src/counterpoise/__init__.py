@@ -1,0 +1,70 @@
+"""Counterpoise: learning from imbalanced images. A map of the package; each part loads on first use."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0.dev0"
+
+if TYPE_CHECKING:
+    from counterpoise import core, losses, metrics, models, posthoc, samplers, weights, workflow
+    from counterpoise.core import errors
+    from counterpoise.core.counts import ClassCounts
+    from counterpoise.workflow.audit import audit
+    from counterpoise.workflow.comparison import compare
+    from counterpoise.workflow.dataset import load
+    from counterpoise.workflow.evaluation import evaluate
+    from counterpoise.workflow.report import render
+    from counterpoise.workflow.strategy import plan
+    from counterpoise.workflow.training import train
+
+_NAMES = {
+    "ClassCounts": "core.counts",
+    "audit": "workflow.audit",
+    "compare": "workflow.comparison",
+    "evaluate": "workflow.evaluation",
+    "load": "workflow.dataset",
+    "plan": "workflow.strategy",
+    "render": "workflow.report",
+    "train": "workflow.training",
+}
+_MODULES = {
+    name: name for name in ("core", "losses", "metrics", "models", "posthoc", "samplers", "weights", "workflow")
+}
+_MODULES["errors"] = "core.errors"
+
+__all__ = [
+    "ClassCounts",
+    "audit",
+    "compare",
+    "core",
+    "errors",
+    "evaluate",
+    "load",
+    "losses",
+    "metrics",
+    "models",
+    "plan",
+    "posthoc",
+    "render",
+    "samplers",
+    "train",
+    "weights",
+    "workflow",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

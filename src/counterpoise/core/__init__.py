@@ -1,0 +1,1 @@
+"""The nouns everyone shares: ClassCounts, LabeledImages, the artifacts, the errors."""

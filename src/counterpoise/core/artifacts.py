@@ -1,0 +1,391 @@
+"""What one stage hands to the next: frozen, versioned, to and from JSON.
+
+Every number that may be undefined (the recall of a class without images) is ``float | None``:
+None in Python, null in JSON. Numbers of a report are these numbers; nothing is computed while rendering.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from counterpoise.core.codec import Artifact
+from counterpoise.core.errors import ArgumentError, ArtifactError
+from counterpoise.core.files import atomic_write, read_json
+
+__all__ = [
+    "Arm",
+    "AuditResult",
+    "CalibrationBin",
+    "ClassAudit",
+    "ClassScore",
+    "Comparison",
+    "Difference",
+    "Evaluation",
+    "Finding",
+    "GroupScore",
+    "Predictions",
+    "Quarantined",
+    "Run",
+    "Spread",
+    "Strategy",
+    "Verdict",
+    "read_artifact",
+]
+
+Severity = Literal["info", "warning", "error"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a reader should know: what kind, how bad, why, and about what."""
+
+    kind: str
+    severity: Severity
+    reason: str
+    about: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A file that was left out of the dataset, and why; ``label`` is its class where it is known."""
+
+    path: str
+    reason: str
+    label: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class ClassAudit:
+    """One class: images in each split, its share of the training images, its shot group."""
+
+    name: str
+    train: int
+    val: int
+    test: int
+    share: float | None
+    group: str
+
+
+@dataclass(frozen=True)
+class AuditResult(Artifact):
+    """Facts about a dataset. Accuracies are in [0, 1].
+
+    ``constant_accuracy`` is the accuracy of always predicting the largest training class, on the test
+    split (validation or training where there is none: ``reference_split``); ``constant_balanced_accuracy``
+    its balanced accuracy there.
+    """
+
+    name: str
+    source: str
+    num_images: int
+    splits: dict[str, int]
+    classes: tuple[ClassAudit, ...]
+    imbalance_ratio: float | None
+    groups: dict[str, tuple[str, ...]]
+    reference_split: str
+    constant_class: str
+    constant_accuracy: float | None
+    constant_balanced_accuracy: float | None
+    findings: tuple[Finding, ...]
+    quarantined: tuple[Quarantined, ...]
+    num_files: int
+    num_ignored: int
+    partial: bool = False
+
+
+@dataclass(frozen=True)
+class Strategy(Artifact):
+    """One way to treat imbalance, as data: names and numbers, no functions.
+
+    ``reuses`` names the strategy whose trained model this one takes; such a strategy only changes the
+    scores afterwards and trains nothing. ``reason`` is filled in by `plan`.
+    """
+
+    name: str
+    summary: str
+    loss: str = "cross_entropy"
+    loss_options: dict[str, float] = field(default_factory=dict)
+    weights: str | None = None
+    weight_options: dict[str, float] = field(default_factory=dict)
+    sampler: str | None = None
+    sampler_options: dict[str, float | str] = field(default_factory=dict)
+    posthoc: str | None = None
+    posthoc_options: dict[str, float] = field(default_factory=dict)
+    head: Literal["linear", "cosine"] = "linear"
+    scores: Literal["softmax", "sigmoid"] = "softmax"
+    reuses: str | None = None
+    reference: str = ""
+    reason: str = ""
+
+    def __str__(self) -> str:
+        parts = [_call(self.loss, self.loss_options)]
+        parts += [f"weights {_call(self.weights, self.weight_options)}"] if self.weights else []
+        parts += [f"sampler {_call(self.sampler, self.sampler_options)}"] if self.sampler else []
+        parts += [f"then {_call(self.posthoc, self.posthoc_options)}"] if self.posthoc else []
+        parts += ["cosine head"] if self.head == "cosine" else []
+        start = f"from {self.reuses}: " if self.reuses else ""
+        return f"{self.name}: {start}{', '.join(parts)}"
+
+
+def _call(name: str, options: Mapping[str, Any]) -> str:
+    inside = ", ".join(f"{key}={value}" for key, value in options.items())
+    return f"{name}({inside})" if inside else name
+
+
+@dataclass(frozen=True)
+class Run(Artifact):
+    """One training of one strategy with one seed, and where its files are.
+
+    ``starts`` has the first optimiser step of every start (0, then one for each resumption). ``train_recall`` is
+    the recall per class on the training images without augmentation; None for a class without any.
+    """
+
+    strategy: Strategy
+    seed: int
+    status: Literal["running", "done", "failed"]
+    model: str
+    settings: dict[str, Any]
+    environment: dict[str, str]
+    data: dict[str, Any]
+    classes: tuple[str, ...]
+    train_counts: tuple[int, ...]
+    starts: tuple[int, ...] = ()
+    steps: int = 0
+    seconds: float = 0.0
+    train_recall: tuple[float | None, ...] = ()
+    error: str | None = None
+    directory: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Final scores of a model on one split: the prediction is ``logits.argmax(1)``.
+
+    Attributes:
+        logits: ``(N, C)`` float32 or float64.
+        labels: ``(N,)`` int64.
+        paths: ``(N,)`` unicode.
+        classes: ``(C,)`` unicode.
+    """
+
+    logits: NDArray[np.floating[Any]]
+    labels: NDArray[np.int64]
+    paths: NDArray[np.str_]
+    classes: NDArray[np.str_]
+
+    def __post_init__(self) -> None:
+        n, c = self.logits.shape if self.logits.ndim == 2 else (-1, -1)
+        if n < 0 or self.labels.shape != (n,) or self.paths.shape != (n,) or self.classes.shape != (c,):
+            raise ArgumentError(
+                "predictions need logits (N, C), labels (N,), paths (N,) and classes (C,); got "
+                f"{self.logits.shape}, {self.labels.shape}, {self.paths.shape}, {self.classes.shape}"
+            )
+        bad = (self.labels < 0) | (self.labels >= c)
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise ArgumentError(f"`labels` row {row} is {self.labels[row]}, outside the {c} classes")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write as .npz, readable with ``allow_pickle=False``."""
+        with atomic_write(path) as file:
+            np.savez(file, logits=self.logits, labels=self.labels, paths=self.paths, classes=self.classes)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Predictions:
+        """Read a .npz of ours, or of anyone with the same four arrays; ``paths`` and ``classes`` may be missing."""
+        try:
+            with np.load(Path(path), allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        except FileNotFoundError:
+            raise ArtifactError(f"{path} does not exist") from None
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise ArtifactError(f"{path} cannot be read as predictions: {error}") from error
+        missing = {"logits", "labels"} - arrays.keys()
+        if missing:
+            raise ArtifactError(f"{path} lacks {sorted(missing)}; predictions hold logits, labels, paths and classes")
+        logits, labels = arrays["logits"], arrays["labels"].astype(np.int64)
+        paths = arrays.get("paths", np.arange(len(labels)).astype(np.str_))
+        classes = arrays.get("classes", np.arange(logits.shape[-1]).astype(np.str_))
+        try:
+            return cls(logits, labels, paths, classes)
+        except ArgumentError as error:
+            raise ArtifactError(f"{path}: {error}") from error
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class on one split. Intervals are Wilson's; None where nothing was there to count.
+
+    ``train_recall`` minus ``recall`` is the ``gap``: large and positive where the class is memorised.
+    """
+
+    name: str
+    support: int
+    predicted: int
+    true_positives: int
+    false_positives: int
+    recall: float | None
+    recall_low: float | None
+    recall_high: float | None
+    precision: float | None
+    precision_low: float | None
+    precision_high: float | None
+    f1: float | None
+    group: str | None = None
+    train_count: int | None = None
+    train_recall: float | None = None
+    gap: float | None = None
+
+
+@dataclass(frozen=True)
+class GroupScore:
+    """Many, medium or few: the mean recall of the group's classes that have images here."""
+
+    group: str
+    classes: tuple[str, ...]
+    support: int
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Predictions whose top probability is in (low, high]: how many, how sure, how right."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float | None
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation(Artifact):
+    """Every number about one set of predictions. Rates are in [0, 1].
+
+    ``confusion[i][j]`` counts images of class i predicted as class j. A class absent from the labels
+    counts in no average.
+    """
+
+    split: str
+    num_images: int
+    confidence: float
+    accuracy: float | None
+    balanced_accuracy: float | None
+    balanced_error: float | None
+    macro_f1: float | None
+    geometric_mean: float | None
+    expected_calibration_error: float | None
+    classes: tuple[ClassScore, ...]
+    groups: tuple[GroupScore, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    calibration: tuple[CalibrationBin, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A number over seeds: mean, sample standard deviation (None for one seed), and each seed's value."""
+
+    mean: float | None
+    sd: float | None
+    values: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One strategy in a comparison: its runs, seed by seed, in the order of the seeds.
+
+    ``validation`` and ``test`` have one evaluation a finished seed; ``scores`` maps split and metric to the
+    `Spread` over seeds: ``scores["test"]["balanced_accuracy"].mean``. Metrics: accuracy, balanced_accuracy, macro_f1,
+    geometric_mean, expected_calibration_error, many, medium, few (mean recall of the group),
+    few_false_positives (images wrongly given to the rare classes, a share of all images of the other classes).
+    ``history`` has one list of epochs a seed, with the keys epoch, loss, learning_rate, val_loss, val_accuracy,
+    val_balanced_accuracy.
+    """
+
+    strategy: Strategy
+    status: Literal["done", "failed"]
+    seeds: tuple[int, ...]
+    directories: tuple[str, ...]
+    seconds: tuple[float, ...]
+    validation: tuple[Evaluation, ...] = ()
+    test: tuple[Evaluation, ...] = ()
+    scores: dict[str, dict[str, Spread]] = field(default_factory=dict)
+    history: tuple[tuple[dict[str, float | None], ...], ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A strategy minus the baseline, in one metric on one split, with its bootstrap interval.
+
+    ``method`` is "images" (paired, class-stratified, over the images, of the difference of seed means) or
+    "images-and-seeds" (two-level, from 5 seeds on). ``seed_sd`` is the standard deviation over seeds of the
+    paired difference.
+    """
+
+    strategy: str
+    baseline: str
+    split: str
+    metric: str
+    estimate: float | None
+    low: float | None
+    high: float | None
+    seed_sd: float | None
+    method: Literal["images", "images-and-seeds"]
+    confidence: float = 0.95
+    resamples: int = 0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The comparison in plain words.
+
+    ``kind`` says which case it is; ``recommended`` is chosen on validation alone; ``tied`` names the
+    strategies that validation cannot tell from it; ``costs`` says what the recommended one costs.
+    """
+
+    kind: Literal["clear", "undecided", "no-difference", "nothing-finished"]
+    headline: str
+    recommended: str | None
+    tied: tuple[str, ...] = ()
+    costs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison(Artifact):
+    """Strategies × seeds on one dataset at equal budget: what `report` draws."""
+
+    audit: AuditResult
+    baseline: str
+    metric: str
+    seeds: tuple[int, ...]
+    arms: tuple[Arm, ...]
+    differences: tuple[Difference, ...]
+    verdict: Verdict
+    settings: dict[str, Any]
+    environment: dict[str, str]
+
+
+_KINDS: dict[str, type[Artifact]] = {
+    kind.__name__: kind for kind in (AuditResult, Strategy, Run, Evaluation, Comparison)
+}
+
+
+def read_artifact(path: str | os.PathLike[str]) -> Artifact:
+    """Read any JSON artifact of ours, of whichever kind the file says it is."""
+    data = read_json(path)
+    kind = data.get("artifact") if isinstance(data, dict) else None
+    if kind not in _KINDS:
+        raise ArtifactError(f"{path} is no artifact of ours: expected one of {sorted(_KINDS)}, got {kind!r}")
+    return _KINDS[kind].load(path)
