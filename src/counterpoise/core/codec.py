@@ -40,7 +40,9 @@ class Artifact:
             raise ArtifactError(f"expected a {cls.__name__}, got {kind!r}")
         if version != cls.version:
             raise ArtifactError(f"this {kind} has format version {version!r}; this release reads version {cls.version}")
-        return typing.cast(Self, _typed(cls, {k: v for k, v in data.items() if k not in ("artifact", "version")}, kind))
+        return typing.cast(
+            "Self", _typed(cls, {k: v for k, v in data.items() if k not in ("artifact", "version")}, kind)
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSON, whole or not at all."""

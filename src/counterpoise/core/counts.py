@@ -135,7 +135,7 @@ class ClassCounts:
         denominator = self.total + smoothing * self.num_classes
         if denominator == 0:
             raise ArgumentError("there is no prior without images; give `smoothing` > 0 for the uniform one")
-        return (self.counts + float(smoothing)) / denominator
+        return (self.counts.astype(np.float64) + smoothing) / denominator
 
     def effective_number(self, beta: float) -> FloatArray:
         """Effective number of samples ``(1 - beta^n) / (1 - beta)``, float64 ``(C,)``; ``beta=1`` gives n.
@@ -150,7 +150,8 @@ class ClassCounts:
         if beta == 0.0:
             return (n > 0).astype(np.float64)
         # 1 - beta^n by expm1: exact to the last digits where beta^n rounds to 1; log1p likewise for beta near 1.
-        return np.expm1(n * np.log1p(beta - 1.0)) / (beta - 1.0)
+        effective: FloatArray = np.expm1(n * np.log1p(beta - 1.0)) / (beta - 1.0)
+        return effective
 
     def groups(self, many: int = 100, few: int = 20) -> dict[str, IntArray]:
         """Class ids with more than ``many`` images, with ``few`` to ``many``, and with fewer than ``few``."""
