@@ -1,0 +1,56 @@
+"""Random changes of a whole batch at once, on its device, from a generator of their own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from counterpoise.core.images import Symmetry
+
+__all__ = ["random_crop", "random_symmetry"]
+
+
+def random_crop(images: Tensor, *, padding: int, generator: torch.Generator) -> Tensor:
+    """Pad each image with black and cut the original size out at a random place, each image its own.
+
+    Args:
+        images: ``(N, C, H, W)``, any dtype.
+        padding: pixels added on every side.
+        generator: on the CPU, so that every device draws the same places.
+
+    Reference: He et al., Deep Residual Learning, CVPR 2016, section 4.2 (padding 4 for 32×32).
+
+    Example:
+        >>> images = torch.arange(4.0).view(1, 1, 2, 2)
+        >>> random_crop(images, padding=0, generator=torch.Generator()).equal(images)
+        True
+    """
+    n, _, height, width = images.shape
+    padded = torch.nn.functional.pad(images, (padding,) * 4)
+    top, left = torch.randint(2 * padding + 1, (2, n), generator=generator).to(images.device)
+    rows = top[:, None] + torch.arange(height, device=images.device)
+    columns = left[:, None] + torch.arange(width, device=images.device)
+    batch = torch.arange(n, device=images.device)
+    # Indexed as (N, H, W, C) and seen again as (N, C, H, W): channels last, which convolutions like.
+    return padded.permute(0, 2, 3, 1)[batch[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def random_symmetry(images: Tensor, symmetry: Symmetry, *, generator: torch.Generator) -> Tensor:
+    """Apply one symmetry at random: a flip with probability ½, or one of the four quarter turns.
+
+    Args:
+        images: ``(N, C, H, W)``; square for ``"rot90"``.
+        symmetry: ``"hflip"``, ``"vflip"`` or ``"rot90"``.
+        generator: on the CPU.
+
+    Example:
+        >>> one = torch.ones(1, 1, 2, 2)
+        >>> random_symmetry(one, "hflip", generator=torch.Generator()).equal(one)
+        True
+    """
+    if symmetry == "rot90":
+        turns = torch.randint(4, (len(images),), generator=generator).to(images.device)
+        rotated = torch.stack([images.rot90(k, dims=(2, 3)) for k in range(4)])
+        return rotated[turns, torch.arange(len(images), device=images.device)]
+    flip = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
+    return torch.where(flip[:, None, None, None], images.flip(3 if symmetry == "hflip" else 2), images)

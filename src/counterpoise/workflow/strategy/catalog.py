@@ -1,0 +1,98 @@
+"""The one list of strategies: names and numbers; `training.build` turns them into functions."""
+
+from __future__ import annotations
+
+import difflib
+
+from counterpoise.core.artifacts import Strategy
+from counterpoise.core.errors import ArgumentError
+
+__all__ = ["CATALOG", "strategy_named"]
+
+_CUI = "Cui et al., CVPR 2019"
+_LIN = "Lin et al., ICCV 2017"
+_MENON = "Menon et al., ICLR 2021"
+_KANG = "Kang et al., ICLR 2020"
+
+_STRATEGIES = (
+    Strategy("baseline", "cross-entropy, every image once an epoch: what to beat"),
+    Strategy("weighted-ce", "each class weighs the inverse of its count", weights="inverse"),
+    Strategy("sqrt-weighted-ce", "each class weighs the inverse square root of its count", weights="inverse_sqrt"),
+    Strategy(
+        "class-balanced-ce",
+        "each class weighs the inverse of its effective number of images",
+        loss="class_balanced",
+        loss_options={"beta": 0.9999},
+        reference=_CUI,
+    ),
+    Strategy(
+        "focal",
+        "easy images weigh less, whatever their class",
+        loss="focal",
+        loss_options={"gamma": 2.0},
+        reference=_LIN,
+    ),
+    Strategy(
+        "class-balanced-focal",
+        "effective-number weights, and easy images weigh less",
+        loss="class_balanced",
+        loss_options={"beta": 0.9999, "gamma": 1.0},
+        reference=_CUI,
+    ),
+    Strategy(
+        "logit-adjusted",
+        "the log prior is added to the logits in training, so that the model need not learn it",
+        loss="logit_adjusted",
+        loss_options={"tau": 1.0},
+        reference=_MENON,
+    ),
+    Strategy(
+        "balanced-softmax",
+        "the log counts are added to the logits in training (logit adjustment with tau = 1)",
+        loss="balanced_softmax",
+        reference="Ren et al., NeurIPS 2020",
+    ),
+    Strategy(
+        "class-balanced-sampling",
+        "every class is drawn equally often",
+        sampler="class_balanced",
+        sampler_options={"power": 0.0},
+        reference=_KANG,
+    ),
+    Strategy(
+        "oversample",
+        "images of the smaller classes are repeated up to the largest class",
+        sampler="resample",
+        sampler_options={"sampling_strategy": "over"},
+    ),
+    Strategy(
+        "undersample",
+        "images of the larger classes are left out down to the smallest class",
+        sampler="resample",
+        sampler_options={"sampling_strategy": "under"},
+    ),
+    Strategy(
+        "post-hoc-logit-adjusted",
+        "the log prior is subtracted from the baseline's logits; nothing is trained",
+        posthoc="adjust_logits",
+        posthoc_options={"tau": 1.0},
+        reuses="baseline",
+        reference=_MENON,
+    ),
+)
+
+CATALOG: dict[str, Strategy] = {strategy.name: strategy for strategy in _STRATEGIES}
+
+
+def strategy_named(name: str) -> Strategy:
+    """The strategy of that name; an unknown name gets an `ArgumentError` with the nearest ones.
+
+    Example:
+        >>> print(strategy_named("focal"))
+        focal: focal(gamma=2.0)
+    """
+    if name not in CATALOG:
+        close = difflib.get_close_matches(name, CATALOG, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"the catalog has {', '.join(CATALOG)}"
+        raise ArgumentError(f"strategy {name!r} is unknown; {hint}")
+    return CATALOG[name]
