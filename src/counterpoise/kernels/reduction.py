@@ -1,0 +1,52 @@
+"""The one definition of a mean: what the sum of a loss is divided by, here, over ranks and over micro-batches.
+
+W_i = u_i · Σ_c w_c t_ic     over the rows that count (t before smoothing)
+"mean"      Σ ℓ_i / Σ W_i    torch's weighted mean for index targets
+"batchmean" Σ ℓ_i / N        N the rows that count
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+__all__ = ["Reduction", "reduced", "row_mass", "safe_divide"]
+
+Reduction = Literal["none", "mean", "batchmean", "sum"]
+
+
+def row_mass(
+    target: Tensor, valid: Tensor, weight: Tensor | None, sample_weight: Tensor | None, dtype: torch.dtype
+) -> Tensor:
+    """W_i: target (N, …) int64 or (N, C, …) probabilities → (N, …) of ``dtype``; 0 for rows that do not count."""
+    if weight is None:
+        mass = torch.ones(valid.shape, dtype=dtype, device=valid.device)
+        if target.is_floating_point():
+            mass = target.to(dtype).sum(1)
+    elif target.is_floating_point():
+        mass = (target.to(dtype) * weight.to(dtype).reshape(-1, *[1] * (target.dim() - 2))).sum(1)
+    else:
+        # Rows that do not count, and wrong indices, may point anywhere: they read class 0 and are zeroed below.
+        inside = (target >= 0) & (target < weight.shape[0])
+        mass = weight.to(dtype)[torch.where(inside, target, 0)]
+    mass = mass if sample_weight is None else mass * sample_weight
+    return torch.where(valid, mass, 0.0)
+
+
+def safe_divide(total: Tensor, denominator: Tensor | float) -> Tensor:
+    """total / denominator, and 0 with a live graph where the denominator is 0: nothing to learn, nothing to break."""
+    if not isinstance(denominator, Tensor):
+        return total / denominator if denominator != 0 else total * 0.0
+    denominator = denominator.to(total.dtype)
+    empty = denominator == 0
+    return total * torch.where(empty, 0.0, 1.0 / torch.where(empty, 1.0, denominator))
+
+
+def reduced(rows: Tensor, reduction: Reduction, denominator: Tensor | float | None) -> Tensor:
+    """Rows → "none" as they are, otherwise their sum over the denominator (None: 1)."""
+    if reduction == "none":
+        return rows
+    total = rows.sum()
+    return total if denominator is None else safe_divide(total, denominator)

@@ -1,0 +1,243 @@
+"""The softmax family: one equation (`softmax_loss`) and its named presets.
+
+A preset sets some letters of the equation and takes all the others by keyword, so presets combine freely: a weight
+given besides the preset's own is multiplied with it, an offset added to it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from typing_extensions import Unpack
+
+from counterpoise.core.counts import CountsLike
+from counterpoise.kernels.reduction import Reduction, reduced, row_mass
+from counterpoise.kernels.softmax import SoftmaxTerms, accumulation_dtype, softmax_rows
+from counterpoise.losses import presets
+from counterpoise.losses.arguments import (
+    IMPLS,
+    REDUCTIONS,
+    Impl,
+    SoftmaxOptions,
+    SoftmaxPresetOptions,
+    Vector,
+    checked_choice,
+    checked_logits,
+    checked_normalizer,
+    checked_number,
+    checked_row_vector,
+    checked_target,
+    class_vector,
+    number_or_vector,
+    warn_if_massless,
+)
+
+__all__ = [
+    "balanced_softmax_loss",
+    "class_balanced_loss",
+    "cross_entropy",
+    "focal_loss",
+    "logit_adjusted_loss",
+    "softmax_loss",
+]
+
+
+def softmax_loss(  # noqa: PLR0913  the equation has this many letters
+    logits: Tensor,
+    target: Tensor,
+    *,
+    weight: Vector | None = None,
+    sample_weight: Vector | None = None,
+    offset: Vector | None = None,
+    class_scale: Vector | None = None,
+    scale: float = 1.0,
+    margin: float | Vector | None = None,
+    gamma: float | Vector = 0.0,
+    poly: float = 0.0,
+    label_smoothing: float | Vector = 0.0,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    normalizer: float | Tensor | None = None,
+    impl: Impl = "auto",
+) -> Tensor:
+    """The softmax equation: every loss of the softmax family is this function with some letters set.
+
+    Args:
+        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; −inf masks a class of a row.
+        target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
+        weight: ``(C,)`` weight of each class, at least 0.
+        sample_weight: ``(N, …)`` weight of each row, at least 0; ``(N,)`` weighs whole images.
+        offset: ``(C,)`` added to the logits; −inf masks the class.
+        class_scale: ``(C,)`` factor of each logit, above 0.
+        scale: factor of all logits.
+        margin: taken from the target's logit, before the scales.
+        gamma: focusing exponent, at least 0; ``(C,)`` for one per class.
+        poly: factor of the first polynomial term.
+        label_smoothing: share of the target spread over the row's classes, in [0, 1); ``(C,)`` for one per class.
+        ignore_index: rows with this index count nowhere, also when it is a valid class.
+        reduction: "mean" (over the summed weight of the targets), "batchmean" (over rows), "sum" or "none".
+        normalizer: what the sum is divided by instead, for "mean" and "batchmean"; see `global_normalizer`.
+        impl: "auto", "reference", "closed_form" or "triton".
+
+    Returns:
+        A scalar, or ``(N, …)`` for "none"; float32, or float64 for float64 logits.
+
+    Raises:
+        ArgumentError: a shape, value or choice that cannot be used; the message names the argument.
+        ArgumentTypeError: an argument of the wrong type.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+        >>> softmax_loss(logits, torch.tensor([0, 2]), weight=[1.0, 1.0, 3.0], gamma=2.0)
+        tensor(0.7207)
+    """
+    checked_choice("reduction", reduction, REDUCTIONS)
+    checked_choice("impl", impl, IMPLS)
+    logits = checked_logits(logits)
+    target = checked_target(target, logits, ignore_index)
+    terms = SoftmaxTerms(
+        weight=class_vector(weight, "weight", logits, low=0.0),
+        offset=class_vector(offset, "offset", logits, masks=True),
+        class_scale=class_vector(class_scale, "class_scale", logits, above=0.0),
+        scale=checked_number("scale", scale),
+        margin=None if margin is None else number_or_vector(margin, "margin", logits),
+        gamma=number_or_vector(gamma, "gamma", logits, low=0.0),
+        poly=checked_number("poly", poly),
+        label_smoothing=number_or_vector(label_smoothing, "label_smoothing", logits, low=0.0, below=1.0),
+    )
+    u = checked_row_vector(sample_weight, logits)
+    normalizer = checked_normalizer(normalizer, reduction, logits)
+    return _reduced_rows(logits, target, terms, u, ignore_index, reduction, normalizer)
+
+
+def _reduced_rows(
+    logits: Tensor,
+    target: Tensor,
+    terms: SoftmaxTerms,
+    u: Tensor | None,
+    ignore_index: int,
+    reduction: Reduction,
+    normalizer: float | Tensor | None,
+) -> Tensor:
+    rows = softmax_rows(logits, target, terms, ignore_index)
+    rows = rows if u is None else rows * u
+    if reduction in ("mean", "batchmean") and normalizer is None:
+        normalizer = _denominator(logits, target, terms.weight, u, ignore_index, reduction)
+    return reduced(rows, reduction, normalizer)
+
+
+def _denominator(
+    logits: Tensor, target: Tensor, weight: Tensor | None, u: Tensor | None, ignore_index: int, reduction: Reduction
+) -> Tensor:
+    dtype = accumulation_dtype(logits)
+    if target.is_floating_point():
+        valid = torch.ones_like(target.select(1, 0), dtype=torch.bool)
+    else:
+        valid = target != ignore_index
+    if reduction == "batchmean":
+        return valid.sum().to(dtype)
+    mass = row_mass(target, valid, weight, u, dtype).sum()
+    warn_if_massless(mass, target, valid, weight)
+    return mass
+
+
+def cross_entropy(logits: Tensor, target: Tensor, **options: Unpack[SoftmaxOptions]) -> Tensor:
+    """Cross-entropy, weighted or not: ``−w_y log p_y``. Keywords as `softmax_loss`.
+
+    Example:
+        >>> cross_entropy(torch.zeros(2, 4), torch.tensor([0, 3]))  # log 4
+        tensor(1.3863)
+    """
+    return softmax_loss(logits, target, **options)
+
+
+def focal_loss(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    gamma: float | Vector = 2.0,
+    alpha: Vector | None = None,
+    **options: Unpack[SoftmaxPresetOptions],
+) -> Tensor:
+    """Focal loss on a softmax: ``−w_y (1 − p_y)^γ log p_y``. Other keywords as `softmax_loss`.
+
+    ``alpha`` is the paper's name of ``weight`` and must be one value per class: for more than two classes one number
+    only rescales the loss. p never contains the weight.
+
+    Reference: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017 (arXiv:1708.02002).
+
+    Example:
+        >>> focal_loss(torch.zeros(1, 2), torch.tensor([0]), gamma=1.0)  # ½ · log 2
+        tensor(0.3466)
+    """
+    return softmax_loss(logits, target, **presets.combined(presets.focal(gamma=gamma, alpha=alpha), options))
+
+
+def class_balanced_loss(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    class_counts: CountsLike | Tensor,
+    beta: float = 0.9999,
+    gamma: float | Vector = 0.0,
+    empty: presets.Empty = "error",
+    **options: Unpack[SoftmaxPresetOptions],
+) -> Tensor:
+    """Cross-entropy (or, with ``gamma``, focal loss) weighted by the inverse effective number of images.
+
+    ``w_c = (1 − β) / (1 − β^n_c)``, normalised to sum to C. The paper divides by N: ``reduction="batchmean"``.
+    ``empty="exclude"`` gives classes without images weight 0 instead of refusing them. Other
+    keywords as `softmax_loss`.
+
+    Reference: Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019 (arXiv:1901.05555).
+
+    Example:
+        >>> class_balanced_loss(torch.zeros(2, 2), torch.tensor([0, 1]), class_counts=[90, 10])
+        tensor(0.6931)
+    """
+    own = presets.class_balanced(class_counts=class_counts, beta=beta, gamma=gamma, empty=empty)
+    return softmax_loss(logits, target, **presets.combined(own, options))
+
+
+def logit_adjusted_loss(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    prior: Vector,
+    tau: float = 1.0,
+    empty: presets.Empty = "error",
+    **options: Unpack[SoftmaxPresetOptions],
+) -> Tensor:
+    """Cross-entropy of ``z + τ log π``; predict with the raw logits z. Other keywords as `softmax_loss`.
+
+    ``prior`` is the class prior of training as sampled, ``(C,)``; its scale has no effect. ``empty="exclude"`` masks
+    classes of prior 0 instead of refusing them.
+
+    Reference: Menon et al., Long-tail learning via logit adjustment, ICLR 2021 (arXiv:2007.07314).
+
+    Example:
+        >>> logit_adjusted_loss(torch.zeros(1, 2), torch.tensor([1]), prior=[0.9, 0.1])  # −log 0.1
+        tensor(2.3026)
+    """
+    own = presets.logit_adjusted(prior=prior, tau=tau, empty=empty)
+    return softmax_loss(logits, target, **presets.combined(own, options))
+
+
+def balanced_softmax_loss(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    class_counts: CountsLike | Tensor,
+    empty: presets.Empty = "error",
+    **options: Unpack[SoftmaxPresetOptions],
+) -> Tensor:
+    """Cross-entropy of ``z + log n_c``: logit adjustment with τ = 1. Other keywords as `softmax_loss`.
+
+    Reference: Ren et al., Balanced Meta-Softmax for Long-Tailed Visual Recognition, NeurIPS 2020 (arXiv:2007.10740).
+
+    Example:
+        >>> balanced_softmax_loss(torch.zeros(1, 2), torch.tensor([1]), class_counts=[90, 10])
+        tensor(2.3026)
+    """
+    own = presets.balanced_softmax(class_counts=class_counts, empty=empty)
+    return softmax_loss(logits, target, **presets.combined(own, options))
