@@ -56,7 +56,7 @@ def focal(*, gamma: float | Vector, alpha: Vector | None) -> SoftmaxOptions:
     """Lin et al. 2017, on a softmax: γ, and α per class as w."""
     if alpha is not None and np.ndim(alpha) == 0:
         raise ArgumentError(
-            f"`alpha` must have one value per class; one number ({float(alpha):g}) weighs positives against negatives, "
+            f"`alpha` must have one value per class; one number ({alpha}) weighs positives against negatives, "
             "which a softmax does not have, and would only rescale the loss. Use sigmoid_focal_loss, or leave it out"
         )
     return {"gamma": gamma, "weight": alpha}
