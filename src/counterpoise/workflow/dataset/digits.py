@@ -1,0 +1,80 @@
+"""The embedded dataset: scikit-learn's 8×8 digits, made long-tailed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from counterpoise.core.errors import ArgumentError
+from counterpoise.workflow.dataset.images import ImageDataset
+from counterpoise.workflow.dataset.splitting import ranks
+
+__all__ = ["IMBALANCE_RATIO", "TEST_IMAGES", "profile", "read_digits"]
+
+IMBALANCE_RATIO = 30
+TEST_IMAGES = 50
+
+
+def read_digits(*, val_fraction: float, seed: int, name: str) -> ImageDataset:
+    """The digits 0 to 9, zero the most frequent, nine the rarest: 30 to 1 in the training images, exactly.
+
+    The test set is balanced, 50 images a class. Which images go where is drawn by ``seed``. Pixels 0..16 become 0..255, grey
+    repeated to RGB. A turned 6 is a 9 and a mirrored digit is none: no symmetries.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    digit = np.asarray(bunch.target, dtype=np.int64)
+    paths = np.array([f"digits/{d}/{i:04d}" for i, d in enumerate(digit.tolist())])
+    order = np.argsort(ranks(paths.tolist(), seed=seed), kind="stable")
+    by_class = [order[digit[order] == d] for d in range(10)]
+    train = profile(min(map(len, by_class)) - TEST_IMAGES, val_fraction=val_fraction)
+    splits = np.full(len(digit), "", dtype="<U5")
+    for rows, n in zip(by_class, train, strict=True):
+        splits[rows[:TEST_IMAGES]] = "test"
+        splits[rows[TEST_IMAGES : TEST_IMAGES + n]] = "train"
+        splits[rows[TEST_IMAGES + n : TEST_IMAGES + n + _validation(n, val_fraction)]] = "val"
+    kept = np.flatnonzero(splits != "")
+    kept = kept[np.argsort(paths[kept])]
+    return ImageDataset(
+        name=name,
+        classes=tuple("0123456789"),
+        labels=digit[kept],
+        paths=tuple(paths[kept].tolist()),
+        splits=splits[kept],
+        symmetries=frozenset(),
+        origin={"kind": "digits", "source": "digits", "imbalance_ratio": IMBALANCE_RATIO},
+        pixels=_rgb(np.asarray(bunch.images)[kept]),
+    )
+
+
+def profile(available: int, *, val_fraction: float) -> list[int]:
+    """Training images of each of 10 classes, falling exponentially from n to n/30.
+
+    n is the largest multiple of 30 whose training and validation images together are ``available``.
+
+    Example:
+        >>> profile(124, val_fraction=0.2)
+        [90, 62, 42, 29, 20, 14, 9, 6, 4, 3]
+    """
+    fits = [
+        n
+        for n in range(IMBALANCE_RATIO, available + 1, IMBALANCE_RATIO)
+        if n + _validation(n, val_fraction) <= available
+    ]
+    if not fits:
+        raise ArgumentError(f"`val_fraction` {val_fraction} leaves too few digits to train on; take at most 0.7")
+    return [math.floor(fits[-1] * IMBALANCE_RATIO ** (-c / 9) + 0.5) for c in range(10)]
+
+
+def _validation(train: int, fraction: float) -> int:
+    """Validation images beside ``train`` training images, so that they are ``fraction`` of both; at least one."""
+    return max(1, math.floor(train * fraction / (1 - fraction) + 0.5)) if fraction > 0 else 0
+
+
+def _rgb(grey: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """``(N, 8, 8)`` of 0..16 to ``(N, 8, 8, 3)`` of 0..255."""
+    scaled = np.floor(grey * (255 / 16) + 0.5).astype(np.uint8)
+    return np.repeat(scaled[..., np.newaxis], 3, axis=-1)
