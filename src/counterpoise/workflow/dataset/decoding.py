@@ -53,9 +53,7 @@ def opened(path: str | os.PathLike[str], formats: tuple[str, ...]) -> Iterator[I
             raise
         except UnidentifiedImageError as error:  # its message has the absolute path
             raise UnreadableImage(f"cannot be decoded: no {'/'.join(formats)} inside") from error
-        except (
-            Exception
-        ) as error:  # a decoder given damaged bytes raises anything: struct.error, SyntaxError, IndexError …
+        except Exception as error:  # damaged bytes make decoders raise anything: struct.error, SyntaxError …
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise UnreadableImage(f"cannot be decoded: {reason}") from error
 
@@ -63,8 +61,8 @@ def opened(path: str | os.PathLike[str], formats: tuple[str, ...]) -> Iterator[I
 def to_rgb(image: Image) -> Image:
     """RGB from any mode, by these rules.
 
-    Grey (``1``, ``L``) is repeated; palettes are looked up; transparency is dropped, as torchvision does; CMYK, YCbCr, LAB and
-    HSV are converted; 16-bit grey (``I;16``, and ``I`` clipped to 16 bits) is divided by 257, where Pillow
+    Grey (``1``, ``L``) is repeated; palettes are looked up; transparency is dropped, as torchvision does; CMYK, YCbCr,
+    LAB and HSV are converted; 16-bit grey (``I;16``, and ``I`` clipped to 16 bits) is divided by 257, where Pillow
     alone would clip everything above 255 to white. Floating point (``F``) is refused: its range is unknown.
     """
     if image.mode == "RGB":

@@ -20,8 +20,9 @@ TEST_IMAGES = 50
 def read_digits(*, val_fraction: float, seed: int, name: str) -> ImageDataset:
     """The digits 0 to 9, zero the most frequent, nine the rarest: 30 to 1 in the training images, exactly.
 
-    The test set is balanced, 50 images a class. Which images go where is drawn by ``seed``. Pixels 0..16 become 0..255, grey
-    repeated to RGB. A turned 6 is a 9 and a mirrored digit is none: no symmetries.
+    The test set is balanced, 50 images a class; validation images come on top, as many as ``val_fraction`` asks. Which
+    images go where is drawn by ``seed``. Pixels 0..16 become 0..255, grey repeated to RGB. A turned 6 is a 9 and a
+    mirrored digit is none: no symmetries.
     """
     from sklearn.datasets import load_digits
 
@@ -59,11 +60,8 @@ def profile(available: int, *, val_fraction: float) -> list[int]:
         >>> profile(124, val_fraction=0.2)
         [90, 62, 42, 29, 20, 14, 9, 6, 4, 3]
     """
-    fits = [
-        n
-        for n in range(IMBALANCE_RATIO, available + 1, IMBALANCE_RATIO)
-        if n + _validation(n, val_fraction) <= available
-    ]
+    multiples = range(IMBALANCE_RATIO, available + 1, IMBALANCE_RATIO)
+    fits = [n for n in multiples if n + _validation(n, val_fraction) <= available]
     if not fits:
         raise ArgumentError(f"`val_fraction` {val_fraction} leaves too few digits to train on; take at most 0.7")
     return [math.floor(fits[-1] * IMBALANCE_RATIO ** (-c / 9) + 0.5) for c in range(10)]

@@ -32,7 +32,8 @@ EXTENSIONS: dict[str, str] = {
 """The extensions that are read (in any case), and the format that each promises."""
 
 UNSUPPORTED: frozenset[str] = frozenset(
-    ".eps .ps .pdf .svg .heic .heif .avif .ico .jp2 .jxl .psd .raw .dng .cr2 .nef .arw".split()
+    {".eps", ".ps", ".pdf", ".svg", ".heic", ".heif", ".avif", ".ico", ".jp2", ".jxl", ".psd"}
+    | {".raw", ".dng", ".cr2", ".nef", ".arw"}
 )
 """Pictures that we never open: listed by name, so that nobody's photos vanish silently."""
 

@@ -28,8 +28,8 @@ __all__ = ["ImageDataset"]
 class ImageDataset:
     """Images with one class each, in splits; a `LabeledImages`. Images are decoded when asked for.
 
-    ``dataset[i]`` is RGB, uint8 ``(H, W, 3)``, upright as its EXIF orientation says; greys are repeated, transparency is
-    dropped, 16-bit grey is scaled to 8 bits (see `decoding.to_rgb`).
+    ``dataset[i]`` is RGB, uint8 ``(H, W, 3)``, upright as its EXIF orientation says; greys are repeated, transparency
+    is dropped, 16-bit grey is scaled to 8 bits (see `decoding.to_rgb`).
 
     Attributes:
         name, classes, labels, paths, splits, symmetries: see `LabeledImages`. ``paths`` are valid Unicode always;
@@ -177,7 +177,8 @@ class ImageDataset:
 
     def _decoded(self, i: int) -> NDArray[np.uint8]:
         if self.pixels is not None:
-            return self.pixels[i].copy()
+            image: NDArray[np.uint8] = self.pixels[i].copy()
+            return image
         from counterpoise.workflow.dataset.decoding import read_image
 
         path = self.paths[i]

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, DatasetError
 from counterpoise.core.images import SPLITS, SYMMETRIES, Split, Symmetry
@@ -38,29 +39,32 @@ def load(
 
     Sources:
 
-    - An **image folder**: ``train/<class>/``, with or without ``val/`` (also ``valid/``, ``validation/``) and ``test/``; or class folders
-      alone. Classes are the folders' names, sorted, of all splits together; images in folders nested deeper belong to the
-      class folder above them; an empty class folder is a class with count 0. Read are jpg, jpeg, png, bmp, webp, gif,
-      tif and tiff, in any case. Links are not followed.
-    - A **manifest**, CSV (comma, semicolon or tab) or Parquet: columns ``path`` (relative to the manifest's folder), ``label``
-      and optionally ``split`` (train, val or test). Labels are strings and stay exactly as they are: ``007``, ``NA``, `` cat ``.
-    - ``digits``: scikit-learn's 8×8 digits, long-tailed 30:1, with a balanced test set (a folder of that name is ``./digits``).
+    - An **image folder**: ``train/<class>/``, with or without ``val/`` (``valid/``, ``validation/``) and ``test/``;
+      or class folders alone. Classes are the folders' names, sorted, of all splits together; images in folders nested
+      deeper belong to the class folder above them; an empty class folder is a class with count 0. Read are jpg, jpeg,
+      png, bmp, webp, gif, tif and tiff, in any case. Links are not followed.
+    - A **manifest**, CSV (comma, semicolon or tab) or Parquet: columns ``path`` (relative to the manifest's folder),
+      ``label`` and optionally ``split`` (train, val or test). Labels are strings and stay exactly as they are: ``007``,
+      ``NA``, ``1e5``.
+    - ``digits``: scikit-learn's 8×8 digits, long-tailed 30:1, with a balanced test set (a folder of that name is
+      ``./digits``).
 
     Splits that the source does not bring are drawn, stratified and seeded, independent of the order of the files:
-    class folders alone, or a manifest without ``split``, are divided in three (``val_fraction`` and ``test_fraction`` of each class); where
-    there are training images but none for validation, ``val_fraction`` of each class is taken from them. **A test split is
-    never drawn from a source that has splits of its own**: without one there is no test. Every class with two images has one in train
-    and one in val (with three: one in test); what could not be is in ``findings``.
+    class folders alone, or a manifest without ``split``, are divided in three; where there are training images but none
+    for validation, those are taken from the training images. A test split is never drawn from a source that has splits
+    of its own: without one there is no test. Every class with two images has one in train and one in val (with three:
+    one in test); what could not be represented is named in ``findings``.
 
     Faults in the data (empty, truncated, no image, missing on disk …) go to ``quarantined`` with their reasons.
 
     Args:
         source: a path, or ``"digits"``.
         split: only this split.
-        val_fraction: of the training images (of all, where all three are drawn); 0 draws none.
-        test_fraction: of all images, where all three are drawn; 0 draws none.
+        val_fraction: of each class's training images (of all, where all three are drawn); 0 draws none.
+        test_fraction: of each class's images, where all three are drawn; 0 draws none.
         seed: of the draws.
-        symmetries: changes of an image that keep its label: "hflip", "vflip", "rot90". Default: hflip for photos, none for digits.
+        symmetries: changes of an image that keep its label: "hflip", "vflip", "rot90". Default: hflip for photos, none
+            for digits.
         name: what the report calls the dataset; default: the name of the folder or file.
 
     Raises:
@@ -140,7 +144,7 @@ def _check_seed(seed: int) -> None:
 def _checked_symmetries(symmetries: Iterable[Symmetry] | None) -> frozenset[Symmetry] | None:
     if symmetries is None:
         return None
-    names = (symmetries,) if isinstance(symmetries, str) else tuple(symmetries)
+    names: tuple[Any, ...] = (symmetries,) if isinstance(symmetries, str) else tuple(symmetries)
     unknown = [name for name in names if name not in SYMMETRIES]
     if unknown:
         raise ArgumentError(f"`symmetries` must be among {list(SYMMETRIES)}; got {unknown[0]!r}")

@@ -40,9 +40,8 @@ def draw(
 def ranks(paths: Iterable[str], *, seed: int) -> NDArray[np.uint64]:
     """A random-looking number for each path, which depends on that path and the seed alone."""
     key = str(seed).encode()
-    digests = b"".join(
-        hashlib.blake2b(path.encode("utf-8", "surrogateescape"), digest_size=8, key=key).digest() for path in paths
-    )
+    names = (path.encode("utf-8", "surrogateescape") for path in paths)
+    digests = b"".join(hashlib.blake2b(name, digest_size=8, key=key).digest() for name in names)
     return np.frombuffer(digests, dtype=">u8").astype(np.uint64)
 
 
@@ -73,7 +72,7 @@ def unrepresented(
     findings = []
     for split in drawn:
         here = np.bincount(labels[splits == split], minlength=len(classes))
-        for c in np.flatnonzero((here == 0) & (available > 0)):
+        for c in np.flatnonzero((here == 0) & (available > 0)).tolist():
             reason = f"class {classes[c]!r} has too few images ({available[c]}) for one in {split}"
             findings.append(Finding("class-missing-from-split", "warning", reason, (classes[c], split)))
     return tuple(findings)
