@@ -1,1 +1,55 @@
-""""""
+"""Scores and labels in, numbers with intervals out; NumPy only.
+
+A class without a row in ``labels`` is NaN per class and counts in no average. Arguments come in scikit-learn's order:
+``(labels, predictions)`` or ``(labels, logits)``.
+"""
+
+from counterpoise.metrics.bootstrap import Bootstrap, bootstrap_differences, paired_bootstrap
+from counterpoise.metrics.calibration import (
+    classwise_calibration_error,
+    expected_calibration_error,
+    reliability,
+    softmax,
+)
+from counterpoise.metrics.classification import (
+    accuracy,
+    balanced_accuracy,
+    confusion_matrix,
+    geometric_mean,
+    macro_f1,
+    per_class_f1,
+    per_class_precision,
+    per_class_recall,
+    shot_accuracy,
+)
+from counterpoise.metrics.intervals import Rates, wilson_interval
+from counterpoise.metrics.ranking import average_precision
+from counterpoise.metrics.tally import METRICS, Metric, Tally, group_false_positives, group_recall, tally
+
+__all__ = [
+    "METRICS",
+    "Bootstrap",
+    "Metric",
+    "Rates",
+    "Tally",
+    "accuracy",
+    "average_precision",
+    "balanced_accuracy",
+    "bootstrap_differences",
+    "classwise_calibration_error",
+    "confusion_matrix",
+    "expected_calibration_error",
+    "geometric_mean",
+    "group_false_positives",
+    "group_recall",
+    "macro_f1",
+    "paired_bootstrap",
+    "per_class_f1",
+    "per_class_precision",
+    "per_class_recall",
+    "reliability",
+    "shot_accuracy",
+    "softmax",
+    "tally",
+    "wilson_interval",
+]

@@ -1,0 +1,229 @@
+"""evaluate: every number about one set of predictions."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from counterpoise.core.artifacts import CalibrationBin, ClassScore, Evaluation, GroupScore, Predictions
+from counterpoise.core.counts import ClassCounts
+from counterpoise.core.errors import ArgumentError, ArgumentTypeError
+from counterpoise.metrics import (
+    METRICS,
+    Tally,
+    confusion_matrix,
+    expected_calibration_error,
+    group_recall,
+    reliability,
+    tally,
+    wilson_interval,
+)
+from counterpoise.workflow.evaluation.findings import findings_of
+
+__all__ = ["PredictionsLike", "as_predictions", "evaluate"]
+
+PredictionsLike = Predictions | str | os.PathLike[str] | tuple[Any, Any]
+TrainCounts = ClassCounts | Mapping[str, int]
+TrainRecall = Sequence[float | None] | Mapping[str, float | None]
+
+
+def evaluate(
+    predictions: PredictionsLike,
+    *,
+    split: str = "test",
+    train_counts: TrainCounts | None = None,
+    train_recall: TrainRecall | None = None,
+    confidence: float = 0.95,
+    bins: int = 15,
+) -> Evaluation:
+    """Accuracy, balanced accuracy, recall and precision per class with intervals, calibration, confusion, findings.
+
+    The prediction is ``logits.argmax(1)``, the probabilities are the softmax of the logits; -inf excludes a class.
+    A class without images counts in no average. Definitions are those of scikit-learn where it has them; see
+    `counterpoise.metrics` for each.
+
+    Args:
+        predictions: a `Predictions`, the path of such an .npz, or ``(logits, labels)`` of shapes (N, C) and (N,).
+        split: what the numbers are about; goes into the result.
+        train_counts: images per class in the training split, matched to the classes **by name**; without them
+            there are no many/medium/few groups and nothing is said about memorised classes.
+        train_recall: recall per class on the training images, in the order of the classes or by name.
+        confidence: of Wilson's intervals.
+        bins: of the calibration error, equally wide.
+
+    Raises:
+        ArgumentError: a logit is NaN or +inf (the image is named), or counts and classes have other names.
+        ArtifactError: the file cannot be read as predictions.
+
+    Example:
+        >>> result = evaluate(([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]], [0, 1, 1]), train_counts={"0": 500, "1": 10})
+        >>> result.balanced_accuracy, result.groups[2].accuracy
+        (0.75, 0.5)
+    """
+    given = as_predictions(predictions)
+    _check_scores(given)
+    names = tuple(str(name) for name in given.classes)
+    counts = None if train_counts is None else _counts_by_name(train_counts, names)
+    recalls = _recall_by_name(train_recall, names)
+    said = given.logits.argmax(axis=1) if len(given.labels) else given.labels
+    t = tally(given.labels, said, num_classes=len(names))
+    balanced = _number(METRICS["balanced_accuracy"].value(t))
+    classes = _class_scores(t, names, counts, recalls, confidence)
+    return Evaluation(
+        split=split,
+        num_images=len(given.labels),
+        confidence=confidence,
+        accuracy=_number(METRICS["accuracy"].value(t)),
+        balanced_accuracy=balanced,
+        balanced_error=None if balanced is None else 1.0 - balanced,
+        macro_f1=_number(METRICS["macro_f1"].value(t)),
+        geometric_mean=_number(METRICS["geometric_mean"].value(t)),
+        expected_calibration_error=_number(expected_calibration_error(given.labels, given.logits, bins=bins)),
+        classes=classes,
+        groups=() if counts is None else _group_scores(t, counts),
+        confusion=tuple(map(tuple, confusion_matrix(given.labels, said, num_classes=len(names)).tolist())),
+        calibration=_calibration(given, bins),
+        findings=findings_of(classes, split, confidence),
+    )
+
+
+def as_predictions(given: PredictionsLike) -> Predictions:
+    """A `Predictions` as it is, from a file, or from ``(logits, labels)``; then classes are ``"0" .. "C-1"``."""
+    if isinstance(given, Predictions):
+        return given
+    if isinstance(given, str | os.PathLike):
+        return Predictions.load(given)
+    try:
+        logits, labels = (np.asarray(part) for part in given)
+    except (TypeError, ValueError):
+        raise ArgumentTypeError(
+            f"`predictions` must be Predictions, the path of an .npz, or (logits, labels); got {type(given).__name__}"
+        ) from None
+    if logits.dtype.kind not in "fiu" or labels.dtype.kind not in "iu":
+        raise ArgumentTypeError(
+            f"`predictions` must be logits of numbers and labels of whole numbers; got {logits.dtype}, {labels.dtype}"
+        )
+    if logits.dtype.kind != "f":
+        logits = logits.astype(np.float64)
+    classes = np.arange(logits.shape[-1] if logits.ndim else 0).astype(np.str_)
+    return Predictions(logits, labels.astype(np.int64), np.arange(labels.size).astype(np.str_), classes)
+
+
+def _check_scores(given: Predictions) -> None:
+    """The largest score of an image is finite unless one is NaN or +inf, or all are -inf."""
+    if not given.logits.size:
+        return
+    bad = ~np.isfinite(given.logits.max(axis=1))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ArgumentError(
+            f"`logits` of {str(given.paths[row])!r} (row {row}; {int(bad.sum())} of {len(bad)} images) hold no "
+            "prediction: NaN, +inf, or nothing but -inf; the training has probably diverged"
+        )
+
+
+def _counts_by_name(train_counts: TrainCounts, names: tuple[str, ...]) -> ClassCounts:
+    counts = ClassCounts(train_counts)
+    by_name = dict(zip(counts.names, counts.counts.tolist(), strict=True))
+    _check_names("train_counts", tuple(by_name), names)
+    return ClassCounts([by_name[name] for name in names], names)
+
+
+def _recall_by_name(train_recall: TrainRecall | None, names: tuple[str, ...]) -> tuple[float | None, ...]:
+    if train_recall is None:
+        return (None,) * len(names)
+    if isinstance(train_recall, Mapping):
+        _check_names("train_recall", tuple(train_recall), names)
+        values = [train_recall[name] for name in names]
+    else:
+        values = list(train_recall)
+    if len(values) != len(names):
+        raise ArgumentError(f"`train_recall` must have one number for each of {len(names)} classes; got {len(values)}")
+    return tuple(None if value is None else _number(value) for value in values)
+
+
+def _check_names(argument: str, got: tuple[str, ...], names: tuple[str, ...]) -> None:
+    lacking, extra = [n for n in names if n not in set(got)], [n for n in got if n not in set(names)]
+    if lacking or extra:
+        raise ArgumentError(
+            f"`{argument}` and the predictions must be about the same classes; `{argument}` lacks {_some(lacking)} "
+            f"and has besides {_some(extra)}"
+        )
+
+
+def _some(names: list[str]) -> str:
+    return f"{names[:10]}" + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def _class_scores(
+    t: Tally,
+    names: tuple[str, ...],
+    counts: ClassCounts | None,
+    train_recall: tuple[float | None, ...],
+    confidence: float,
+) -> tuple[ClassScore, ...]:
+    recall = wilson_interval(t.true_positives, t.support, confidence=confidence)
+    precision = wilson_interval(t.true_positives, t.predicted, confidence=confidence)
+    group_of = {} if counts is None else {int(i): group for group, ids in counts.groups().items() for i in ids}
+    scores = []
+    for i, name in enumerate(names):
+        here, before = _number(recall.estimate[i]), train_recall[i]
+        scores.append(
+            ClassScore(
+                name=name,
+                support=int(t.support[i]),
+                predicted=int(t.predicted[i]),
+                true_positives=int(t.true_positives[i]),
+                false_positives=int(t.predicted[i] - t.true_positives[i]),
+                recall=here,
+                recall_low=_number(recall.low[i]),
+                recall_high=_number(recall.high[i]),
+                precision=_number(precision.estimate[i]),
+                precision_low=_number(precision.low[i]),
+                precision_high=_number(precision.high[i]),
+                f1=_number(t.f1[i]),
+                group=group_of.get(i),
+                train_count=None if counts is None else int(counts.counts[i]),
+                train_recall=before,
+                gap=None if here is None or before is None else before - here,
+            )
+        )
+    return tuple(scores)
+
+
+def _group_scores(t: Tally, counts: ClassCounts) -> tuple[GroupScore, ...]:
+    ids = np.arange(counts.num_classes)
+    return tuple(
+        GroupScore(
+            group=group,
+            classes=tuple(counts.names[i] for i in members),
+            support=int(t.support[members].sum()),
+            accuracy=_number(group_recall(np.isin(ids, members)).value(t)),
+        )
+        for group, members in counts.groups().items()
+    )
+
+
+def _calibration(given: Predictions, bins: int) -> tuple[CalibrationBin, ...]:
+    table = reliability(given.labels, given.logits, bins=bins)
+    return tuple(
+        CalibrationBin(
+            low=float(table.edges[b]),
+            high=float(table.edges[b + 1]),
+            count=int(table.count[b]),
+            confidence=_number(table.confidence[b]),
+            accuracy=_number(table.accuracy[b]),
+        )
+        for b in range(bins)
+    )
+
+
+def _number(value: float | NDArray[np.float64]) -> float | None:
+    """A float, or None where the number is not defined."""
+    number = float(value)
+    return None if math.isnan(number) else number
