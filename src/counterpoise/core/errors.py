@@ -23,3 +23,11 @@ class ArtifactError(CounterpoiseError):
 
 class MissingExtraError(CounterpoiseError, ImportError):
     """An optional dependency is not installed; the message has the command that installs it."""
+
+
+class TrainingError(CounterpoiseError):
+    """A training cannot go on; the message names the step and what to change."""
+
+
+class UnsupportedError(CounterpoiseError, NotImplementedError):
+    """A combination that exists but that this code path does not do; the message says which one does."""

@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Files of ours: written whole or not at all, in a folder that is ours to write in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from counterpoise.core.errors import ArtifactError
 
-__all__ = ["atomic_write", "read_json", "write_json"]
+__all__ = ["atomic_write", "claim", "locked", "read_json", "write_json"]
 
 
 @contextlib.contextmanager
@@ -62,6 +62,56 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise ArtifactError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise ArtifactError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def claim(path: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:
+    """Make an output folder ours, or raise `ArtifactError` before anything is written.
+
+    A new or empty folder is fine; one with files needs ``resume`` (and files of ours) or ``overwrite``.
+    """
+    folder = Path(path)
+    if resume and overwrite:
+        raise ArtifactError("`resume` and `overwrite` exclude each other: go on, or start again?")
+    if folder.exists() and not folder.is_dir():
+        raise ArtifactError(f"`out` {folder} is a file; name a folder")
+    others = sorted(p.name for p in folder.iterdir() if p.name != ".lock") if folder.exists() else []
+    if others and not (resume or overwrite):
+        raise ArtifactError(
+            f"`out` {folder} holds other files ({', '.join(others[:3])}{', …' if len(others) > 3 else ''}); "
+            "name a new folder, or give `resume` to go on or `overwrite` to start again (--resume, --overwrite)"
+        )
+    return folder
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process; the system releases it however the process ends.
+
+    Raises:
+        ArtifactError: another process is writing there, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".lock").open("w")
+    except OSError as error:
+        raise ArtifactError(f"cannot write to `out` {folder}: {error.strerror or error}") from error
+    with handle:
+        _lock(handle, folder)
+        try:
+            yield
+        finally:
+            (folder / ".lock").unlink(missing_ok=True)
+
+
+def _lock(handle: Any, folder: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: two runs in one folder are not detected there
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise ArtifactError(f"another process is writing to {folder}; wait for it, or name another folder") from error
 
 
 def _finite(value: Any) -> Any:

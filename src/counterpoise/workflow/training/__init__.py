@@ -1,1 +1,8 @@
-""""""
+"""From a strategy and a dataset to a trained model and its predictions: `train`."""
+
+from counterpoise.workflow.training.fit import Job, fit, recorded, rescore
+from counterpoise.workflow.training.folder import RunFolder
+from counterpoise.workflow.training.settings import Settings
+from counterpoise.workflow.training.train import train
+
+__all__ = ["Job", "RunFolder", "Settings", "fit", "recorded", "rescore", "train"]

@@ -1,0 +1,46 @@
+# Two commands on a machine that has Python and make: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= auto
+
+.PHONY: demo test lint types contracts tests fix bench-losses bench-samplers clean
+
+demo: $(VENV)/installed
+	@$(BIN)/counterpoise demo --out demo
+
+test: lint types contracts tests
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/installed
+	$(BIN)/mypy
+
+contracts: $(VENV)/installed
+	$(BIN)/lint-imports --no-cache
+
+# One thread a worker: the workers fill the cores.
+tests: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist loadgroup
+
+fix: $(VENV)/installed
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench-losses: $(VENV)/installed
+	$(BIN)/python benchmarks/losses.py
+
+bench-samplers: $(VENV)/installed
+	$(BIN)/python benchmarks/samplers.py
+
+clean:
+	rm -rf $(VENV) demo
+
+# An installation that was interrupted has no such file, and is done again.
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

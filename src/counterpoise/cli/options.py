@@ -1,0 +1,46 @@
+"""Arguments and options that several commands share, with their help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["Augment", "BatchSize", "Data", "Debug", "Epochs", "ImageSize", "Json", "LearningRate", "Model"]
+__all__ += ["Out", "Overwrite", "Precision", "Pretrained", "Resume", "SplitSeed", "Symmetries", "ValFraction"]
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="An image folder (train/, optional val/ and test/, or class folders alone), a CSV or Parquet manifest "
+        "(path, label, optional split), or 'digits' (embedded).",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, and nothing else there.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write; a new or empty folder.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with what DIR holds, from the start if nothing.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace our earlier files in DIR.")]
+Model = Annotated[
+    str,
+    typer.Option("--model", metavar="M", help="resnet20, resnet32, timm:NAME, torchvision:NAME; auto: by image size."),
+]
+Pretrained = Annotated[bool, typer.Option("--pretrained", help="Start from published weights (timm, torchvision).")]
+Epochs = Annotated[int, typer.Option("--epochs", metavar="E", min=1, help="Passes over the training images.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", metavar="B", min=1, help="Images a step.")]
+LearningRate = Annotated[float | None, typer.Option("--lr", metavar="LR", help="Peak learning rate of SGD.")]
+ImageSize = Annotated[int | None, typer.Option("--image-size", metavar="PX", min=4, help="Side of the images.")]
+Precision = Annotated[str, typer.Option("--precision", help="no (float32), bf16 or fp16.")]
+Augment = Annotated[
+    str, typer.Option("--augment", help="auto, none, or a list of crop, hflip, vflip, rot90 (with commas).")
+]
+ValFraction = Annotated[
+    float, typer.Option("--val-fraction", metavar="F", help="Share drawn for validation where the data have none.")
+]
+Symmetries = Annotated[
+    str | None,
+    typer.Option("--symmetries", help="What keeps the labels: some of hflip, vflip, rot90 (with commas), or none."),
+]
+SplitSeed = Annotated[int, typer.Option("--split-seed", metavar="S", help="Seed of the splits that are drawn.")]

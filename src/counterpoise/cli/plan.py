@@ -1,0 +1,28 @@
+"""counterpoise plan"""
+
+from __future__ import annotations
+
+from counterpoise.cli.options import Data, Debug, Json, SplitSeed, ValFraction
+from counterpoise.cli.output import emit_json, say
+
+
+def plan(
+    data: Data,
+    val_fraction: ValFraction = 0.2,
+    split_seed: SplitSeed = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Which strategies are worth a run on these data, and why."""
+    from counterpoise.workflow import strategy
+    from counterpoise.workflow.dataset import load
+
+    counts = load(data, val_fraction=val_fraction, seed=split_seed).counts("train")
+    strategies = strategy.plan(counts)
+    if as_json:
+        emit_json([s.to_dict() for s in strategies])
+        return
+    for s in strategies:
+        say(str(s))
+        say(f"    {s.reason}")
+    say(f"\ncounterpoise compare {data} --strategies {','.join(s.name for s in strategies)} --out comparison")

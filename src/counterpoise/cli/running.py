@@ -1,0 +1,60 @@
+"""What train, compare and demo share: options → settings, and a comparison as a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from counterpoise.cli.output import percent, points, print_table, say
+
+if TYPE_CHECKING:
+    from counterpoise.core.artifacts import Arm, Comparison, Difference, Spread
+    from counterpoise.core.images import LabeledImages
+
+__all__ = ["load_data", "print_comparison", "training_settings"]
+
+
+def load_data(data: str, *, val_fraction: float, split_seed: int, symmetries: str | None) -> LabeledImages:
+    """The dataset, with the symmetries the caller states."""
+    from counterpoise.workflow.dataset import load
+
+    stated: Any = None if symmetries is None else _names(symmetries)
+    return load(data, val_fraction=val_fraction, seed=split_seed, symmetries=stated)
+
+
+def training_settings(*, augment: str, **settings: Any) -> dict[str, Any]:
+    """Keyword arguments for `train` and `compare`."""
+    return {**settings, "augment": "auto" if augment == "auto" else tuple(_names(augment))}
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """The verdict and one row a strategy."""
+    gains = {
+        d.strategy: d
+        for d in comparison.differences
+        if (d.split, d.metric, d.baseline) == ("test", comparison.metric, comparison.baseline)
+    }
+    headers = ("strategy", "val bal. acc.", "test bal. acc.", "vs baseline [95 %]", "accuracy", "many", "medium", "few")
+    headers += ("few: false pos.", "time")
+    print_table(headers, [_row(arm, gains.get(arm.strategy.name)) for arm in comparison.arms])
+    verdict = comparison.verdict
+    say()
+    for line in (verdict.headline, *(f"  cost: {cost}" for cost in verdict.costs), *verdict.notes):
+        say(line)
+
+
+def _row(arm: Arm, gain: Difference | None) -> tuple[str, ...]:
+    if arm.status == "failed":
+        return (arm.strategy.name, f"failed: {(arm.error or '')[:60]}", *[""] * 8)
+    val, test = arm.scores["val"], arm.scores["test"]
+    shares = [percent(test[name].mean) for name in ("accuracy", "many", "medium", "few", "few_false_positives")]
+    interval = "" if gain is None else f"{points(gain.estimate)} [{points(gain.low)}, {points(gain.high)}]"
+    both = (_spread(val["balanced_accuracy"]), _spread(test["balanced_accuracy"]))
+    return (arm.strategy.name, *both, interval, *shares, f"{sum(arm.seconds):.0f} s")
+
+
+def _spread(spread: Spread) -> str:
+    return percent(spread.mean) + (f" ± {100 * spread.sd:.1f}" if spread.sd is not None else "")
+
+
+def _names(text: str) -> list[str]:
+    return [] if text == "none" else [name.strip() for name in text.split(",") if name.strip()]

@@ -1,0 +1,212 @@
+"""compare: strategies × seeds on one dataset at equal budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from counterpoise.core.artifacts import Arm, AuditResult, Comparison, Evaluation, Predictions, Run, Strategy
+from counterpoise.core.errors import ArgumentError, CounterpoiseError, TrainingError
+from counterpoise.core.files import claim, locked
+from counterpoise.core.images import SPLITS, LabeledImages
+from counterpoise.workflow.audit import audit
+from counterpoise.workflow.comparison.statistics import arm_scores, differences
+from counterpoise.workflow.comparison.verdict import verdict
+from counterpoise.workflow.dataset import load
+from counterpoise.workflow.evaluation import evaluate
+from counterpoise.workflow.report import render
+from counterpoise.workflow.strategy import plan, strategy_named
+from counterpoise.workflow.training import Job, RunFolder, Settings, fit, recorded, rescore
+
+__all__ = ["compare"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is running, the steps done and the steps of the whole comparison."""
+METRIC = "balanced_accuracy"
+BASELINE = "baseline"
+
+
+def compare(
+    data: LabeledImages | str | Path,
+    *,
+    strategies: Sequence[Strategy | str] | None = None,
+    seeds: int | Sequence[int] = 3,
+    out: str | Path = "comparison",
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Comparison:
+    """Train every strategy with every seed under one budget, and say which to use and what it costs.
+
+    The strategy is chosen on the validation split; the test split is scored once a run, after its training.
+    `baseline` always runs, because everything is measured against it.
+
+    Args:
+        data: a dataset, or what `counterpoise.load` takes.
+        strategies: catalog names or `Strategy` values; default: what `counterpoise.plan` advises for these counts.
+        seeds: how many, or which.
+        out: a new or empty folder; gets comparison.json, report.html and runs/<strategy>-seed<k>/.
+        resume: keep what is done in ``out`` and go on.
+        overwrite: replace the comparison in ``out``.
+        progress: called with what is running, the steps done, and all steps.
+        **settings: fields of `counterpoise.workflow.training.Settings`: ``model``, ``epochs``, ….
+
+    Returns:
+        The `Comparison`. A run that failed is in it as failed, with its error.
+
+    Raises:
+        ArgumentError: an unknown strategy, model or setting; no validation or test images.
+        ArtifactError: ``out`` holds other files, or other runs.
+    """
+    numbers, checked = _seeds(seeds), Settings.of(settings)
+    asked = _chosen(strategies) if strategies is not None else None
+    folder = claim(out, resume=resume, overwrite=overwrite)
+    dataset = load(data) if isinstance(data, str | Path) else data
+    _need_splits(dataset)
+    facts = audit(dataset)
+    job = Job.prepare(dataset, checked)
+    with locked(folder):
+        if overwrite:
+            _clear(folder)
+        bench = _Bench(job, numbers, folder, progress or (lambda what, done, total: None), asked or plan(facts))
+        bench.check()
+        comparison = _comparison(bench, facts, bench.run_all())
+        comparison.save(folder / "comparison.json")
+        render(comparison, folder / "report.html")
+    return comparison
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """Does one run after another; a failure is recorded with its run and stays there."""
+
+    job: Job
+    seeds: tuple[int, ...]
+    folder: Path
+    progress: Progress
+    arms: list[Strategy]
+
+    def files(self, strategy: str, seed: int) -> RunFolder:
+        return RunFolder(self.folder / "runs" / f"{strategy}-seed{seed}")
+
+    def check(self) -> None:
+        """Refuse, before any work, folders that hold other runs."""
+        for strategy in self.arms:
+            for seed in self.seeds:
+                recorded(self.job, strategy, seed, self.files(strategy.name, seed))
+
+    def run_all(self) -> dict[str, list[Run]]:
+        """Runs by strategy, in the order of the seeds."""
+        return {strategy.name: [self.run(strategy, seed) for seed in self.seeds] for strategy in self.arms}
+
+    def run(self, strategy: Strategy, seed: int) -> Run:
+        files = self.files(strategy.name, seed)
+        try:
+            if strategy.reuses:
+                return self.reuse(strategy, seed, files)
+            return fit(self.job, strategy, seed=seed, folder=files, progress=self.counter(strategy, seed))
+        except Exception as error:
+            blank = recorded(self.job, strategy, seed, files)
+            failed = replace(blank, status="failed", error=_one_line(error), directory=str(files.path))
+            files.write_run(failed)
+            return failed
+
+    def reuse(self, strategy: Strategy, seed: int, files: RunFolder) -> Run:
+        base = self.files(str(strategy.reuses), seed).read_run()
+        if base is None or base.status != "done":
+            raise TrainingError(f"{strategy.reuses}, whose run it reuses, did not finish with seed {seed}")
+        return rescore(self.job, strategy, base, seed=seed, folder=files)
+
+    def counter(self, strategy: Strategy, seed: int) -> Callable[[int], None]:
+        """Steps of one run → steps of the whole comparison."""
+        steps = self.job.settings.steps
+        trained = [s.name for s in self.arms if not s.reuses]
+        before = (trained.index(strategy.name) * len(self.seeds) + self.seeds.index(seed)) * steps
+        total = len(trained) * len(self.seeds) * steps
+        return lambda done: self.progress(f"{strategy.name}, seed {seed}", before + done, total)
+
+
+def _comparison(bench: _Bench, facts: AuditResult, runs: dict[str, list[Run]]) -> Comparison:
+    counts = bench.job.counts
+    arms = tuple(_arm(strategy, runs[strategy.name], bench) for strategy in bench.arms)
+    predictions = {
+        split: {arm.strategy.name: _predictions(bench, arm, split) for arm in arms if arm.status == "done"}
+        for split in ("val", "test")
+    }
+    found = differences(arms, predictions, baseline=BASELINE, metric=METRIC, train_counts=counts)
+    return Comparison(
+        audit=facts,
+        baseline=BASELINE,
+        metric=METRIC,
+        seeds=bench.seeds,
+        arms=arms,
+        differences=tuple(found),
+        verdict=verdict(arms, found, baseline=BASELINE, metric=METRIC),
+        settings=bench.job.settings.to_dict(),
+        environment=runs[BASELINE][0].environment,
+    )
+
+
+def _predictions(bench: _Bench, arm: Arm, split: str) -> list[Predictions]:
+    return [Predictions.load(bench.folder / path / f"predictions-{split}.npz") for path in arm.directories]
+
+
+def _arm(strategy: Strategy, runs: list[Run], bench: _Bench) -> Arm:
+    names = tuple(f"runs/{strategy.name}-seed{run.seed}" for run in runs)
+    seconds = tuple(run.seconds for run in runs)
+    failed = [f"seed {run.seed}: {run.error}" for run in runs if run.status != "done"]
+    if failed:
+        return Arm(strategy, "failed", bench.seeds, names, seconds, error="; ".join(failed))
+    validation, test = (tuple(_evaluation(bench, run, split) for run in runs) for split in ("val", "test"))
+    history = tuple(tuple(RunFolder(run.directory).read_history()) for run in runs)
+    scores = arm_scores(validation, test)
+    return Arm(strategy, "done", bench.seeds, names, seconds, validation, test, scores, history)
+
+
+def _evaluation(bench: _Bench, run: Run, split: str) -> Evaluation:
+    path = Path(run.directory) / f"predictions-{split}.npz"
+    return evaluate(path, split=split, train_counts=bench.job.counts, train_recall=run.train_recall or None)
+
+
+def _chosen(strategies: Sequence[Strategy | str]) -> list[Strategy]:
+    """The strategies by name, the baseline first, and whatever one reuses before it."""
+    asked = [strategy_named(s) if isinstance(s, str) else s for s in strategies]
+    found: dict[str, Strategy] = {BASELINE: strategy_named(BASELINE)}
+    for strategy in asked:
+        if strategy.reuses:
+            found.setdefault(strategy.reuses, strategy_named(strategy.reuses))
+        if found.setdefault(strategy.name, strategy) != strategy and strategy.name != BASELINE:
+            raise ArgumentError(f"`strategies` has two different ones named {strategy.name!r}; rename one")
+    return list(found.values())
+
+
+def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if not numbers or len(set(numbers)) != len(numbers) or min(numbers) < 0:
+        raise ArgumentError(f"`seeds` must be at least 1, or distinct whole numbers from 0 up; got {seeds!r}")
+    return numbers
+
+
+def _need_splits(data: LabeledImages) -> None:
+    for split in SPLITS:
+        if not len(data.subset(split)):
+            raise ArgumentError(
+                f"{data.name} has no {split} images, and a comparison needs train, val and test; "
+                f"add a {split} split, or load class folders alone so that all three are drawn"
+            )
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier comparison left; what others put here stays."""
+    for name in ("comparison.json", "report.html"):
+        (folder / name).unlink(missing_ok=True)
+    for run in (folder / "runs").glob("*-seed*"):
+        RunFolder(run).clear()
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())[:300]
+    return text if isinstance(error, CounterpoiseError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,87 @@
+"""The one place where a strategy's names become functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from counterpoise import losses, posthoc, samplers, weights
+from counterpoise.core.artifacts import Strategy
+from counterpoise.core.counts import ClassCounts
+from counterpoise.core.errors import ArgumentError
+from counterpoise.workflow.training.stream import Order, shuffled
+
+__all__ = ["build_loss", "build_order", "build_posthoc"]
+
+Scores = NDArray[np.floating[Any]]
+
+
+def build_loss(strategy: Strategy, counts: ClassCounts) -> nn.Module:
+    """The loss module of a strategy, from the training counts.
+
+    A class without training images gets weight 0, and is left out of the softmax where its prior would be 0.
+    """
+    weight = None
+    if strategy.weights:
+        weight = weights.class_weights(counts, strategy.weights, empty="exclude", **strategy.weight_options)
+    make = _one_of(_LOSSES, strategy.loss, "loss", strategy)
+    return make(counts, weight, **strategy.loss_options)
+
+
+def build_order(strategy: Strategy, labels: NDArray[np.int64], seed: int) -> Order:
+    """The order of training images of a strategy: pass number → indices, the same on every process."""
+    if strategy.sampler is None:
+        return shuffled(len(labels), seed)
+    make = _one_of(_SAMPLERS, strategy.sampler, "sampler", strategy)
+    sampler = make(labels, seed=seed, **strategy.sampler_options)
+
+    def order(number: int) -> NDArray[np.int64]:
+        sampler.set_epoch(number)
+        return np.concatenate(list(sampler.batches(1 << 16)))
+
+    return order
+
+
+def build_posthoc(strategy: Strategy, counts: ClassCounts) -> Callable[[Scores], Scores]:
+    """The correction of the scores after training; the identity where a strategy has none."""
+    if strategy.posthoc is None:
+        return lambda scores: scores
+    make = _one_of(_POSTHOC, strategy.posthoc, "posthoc", strategy)
+    return make(counts, **strategy.posthoc_options)
+
+
+def _one_of(table: dict[str, Any], name: str, kind: str, strategy: Strategy) -> Any:
+    if name not in table:
+        raise ArgumentError(
+            f"strategy {strategy.name!r}: {kind} {name!r} is unknown; expected one of {', '.join(table)}"
+        )
+    return table[name]
+
+
+def _adjust_logits(counts: ClassCounts, *, tau: float) -> Callable[[Scores], Scores]:
+    seen = counts.counts > 0
+
+    def adjust(scores: Scores) -> Scores:
+        adjusted = scores.copy()
+        adjusted[:, seen] = posthoc.adjust_logits(scores[:, seen], counts.prior()[seen], tau=tau)
+        return adjusted
+
+    return adjust
+
+
+_LOSSES: dict[str, Callable[..., nn.Module]] = {
+    "cross_entropy": lambda counts, weight: losses.CrossEntropyLoss(weight=weight),
+    "focal": lambda counts, weight, **o: losses.FocalLoss(weight=weight, **o),
+    "class_balanced": lambda counts, weight, **o: losses.ClassBalancedLoss(class_counts=counts, **o),
+    "logit_adjusted": lambda counts, weight, **o: losses.LogitAdjustedLoss(prior=counts.prior(), weight=weight, **o),
+    "balanced_softmax": lambda counts, weight: losses.BalancedSoftmaxLoss(class_counts=counts, weight=weight),
+}
+_SAMPLERS: dict[str, Callable[..., Any]] = {
+    "class_balanced": samplers.ClassBalancedSampler,
+    "resample": samplers.ResampleSampler,
+}
+_POSTHOC: dict[str, Callable[..., Callable[[Scores], Scores]]] = {"adjust_logits": _adjust_logits}

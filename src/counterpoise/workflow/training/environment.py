@@ -1,0 +1,34 @@
+"""What a run ran on, for its record."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+__all__ = ["environment"]
+
+_PACKAGES = ("counterpoise", "torch", "torchvision", "timm", "accelerate", "numpy", "scikit-learn", "pillow")
+
+
+def environment() -> dict[str, str]:
+    """Versions of the packages that shape the numbers, and the machine."""
+    versions = {name: metadata.version(name) for name in _PACKAGES}
+    return {**versions, "python": platform.python_version(), "system": platform.platform(terse=True), **_hardware()}
+
+
+def _hardware() -> dict[str, str]:
+    if torch.cuda.is_available():
+        return {"device": torch.cuda.get_device_name(), "processor": _processor()}
+    return {"device": f"CPU, {torch.get_num_threads()} threads of {os.cpu_count()} cores", "processor": _processor()}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

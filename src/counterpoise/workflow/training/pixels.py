@@ -1,0 +1,98 @@
+"""Images as tensors of one size: decoded once where they fit in memory, else on demand."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypedDict
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from counterpoise.core.images import LabeledImages
+
+__all__ = ["Batch", "Pixels", "fit_to_square"]
+
+
+class Batch(TypedDict):
+    """Images uint8 ``(B, 3, S, S)``, labels int64 ``(B,)``, and rows of the dataset int64 ``(B,)``."""
+
+    images: Tensor
+    labels: Tensor
+    rows: Tensor
+
+
+class Pixels(Dataset[Batch]):
+    """A dataset of one split as batches of tensors; give it to a DataLoader with ``collate_fn=Pixels.collate``.
+
+    Args:
+        images: the split.
+        size: height and width; the shorter side is scaled to it and the centre is cut out.
+        cache_bytes: decode everything now if it takes no more than this, and never again.
+    """
+
+    def __init__(self, images: LabeledImages, *, size: int, cache_bytes: float) -> None:
+        self.images, self.size = images, size
+        self.labels = torch.from_numpy(np.array(images.labels, dtype=np.int64))
+        self.decoded = _decode(images, size) if 3 * size * size * len(images) <= cache_bytes else None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitems__(self, rows: list[int]) -> Batch:
+        """A whole batch at once: one gather where the images are in memory."""
+        index = torch.as_tensor(rows)
+        if self.decoded is not None:
+            images = self.decoded[index]
+        else:
+            images = torch.stack([_tensor(fit_to_square(self.images[row], self.size)) for row in rows])
+        return {"images": images, "labels": self.labels[index], "rows": index}
+
+    def __getitem__(self, row: int) -> Batch:
+        return self.__getitems__([row])
+
+    @staticmethod
+    def collate(batch: Batch) -> Batch:
+        """What `__getitems__` returns is the batch already."""
+        return batch
+
+    @property
+    def workers(self) -> int:
+        """Worker processes a DataLoader needs: none where all is in memory."""
+        return 0 if self.decoded is not None else min(4, os.cpu_count() or 1)
+
+
+def fit_to_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Scale the shorter side to ``size`` (bilinear, antialiased) and cut out the centre; ``(size, size, 3)`` uint8.
+
+    Example:
+        >>> fit_to_square(np.zeros((20, 40, 3), dtype=np.uint8), 10).shape
+        (10, 10, 3)
+    """
+    height, width = image.shape[:2]
+    if height == width == size:
+        return image
+    side = min(height, width)
+    left, top = (width - side) / 2, (height - side) / 2
+    box = (left, top, left + side, top + side)
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=box))
+
+
+def _decode(images: LabeledImages, size: int) -> Tensor:
+    out = torch.empty((len(images), 3, size, size), dtype=torch.uint8)
+
+    def one(row: int) -> None:
+        out[row] = _tensor(fit_to_square(images[row], size))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(one, range(len(images))):
+            pass
+    return out
+
+
+def _tensor(image: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)

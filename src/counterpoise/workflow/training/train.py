@@ -1,0 +1,69 @@
+"""train: one strategy, one seed, one model; leaves a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from counterpoise.core.artifacts import Run, Strategy
+from counterpoise.core.files import claim, locked
+from counterpoise.core.images import LabeledImages
+from counterpoise.workflow.dataset import load
+from counterpoise.workflow.strategy import strategy_named
+from counterpoise.workflow.training.fit import Job, fit
+from counterpoise.workflow.training.folder import RunFolder
+from counterpoise.workflow.training.settings import Settings
+
+__all__ = ["train"]
+
+
+def train(
+    strategy: Strategy | str,
+    data: LabeledImages | str | Path,
+    *,
+    seed: int = 0,
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a model with one strategy and leave the files of the run in ``out``.
+
+    A strategy that only corrects scores (``reuses``) trains what it builds on first, in the same folder.
+
+    Args:
+        strategy: a `Strategy`, or a name from the catalog.
+        data: a dataset, or what `counterpoise.load` takes.
+        seed: of the initial weights, the order of images and the augmentation.
+        out: a new or empty folder; default ``runs/<strategy>-seed<seed>``.
+        resume: go on from the last epoch saved in ``out``; from the start where there is none.
+        overwrite: replace the run in ``out``.
+        progress: called with the steps done and all steps.
+        **settings: fields of `Settings`: ``model``, ``epochs``, ``batch_size``, ``learning_rate``, ….
+
+    Returns:
+        The `Run`; its `directory` has run.json, history.csv, predictions-val.npz, predictions-test.npz and
+        model.safetensors.
+
+    Raises:
+        ArgumentError: an unknown strategy, model or setting, or an augmentation that the data forbid.
+        ArtifactError: ``out`` holds other files, or the checkpoint is of another run.
+        TrainingError: the loss became NaN or infinite.
+
+    Example:
+        >>> import tempfile
+        >>> run = train("logit-adjusted", "digits", epochs=1, out=tempfile.mkdtemp())  # doctest: +SKIP
+    """
+    chosen = strategy_named(strategy) if isinstance(strategy, str) else strategy
+    checked = Settings.of(settings)
+    folder = claim(out if out is not None else f"runs/{chosen.name}-seed{seed}", resume=resume, overwrite=overwrite)
+    dataset = load(data) if isinstance(data, str | Path) else data
+    job = Job.prepare(dataset, checked)
+    with locked(folder):
+        files = RunFolder(folder)
+        if overwrite:
+            files.clear()
+        tell = progress or (lambda done, total: None)
+        return fit(job, chosen, seed=seed, folder=files, progress=lambda done: tell(done, job.settings.steps))
