@@ -12,15 +12,36 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["Reduction", "reduced", "row_mass", "safe_divide"]
+__all__ = ["Reduction", "denominator", "reduced", "row_mass", "safe_divide", "valid_rows"]
 
 Reduction = Literal["none", "mean", "batchmean", "sum"]
+
+
+def valid_rows(target: Tensor, ignore_index: int) -> Tensor:
+    """Which rows count: those whose index is not ``ignore_index``; every row of probabilities."""
+    if target.is_floating_point():
+        return torch.ones_like(target.select(1, 0), dtype=torch.bool)
+    return target != ignore_index
+
+
+def denominator(
+    target: Tensor,
+    valid: Tensor,
+    reduction: Reduction,
+    weight: Tensor | None,
+    sample_weight: Tensor | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Σ W_i for "mean", the number of rows for "batchmean": a scalar of ``dtype``."""
+    if reduction == "batchmean":
+        return valid.sum(dtype=dtype)
+    return row_mass(target, valid, weight, sample_weight, dtype).sum()
 
 
 def row_mass(
     target: Tensor, valid: Tensor, weight: Tensor | None, sample_weight: Tensor | None, dtype: torch.dtype
 ) -> Tensor:
-    """W_i: target (N, …) int64 or (N, C, …) probabilities → (N, …) of ``dtype``; 0 for rows that do not count."""
+    """W_i: target (N, …) int64 or (N, C, …) probabilities → (N, …); 0 for rows that do not count."""
     if weight is None:
         mass = torch.ones(valid.shape, dtype=dtype, device=valid.device)
         if target.is_floating_point():

@@ -19,13 +19,13 @@ from torch import Tensor
 
 from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
-from counterpoise.kernels.reduction import Reduction
-from counterpoise.kernels.softmax import accumulation_dtype
+from counterpoise.kernels.forms import Impl, in_transform
+from counterpoise.kernels.reduction import Reduction, valid_rows
+from counterpoise.kernels.terms import accumulation_dtype
 
 __all__ = [
     "IMPLS",
     "REDUCTIONS",
-    "Impl",
     "SoftmaxOptions",
     "SoftmaxPresetOptions",
     "Vector",
@@ -43,7 +43,6 @@ __all__ = [
     "warn_if_massless",
 ]
 
-Impl = Literal["auto", "reference", "closed_form", "triton"]
 IMPLS = get_args(Impl)
 REDUCTIONS = get_args(Reduction)
 Vector = Tensor | NDArray[Any] | Sequence[float]
@@ -101,7 +100,7 @@ class checks:
 
 def _values_readable(tensor: Tensor) -> bool:
     """May a check read values of this tensor? Never while compiling or inside a functorch transform."""
-    if torch.compiler.is_compiling() or checks.mode == "never" or torch._C._are_functorch_transforms_active():
+    if torch.compiler.is_compiling() or checks.mode == "never" or in_transform():
         return False
     return tensor.device.type == "cpu" or checks.mode == "always"
 
@@ -328,15 +327,17 @@ def class_counts_of(counts: CountsLike | Tensor) -> ClassCounts:
     return ClassCounts(counts.detach().cpu().numpy() if isinstance(counts, Tensor) else counts)
 
 
-def warn_if_massless(mass: Tensor, target: Tensor, valid: Tensor, weight: Tensor | None) -> None:
+def warn_if_massless(mass: Tensor, target: Tensor, ignore_index: int, weight: Tensor | None) -> None:
     """Say which classes have weight 0 when every target of the batch does: the loss is then 0."""
-    if weight is None or not _values_readable(mass) or mass.item() != 0 or not bool(valid.any()):
+    if weight is None or not _values_readable(mass) or mass.item() != 0:
         return
-    present = target.sum(dim=[d for d in range(target.dim()) if d != 1]) if target.is_floating_point() else None
-    classes = (target[valid] if present is None else present.nonzero()).flatten().tolist()
-    classes = sorted(set(classes))
-    if all(weight[c].item() == 0 for c in classes):
+    if target.is_floating_point():
+        present = target.movedim(1, -1).flatten(0, -2).sum(0).nonzero()
+    else:
+        present = target[valid_rows(target, ignore_index)]
+    classes = sorted(set(present.flatten().tolist()))
+    if classes and all(weight[c].item() == 0 for c in classes):
         warnings.warn(
             f"`weight` is 0 for every class in this batch (classes {classes}): the loss is 0 and teaches nothing",
-            stacklevel=5,
+            stacklevel=4,
         )

@@ -6,18 +6,18 @@ given besides the preset's own is multiplied with it, an offset added to it.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
 from counterpoise.core.counts import CountsLike
-from counterpoise.kernels.reduction import Reduction, reduced, row_mass
-from counterpoise.kernels.softmax import SoftmaxTerms, accumulation_dtype, softmax_rows
+from counterpoise.kernels.forms import Impl
+from counterpoise.kernels.reduction import Reduction, denominator, valid_rows
+from counterpoise.kernels.softmax import softmax_equation
+from counterpoise.kernels.terms import SoftmaxTerms, accumulation_dtype
 from counterpoise.losses import presets
 from counterpoise.losses.arguments import (
     IMPLS,
     REDUCTIONS,
-    Impl,
     SoftmaxOptions,
     SoftmaxPresetOptions,
     Vector,
@@ -107,38 +107,20 @@ def softmax_loss(  # noqa: PLR0913  the equation has this many letters
     )
     u = checked_row_vector(sample_weight, logits)
     normalizer = checked_normalizer(normalizer, reduction, logits)
-    return _reduced_rows(logits, target, terms, u, ignore_index, reduction, normalizer)
-
-
-def _reduced_rows(
-    logits: Tensor,
-    target: Tensor,
-    terms: SoftmaxTerms,
-    u: Tensor | None,
-    ignore_index: int,
-    reduction: Reduction,
-    normalizer: float | Tensor | None,
-) -> Tensor:
-    rows = softmax_rows(logits, target, terms, ignore_index)
-    rows = rows if u is None else rows * u
     if reduction in ("mean", "batchmean") and normalizer is None:
-        normalizer = _denominator(logits, target, terms.weight, u, ignore_index, reduction)
-    return reduced(rows, reduction, normalizer)
-
-
-def _denominator(
-    logits: Tensor, target: Tensor, weight: Tensor | None, u: Tensor | None, ignore_index: int, reduction: Reduction
-) -> Tensor:
-    dtype = accumulation_dtype(logits)
-    if target.is_floating_point():
-        valid = torch.ones_like(target.select(1, 0), dtype=torch.bool)
-    else:
-        valid = target != ignore_index
-    if reduction == "batchmean":
-        return valid.sum().to(dtype)
-    mass = row_mass(target, valid, weight, u, dtype).sum()
-    warn_if_massless(mass, target, valid, weight)
-    return mass
+        rows, dtype = valid_rows(target, ignore_index), accumulation_dtype(logits)
+        normalizer = denominator(target, rows, reduction, terms.weight, u, dtype)
+        warn_if_massless(normalizer, target, ignore_index, terms.weight)
+    return softmax_equation(
+        logits,
+        target,
+        terms,
+        sample_weight=u,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        denominator=normalizer,
+        impl=impl,
+    )
 
 
 def cross_entropy(logits: Tensor, target: Tensor, **options: Unpack[SoftmaxOptions]) -> Tensor:
