@@ -33,7 +33,16 @@ def print_comparison(comparison: Comparison) -> None:
         for d in comparison.differences
         if (d.split, d.metric, d.baseline) == ("test", comparison.metric, comparison.baseline)
     }
-    headers = ("strategy", "val bal. acc.", "test bal. acc.", "vs baseline [95 %]", "accuracy", "many", "medium", "few")
+    headers: tuple[str, ...] = (
+        "strategy",
+        "val bal. acc.",
+        "test bal. acc.",
+        "vs baseline [95 %]",
+        "accuracy",
+        "many",
+        "medium",
+        "few",
+    )
     headers += ("few: false pos.", "time")
     print_table(headers, [_row(arm, gains.get(arm.strategy.name)) for arm in comparison.arms])
     verdict = comparison.verdict

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -36,7 +36,8 @@ def weights(
     from counterpoise.weights import class_weights
 
     counts = _counts(data)
-    values = class_weights(counts, scheme, beta=beta, max_weight=max_weight, empty="exclude").tolist()
+    chosen: Any = scheme
+    values = class_weights(counts, chosen, beta=beta, max_weight=max_weight, empty="exclude").tolist()
     if as_json:
         emit_json(dict(zip(counts.names, values, strict=True)))
         return

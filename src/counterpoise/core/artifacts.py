@@ -203,7 +203,8 @@ class Predictions:
     def load(cls, path: str | os.PathLike[str]) -> Predictions:
         """Read a .npz of ours, or of anyone with the same four arrays; ``paths`` and ``classes`` may be missing."""
         try:
-            with np.load(Path(path), allow_pickle=False) as file:
+            # Opened here: NumPy leaves a damaged file open.
+            with Path(path).open("rb") as raw, np.lib.npyio.NpzFile(raw, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         except FileNotFoundError:
             raise ArtifactError(f"{path} does not exist") from None

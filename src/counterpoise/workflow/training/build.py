@@ -27,8 +27,10 @@ def build_loss(strategy: Strategy, counts: ClassCounts) -> nn.Module:
     """
     weight = None
     if strategy.weights:
-        weight = weights.class_weights(counts, strategy.weights, empty="exclude", **strategy.weight_options)
-    make = _one_of(_LOSSES, strategy.loss, "loss", strategy)
+        options: dict[str, Any] = strategy.weight_options
+        scheme: Any = strategy.weights
+        weight = weights.class_weights(counts, scheme, empty="exclude", **options)
+    make: Callable[..., nn.Module] = _one_of(_LOSSES, strategy.loss, "loss", strategy)
     return make(counts, weight, **strategy.loss_options)
 
 
@@ -50,7 +52,7 @@ def build_posthoc(strategy: Strategy, counts: ClassCounts) -> Callable[[Scores],
     """The correction of the scores after training; the identity where a strategy has none."""
     if strategy.posthoc is None:
         return lambda scores: scores
-    make = _one_of(_POSTHOC, strategy.posthoc, "posthoc", strategy)
+    make: Callable[..., Callable[[Scores], Scores]] = _one_of(_POSTHOC, strategy.posthoc, "posthoc", strategy)
     return make(counts, **strategy.posthoc_options)
 
 

@@ -37,7 +37,7 @@ class Job:
 
     data: LabeledImages
     settings: Resolved
-    pixels: dict[str, Pixels]
+    pixels: dict[Split, Pixels]
 
     @classmethod
     def prepare(cls, data: LabeledImages, settings: Settings) -> Job:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from counterpoise.augment import random_crop, random_symmetry
 from counterpoise.core.errors import TrainingError
-from counterpoise.workflow.training.pixels import Batch, Pixels
+from counterpoise.workflow.training.pixels import Batch, Pixels, collate
 from counterpoise.workflow.training.settings import Resolved
 from counterpoise.workflow.training.stream import BatchStream, Order
 
@@ -50,9 +50,7 @@ class Loop:
         config = DataLoaderConfiguration(split_batches=True)
         self.accelerator = Accelerator(mixed_precision=s.precision, dataloader_config=config)
         self.stream = BatchStream(self.order, steps=s.steps_per_epoch, batch_size=s.batch_size)
-        loader = DataLoader(
-            self.train, batch_sampler=self.stream, collate_fn=Pixels.collate, num_workers=self.train.workers
-        )
+        loader = DataLoader(self.train, batch_sampler=self.stream, collate_fn=collate, num_workers=self.train.workers)
         self.model = self.model.to(memory_format=torch.channels_last)
         optimizer = torch.optim.SGD(
             self.model.parameters(), lr=s.learning_rate, momentum=s.momentum, weight_decay=s.weight_decay, nesterov=True
@@ -114,7 +112,7 @@ class Loop:
         """Raw logits float32 ``(N, C)`` in the order of the split, gathered from every process."""
         size = 4 * self.settings.batch_size
         loader = self.accelerator.prepare(
-            DataLoader(pixels, batch_size=size, collate_fn=Pixels.collate, num_workers=pixels.workers)
+            DataLoader(pixels, batch_size=size, collate_fn=collate, num_workers=pixels.workers)
         )
         self.model.eval()
         pieces = []

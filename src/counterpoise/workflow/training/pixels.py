@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from counterpoise.core.images import LabeledImages
 
-__all__ = ["Batch", "Pixels", "fit_to_square"]
+__all__ = ["Batch", "Pixels", "collate", "fit_to_square"]
 
 
 class Batch(TypedDict):
@@ -27,7 +27,7 @@ class Batch(TypedDict):
 
 
 class Pixels(Dataset[Batch]):
-    """A dataset of one split as batches of tensors; give it to a DataLoader with ``collate_fn=Pixels.collate``.
+    """A dataset of one split as batches of tensors; give it to a DataLoader with ``collate_fn=collate``.
 
     Args:
         images: the split.
@@ -55,15 +55,15 @@ class Pixels(Dataset[Batch]):
     def __getitem__(self, row: int) -> Batch:
         return self.__getitems__([row])
 
-    @staticmethod
-    def collate(batch: Batch) -> Batch:
-        """What `__getitems__` returns is the batch already."""
-        return batch
-
     @property
     def workers(self) -> int:
         """Worker processes a DataLoader needs: none where all is in memory."""
         return 0 if self.decoded is not None else min(4, os.cpu_count() or 1)
+
+
+def collate(batch: Any) -> Any:
+    """For a DataLoader: what `Pixels.__getitems__` returns is the batch already."""
+    return batch
 
 
 def fit_to_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -88,7 +88,9 @@ def _decode(images: LabeledImages, size: int) -> Tensor:
     def one(row: int) -> None:
         out[row] = _tensor(fit_to_square(images[row], size))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # Decoding large images releases the interpreter; with small ones the threads only wait for each other.
+    threads = 1 if size <= 64 else os.cpu_count()
+    with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(one, range(len(images))):
             pass
     return out

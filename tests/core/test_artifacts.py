@@ -1,0 +1,165 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from counterpoise.core.artifacts import (
+    Evaluation,
+    Finding,
+    Predictions,
+    Run,
+    Strategy,
+    read_artifact,
+)
+from counterpoise.core.errors import ArgumentError, ArtifactError
+from counterpoise.core.files import atomic_write, claim, locked, read_json, write_json
+
+STRATEGY = Strategy("s", "a strategy", loss="focal", loss_options={"gamma": 2}, sampler_options={"within": "cycle"})
+RUN = Run(
+    STRATEGY, 1, "done", "resnet20", {"epochs": 3}, {"torch": "2"}, {}, ("a", "b"), (3, 0), (0, 5), 9, 1.5, (0.5, None)
+)
+EVALUATION = Evaluation(
+    "test",
+    0,
+    0.95,
+    None,
+    None,
+    None,
+    None,
+    None,
+    None,
+    (),
+    (),
+    ((1, 0), (0, 1)),
+    (),
+    (Finding("k", "info", "r", ("x",)),),
+)
+
+
+@pytest.mark.parametrize("artifact", [STRATEGY, RUN, EVALUATION], ids=lambda a: type(a).__name__)
+def test_json_and_back_is_the_same(artifact, tmp_path):
+    artifact.save(tmp_path / "a.json")
+    assert type(artifact).load(tmp_path / "a.json") == artifact
+    assert read_artifact(tmp_path / "a.json") == artifact
+
+
+def test_artifacts_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        STRATEGY.name = "other"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 99}, "format version 99; this release reads version 1"),
+        ({"artifact": "Run"}, "expected a Strategy, got 'Run'"),
+        ({"head": "round"}, r"Strategy.head: expected one of \('linear', 'cosine'\), got 'round'"),
+        ({"colour": "red"}, "unknown field 'colour'"),
+        ({"loss_options": {"gamma": "two"}}, "Strategy.loss_options.gamma: expected float, got 'two'"),
+        ({"loss": 3}, "Strategy.loss: expected str, got 3"),
+    ],
+)
+def test_a_foreign_or_damaged_artifact_is_refused_by_field(change, message):
+    with pytest.raises(ArtifactError, match=message):
+        Strategy.from_dict({**STRATEGY.to_dict(), **change})
+
+
+@pytest.mark.fault("R4")
+def test_nan_and_infinity_are_null_in_json(tmp_path):
+    write_json(tmp_path / "n.json", {"a": [float("nan"), float("inf"), 1.0]})
+    assert json.loads((tmp_path / "n.json").read_text()) == {"a": [None, None, 1.0]}
+
+
+def test_a_file_that_is_no_json_is_named(tmp_path):
+    (tmp_path / "x.json").write_text("{")
+    with pytest.raises(ArtifactError, match=r"x\.json cannot be read as JSON"):
+        read_json(tmp_path / "x.json")
+    with pytest.raises(ArtifactError, match=r"y\.json does not exist"):
+        Strategy.load(tmp_path / "y.json")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(ArtifactError, match=r"deep\.json cannot be read"):
+        read_json(tmp_path / "deep.json")
+    (tmp_path / "z.json").write_text('{"artifact": "Comparison", "version": 7}')
+    with pytest.raises(ArtifactError, match=r"z\.json.*version 7"):
+        read_artifact(tmp_path / "z.json")
+
+
+@pytest.mark.fault("C3")
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "f.json"
+    target.write_text("old")
+    with pytest.raises(RuntimeError, match="half way"), atomic_write(target) as file:
+        file.write(b"new")
+        raise RuntimeError("half way")
+    assert [p.name for p in tmp_path.iterdir()] == ["f.json"]
+    assert target.read_text() == "old"
+
+
+@pytest.mark.fault("C2")
+def test_a_full_disk_is_an_error_of_ours_that_names_the_file(tmp_path):
+    with (
+        pytest.raises(ArtifactError, match=r"cannot write .*f\.json: No space left"),
+        atomic_write(tmp_path / "f.json"),
+    ):
+        raise OSError(28, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_predictions_go_to_disk_without_pickle(tmp_path):
+    saved = Predictions(np.eye(2), np.array([0, 1]), np.array(["a/ö.png", "b"]), np.array(["x", "y"]))
+    saved.save(tmp_path / "p.npz")
+    with np.load(tmp_path / "p.npz", allow_pickle=False) as file:
+        assert sorted(file.files) == ["classes", "labels", "logits", "paths"]
+        assert file["paths"].dtype.kind == "U"
+    loaded = Predictions.load(tmp_path / "p.npz")
+    np.testing.assert_array_equal(loaded.logits, saved.logits)
+    assert loaded.paths.tolist() == ["a/ö.png", "b"]
+
+
+def test_bare_predictions_of_others_are_taken(tmp_path):
+    np.savez(tmp_path / "p.npz", logits=np.eye(3), labels=np.array([0, 1, 2], dtype=np.int32))
+    assert Predictions.load(tmp_path / "p.npz").classes.tolist() == ["0", "1", "2"]
+
+
+@pytest.mark.fault("C5")
+def test_pickled_predictions_are_refused(tmp_path):
+    np.savez(tmp_path / "p.npz", logits=np.array([object()]), labels=np.array([0]))
+    with pytest.raises(ArtifactError, match=r"p\.npz cannot be read as predictions"):
+        Predictions.load(tmp_path / "p.npz")
+
+
+def test_predictions_that_do_not_fit_are_refused(tmp_path):
+    with pytest.raises(ArgumentError, match="row 1 is 2, outside the 2 classes"):
+        Predictions(np.eye(2), np.array([0, 2]), np.array(["a", "b"]), np.array(["x", "y"]))
+    with pytest.raises(ArgumentError, match=r"need logits \(N, C\)"):
+        Predictions(np.eye(2), np.array([0]), np.array(["a"]), np.array(["x", "y"]))
+    np.savez(tmp_path / "p.npz", logits=np.eye(2))
+    with pytest.raises(ArtifactError, match=r"lacks \['labels'\]"):
+        Predictions.load(tmp_path / "p.npz")
+    (tmp_path / "q.npz").write_bytes(b"PK\x03\x04 broken")
+    with pytest.raises(ArtifactError, match=r"q\.npz cannot be read"):
+        Predictions.load(tmp_path / "q.npz")
+
+
+def test_claim_protects_what_is_there(tmp_path):
+    assert claim(tmp_path / "new", resume=False, overwrite=False) == tmp_path / "new"
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(ArtifactError, match=r"holds other files \(thesis.tex\)"):
+        claim(tmp_path)
+    assert claim(tmp_path, overwrite=True) == tmp_path
+    assert (tmp_path / "thesis.tex").exists()
+    with pytest.raises(ArtifactError, match="is a file"):
+        claim(tmp_path / "thesis.tex")
+    with pytest.raises(ArtifactError, match="exclude each other"):
+        claim(tmp_path, resume=True, overwrite=True)
+
+
+@pytest.mark.fault("C15")
+def test_two_writers_of_one_folder_exclude_each_other(tmp_path):
+    pytest.importorskip("fcntl")
+    with locked(tmp_path), pytest.raises(ArtifactError, match="another process is writing"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        assert (tmp_path / ".lock").exists()
