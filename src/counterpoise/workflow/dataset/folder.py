@@ -10,19 +10,10 @@ from counterpoise.core.artifacts import Finding, Quarantined
 from counterpoise.core.errors import DatasetError
 from counterpoise.core.images import Split
 from counterpoise.workflow.dataset.header import EXTENSIONS, UNSUPPORTED, extension_of
-from counterpoise.workflow.dataset.listing import Listing, merged_twins, shown
+from counterpoise.workflow.dataset.listing import SPLIT_NAMES, Listing, merged_twins, shown
 
 __all__ = ["read_folder"]
 
-_SPLIT_FOLDERS: dict[str, Split] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 _CLUTTER_FOLDERS = frozenset({"__MACOSX", "@eaDir", "__pycache__", "lost+found", "$RECYCLE.BIN"})
 _WHAT_TO_DO = "put the images into one folder a class, or below train/<class>/, val/<class>/ and test/<class>/"
 
@@ -51,9 +42,7 @@ def read_folder(root: Path) -> Listing:
         elif level and split is None:
             listing.quarantined.append(Quarantined(shown(path), "lies beside train/, val/ and test/"))
         else:
-            listing.paths.append(path)
-            listing.labels.append(standing[parts[level]])
-            listing.splits.append(split)
+            listing.add(path, standing[parts[level]], split)
     for path, reason in sorted(scan.refused):
         parts = path.split("/", level + 1)
         label = standing.get(parts[level]) if len(parts) == level + 2 else None
@@ -132,7 +121,7 @@ def _split_folders(scan: _Scan, name: str) -> dict[str, Split]:
     """
     top = [folder for folder in scan.folders if "/" not in folder]
     parents = {folder.split("/", 1)[0] for folder in scan.folders if "/" in folder}
-    named = {folder: _SPLIT_FOLDERS[folder.lower()] for folder in sorted(top) if folder.lower() in _SPLIT_FOLDERS}
+    named = {folder: SPLIT_NAMES[folder.lower()] for folder in sorted(top) if folder.lower() in SPLIT_NAMES}
     if not any(split == "train" and folder in parents for folder, split in named.items()):
         if top and len(named) == len(top):
             raise DatasetError(

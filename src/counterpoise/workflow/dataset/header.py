@@ -78,8 +78,10 @@ def read_header(path: str) -> Header:
     """
     try:
         handle = os.open(path, _FLAGS)
-    except OSError as error:
-        raise UnreadableImage(f"cannot be opened: {error.strerror}") from error
+    except FileNotFoundError as error:
+        raise UnreadableImage("missing on disk") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that this system cannot have
+        raise UnreadableImage(f"cannot be opened: {getattr(error, 'strerror', error)}") from error
     try:
         header = _read(handle, path)
     except OSError as error:

@@ -12,7 +12,18 @@ from pathlib import Path
 from counterpoise.core.artifacts import Finding, Quarantined
 from counterpoise.core.images import Split
 
-__all__ = ["Listing", "merged_twins", "shown"]
+__all__ = ["SPLIT_NAMES", "Listing", "merged_twins", "shown"]
+
+SPLIT_NAMES: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""What sources call the splits, in lower case."""
 
 
 @dataclass
@@ -32,6 +43,14 @@ class Listing:
     quarantined: list[Quarantined] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     num_ignored: int = 0
+    where: list[str] = field(default_factory=list)
+
+    def add(self, path: str, label: str, split: Split | None, where: str = "") -> None:
+        """One more image; ``where`` says which line of the source names it."""
+        self.paths.append(path)
+        self.labels.append(label)
+        self.splits.append(split)
+        self.where.append(where)
 
 
 def shown(name: str) -> str:

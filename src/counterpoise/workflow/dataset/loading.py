@@ -15,6 +15,7 @@ from counterpoise.workflow.dataset.digits import read_digits
 from counterpoise.workflow.dataset.folder import read_folder
 from counterpoise.workflow.dataset.images import ImageDataset
 from counterpoise.workflow.dataset.listing import Listing, shown
+from counterpoise.workflow.dataset.manifest import MANIFESTS, read_manifest
 
 __all__ = ["load"]
 
@@ -100,6 +101,8 @@ def _listing(source: str) -> Listing:
         return read_folder(path.resolve())
     if not path.exists():
         raise DatasetError(f"{shown(source)!r} does not exist; expected {_SUPPORTED}")
+    if path.suffix.lower() in MANIFESTS and path.is_file():
+        return read_manifest(path)
     raise DatasetError(f"{shown(path.name)!r} is no dataset; expected {_SUPPORTED}")
 
 

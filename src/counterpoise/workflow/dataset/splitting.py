@@ -67,12 +67,14 @@ def sizes(n: int, *, val: float, test: float) -> tuple[int, int]:
 def unrepresented(
     labels: NDArray[np.int64], splits: NDArray[np.str_], classes: Sequence[str], drawn: Sequence[Split]
 ) -> tuple[Finding, ...]:
-    """Name each class that has images, but none in a split that was drawn."""
+    """Name the classes that have images, but too few for one in each split that was drawn."""
     available = np.bincount(labels, minlength=len(classes))
     findings = []
     for split in drawn:
         here = np.bincount(labels[splits == split], minlength=len(classes))
-        for c in np.flatnonzero((here == 0) & (available > 0)).tolist():
-            reason = f"class {classes[c]!r} has too few images ({available[c]}) for one in {split}"
-            findings.append(Finding("class-missing-from-split", "warning", reason, (classes[c], split)))
+        small = tuple(classes[c] for c in np.flatnonzero((here == 0) & (available > 0)).tolist())
+        if small:
+            listed = ", ".join(map(repr, small[:5])) + (" …" if len(small) > 5 else "")
+            reason = f"too few images for one in {split}: class {listed}"
+            findings.append(Finding("class-too-small-to-split", "warning", reason, small))
     return tuple(findings)
