@@ -1,1 +1,7 @@
-""""""
+"""Labels to index order: one global order from (seed, epoch), the same on every rank; hosts shard it."""
+
+from counterpoise.samplers.balanced import ClassBalancedSampler, ProgressiveSampler
+from counterpoise.samplers.resample import ResampleSampler
+from counterpoise.samplers.sampler import OrderedSampler
+
+__all__ = ["ClassBalancedSampler", "OrderedSampler", "ProgressiveSampler", "ResampleSampler"]

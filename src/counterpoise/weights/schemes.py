@@ -141,7 +141,7 @@ def _tell_if_flat(counts: ClassCounts, beta: float, weights: FloatArray) -> None
     warnings.warn(
         f"beta={beta:.10g} does nothing here: the smallest class has {counts.counts[counts.counts > 0].min()} images, "
         f"far above 1/(1 - beta) = {1 / (1 - beta):.6g}, so the weights differ by {100 * (spread - 1):.2g} % while the "
-        f'counts differ {ratio:.3g} to 1. Try beta="auto", (N - 1)/N = {(total - 1) / total:.10g}, or scheme="inverse".',
+        f'counts differ {ratio:.3g} to 1. Try beta="auto", (N - 1)/N = {(total - 1) / total:.10g}, or "inverse".',
         UserWarning,
         stacklevel=6,
     )
