@@ -1,0 +1,239 @@
+"""From the runs of the arms to means over seeds and intervals of differences."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from counterpoise.core.artifacts import Arm, Difference, Evaluation, Predictions, Spread
+from counterpoise.core.counts import ClassCounts
+from counterpoise.core.errors import ArgumentError
+from counterpoise.metrics import METRICS as TALLY_METRICS
+from counterpoise.metrics import Bootstrap, Metric, bootstrap_differences, group_false_positives, group_recall
+
+__all__ = ["METRICS", "arm_scores", "best_on_validation", "differences", "paired_differences", "spread"]
+
+Group = Literal["many", "medium", "few"]
+GROUPS: tuple[Group, ...] = ("many", "medium", "few")
+RARE_GROUPS: tuple[Group, ...] = ("few", "medium")
+
+
+def _recall_of(group: Group) -> Callable[[Evaluation], float | None]:
+    return lambda e: next((g.accuracy for g in e.groups if g.group == group), None)
+
+
+def _false_positives_on(group: Group) -> Callable[[Evaluation], float | None]:
+    """Images of other classes predicted as a class of the group, a share of the other classes' images."""
+
+    def share(e: Evaluation) -> float | None:
+        inside = [c.group == group for c in e.classes]
+        others = sum(c.support for c, rare in zip(e.classes, inside, strict=True) if not rare)
+        if not any(inside) or not others:
+            return None
+        rows = (row for row, rare in zip(e.confusion, inside, strict=True) if not rare)
+        wrong = sum(n for row in rows for n, rare in zip(row, inside, strict=True) if rare)
+        return wrong / others
+
+    return share
+
+
+METRICS: dict[str, Callable[[Evaluation], float | None]] = {
+    "accuracy": lambda e: e.accuracy,
+    "balanced_accuracy": lambda e: e.balanced_accuracy,
+    "macro_f1": lambda e: e.macro_f1,
+    "geometric_mean": lambda e: e.geometric_mean,
+    "expected_calibration_error": lambda e: e.expected_calibration_error,
+    **{group: _recall_of(group) for group in GROUPS},
+    **{f"{group}_false_positives": _false_positives_on(group) for group in RARE_GROUPS},
+}
+"""What an arm is scored by. Higher is better, save for the calibration error and the false positives.
+
+many, medium, few: mean recall of the group's classes. few_false_positives: images wrongly given to the few-shot
+classes, as a share of all images of the other classes; medium_false_positives likewise. None where a group is empty.
+"""
+
+
+def spread(evaluations: Sequence[Evaluation], metric: str) -> Spread:
+    """One metric over the seeds: mean, sample standard deviation, each value; seeds without a value do not count.
+
+    Example:
+        >>> from counterpoise.workflow.evaluation import evaluate
+        >>> runs = [evaluate(([[1.0, 0.0], [1.0, 0.0]], labels)) for labels in ([0, 0], [0, 1])]
+        >>> spread(runs, "accuracy")
+        Spread(mean=0.75, sd=0.3535533905932738, values=(1.0, 0.5))
+    """
+    values = tuple(METRICS[metric](e) for e in evaluations)
+    defined = [value for value in values if value is not None]
+    return Spread(
+        mean=statistics.fmean(defined) if defined else None,
+        sd=statistics.stdev(defined) if len(defined) > 1 else None,
+        values=values,
+    )
+
+
+def arm_scores(validation: Sequence[Evaluation], test: Sequence[Evaluation]) -> dict[str, dict[str, Spread]]:
+    """``scores[split][metric]`` of an arm, for the splits "val" and "test" and all `METRICS`."""
+    return {
+        split: {metric: spread(evaluations, metric) for metric in METRICS}
+        for split, evaluations in (("val", validation), ("test", test))
+    }
+
+
+def best_on_validation(arms: Iterable[Arm], metric: str) -> str | None:
+    """The finished arm with the highest mean on validation, the first of equals; None where nothing has a value."""
+    means = {arm.strategy.name: arm.scores["val"][metric].mean for arm in arms if arm.status == "done"}
+    defined = {name: mean for name, mean in means.items() if mean is not None}
+    return max(defined, key=lambda name: defined[name]) if defined else None
+
+
+def differences(
+    arms: Sequence[Arm],
+    predictions: Mapping[str, Mapping[str, Sequence[Predictions]]],
+    *,
+    baseline: str,
+    metric: str = "balanced_accuracy",
+    train_counts: ClassCounts,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> list[Difference]:
+    """Every arm minus the baseline on test in each metric; every arm minus the best on validation in ``metric``.
+
+    The second kind says which arms validation cannot tell from its best. Arms that failed are left out; without a
+    baseline there is nothing of the first kind.
+
+    Args:
+        arms: the arms, with their scores.
+        predictions: ``predictions[split][strategy]`` has one `Predictions` a seed, for "val" and "test".
+        baseline: name of the arm that all are measured against.
+        metric: what the choice on validation is made by.
+        train_counts: images per class in the training split; they make the groups.
+        resamples: of the bootstrap.
+        confidence: of the intervals.
+        seed: of the bootstrap.
+
+    Raises:
+        ArgumentError: the arms are not about the same images (the first that differs is named).
+    """
+    best = best_on_validation(arms, metric)
+    bootstrapped = [name for name in METRICS if name != "expected_calibration_error"]
+    found = []
+    for split, against, metrics in (("test", baseline, bootstrapped), ("val", best, [metric])):
+        runs = predictions[split]
+        if against is None or against not in runs:
+            continue
+        for name in (arm.strategy.name for arm in arms if arm.strategy.name in runs and arm.strategy.name != against):
+            results = paired_differences(
+                runs[name],
+                runs[against],
+                metrics=metrics,
+                train_counts=train_counts,
+                resamples=resamples,
+                confidence=confidence,
+                seed=seed,
+            )
+            found += [_named(result, name, against, split, key) for key, result in results.items()]
+    return found
+
+
+def paired_differences(
+    arm: Sequence[Predictions],
+    baseline: Sequence[Predictions],
+    *,
+    metrics: Sequence[str],
+    train_counts: ClassCounts,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Bootstrap]:
+    """Differences of seed means of two arms, on the same resamples for all metrics; images are paired by path.
+
+    Raises:
+        ArgumentError: classes, labels or paths of the two differ; the first path that does is named.
+
+    Example:
+        >>> truth, names = np.repeat([0, 1], 50), np.array(["a", "b"])
+        >>> paths = np.arange(100).astype(str)
+        >>> good, bad = (Predictions(np.eye(2)[said], truth, paths, names) for said in (truth, 0 * truth))
+        >>> counts = ClassCounts([500, 10], ["a", "b"])
+        >>> result = paired_differences([good], [bad], metrics=["balanced_accuracy", "few"], train_counts=counts)
+        >>> result["balanced_accuracy"].estimate, result["few"].estimate
+        (0.5, 1.0)
+    """
+    first = arm[0]
+    said = [_aligned(p, first) for p in (*arm, *baseline)]
+    return bootstrap_differences(
+        np.stack(said[: len(arm)]),
+        np.stack(said[len(arm) :]),
+        first.labels,
+        metrics=_tally_metrics(metrics, train_counts, first),
+        num_classes=len(first.classes),
+        resamples=resamples,
+        confidence=confidence,
+        seed=seed,
+    )
+
+
+def _tally_metrics(metrics: Sequence[str], train_counts: ClassCounts, predictions: Predictions) -> dict[str, Metric]:
+    names = [str(name) for name in predictions.classes]
+    if set(names) != set(train_counts.names):
+        raise ArgumentError(
+            f"`train_counts` {list(train_counts.names[:10])} and predictions {names[:10]} have other classes"
+        )
+    members = {g: {train_counts.names[i] for i in ids} for g, ids in train_counts.groups().items()}
+    inside = {group: np.array([name in members[group] for name in names]) for group in GROUPS}
+    known: dict[str, Metric] = {
+        **TALLY_METRICS,
+        **{group: group_recall(inside[group]) for group in GROUPS},
+        **{f"{group}_false_positives": group_false_positives(inside[group]) for group in RARE_GROUPS},
+    }
+    return {metric: known[metric] for metric in metrics}
+
+
+def _aligned(predictions: Predictions, to: Predictions) -> NDArray[np.int64]:
+    """The predicted classes, in the order of the images of ``to``."""
+    if predictions.classes.tolist() != to.classes.tolist():
+        raise ArgumentError(
+            f"two runs have other classes: {predictions.classes.tolist()[:10]} and {to.classes.tolist()[:10]}"
+        )
+    said, labels = _said(predictions), predictions.labels
+    if not np.array_equal(predictions.paths, to.paths):
+        row = {path: i for i, path in enumerate(predictions.paths.tolist())}
+        odd = sorted(set(row) ^ set(to.paths.tolist()))
+        if odd or len(row) != len(predictions.paths) or len(row) != len(to.paths):
+            about = f"{odd[0]!r} is in one of them only" if odd else "a path occurs twice"
+            raise ArgumentError(f"two runs are not about the same images, so they cannot be paired: {about}")
+        order = np.array([row[path] for path in to.paths.tolist()])
+        said, labels = said[order], labels[order]
+    if not np.array_equal(labels, to.labels):
+        i = int(np.argmax(labels != to.labels))
+        raise ArgumentError(f"two runs give {str(to.paths[i])!r} other labels, {labels[i]} and {to.labels[i]}")
+    return said
+
+
+def _said(predictions: Predictions) -> NDArray[np.int64]:
+    return predictions.logits.argmax(axis=1) if len(predictions.labels) else predictions.labels
+
+
+def _named(result: Bootstrap, strategy: str, baseline: str, split: str, metric: str) -> Difference:
+    estimate, low, high, seed_sd = (
+        None if math.isnan(value) else value for value in (result.estimate, result.low, result.high, result.seed_sd)
+    )
+    return Difference(
+        strategy=strategy,
+        baseline=baseline,
+        split=split,
+        metric=metric,
+        estimate=estimate,
+        low=low,
+        high=high,
+        seed_sd=seed_sd,
+        method=result.method,
+        confidence=result.confidence,
+        resamples=result.resamples,
+    )

@@ -1,0 +1,180 @@
+"""Spreads and differences of arms, against NumPy and scikit-learn on the saved scores."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
+
+from counterpoise import ClassCounts
+from counterpoise.core.artifacts import Arm, Predictions, Strategy
+from counterpoise.core.errors import ArgumentError
+from counterpoise.metrics import paired_bootstrap
+from counterpoise.workflow.comparison.statistics import (
+    METRICS,
+    arm_scores,
+    best_on_validation,
+    differences,
+    paired_differences,
+    spread,
+)
+from counterpoise.workflow.evaluation import evaluate
+
+NAMES = ["a", "b", "c", "d", "e"]
+COUNTS = ClassCounts([3, 900, 50, 300, 12], ["e", "a", "c", "b", "d"])  # not in the order of the predictions
+RARE, MEDIUM = np.array([0, 0, 0, 1, 1], bool), np.array([0, 0, 1, 0, 0], bool)
+BOOTSTRAPPED = [name for name in METRICS if name != "expected_calibration_error"]
+
+
+def runs(quality, seeds=2, n=40, split="test", data_seed=0):
+    """One `Predictions` a seed; all arms see the same images."""
+    labels = np.repeat(np.arange(5), n)
+    paths = np.array([f"{split}/{i}.png" for i in range(len(labels))])
+    hard = np.random.default_rng(data_seed).random(len(labels))
+    made = []
+    for seed in range(seeds):
+        rng = np.random.default_rng((seed, round(1000 * quality)))
+        wrong = rng.integers(5, size=len(labels))
+        said = np.where(hard + rng.normal(0, 0.2, len(labels)) < quality, labels, wrong)
+        logits = np.eye(5)[said] * 3 + rng.random((len(labels), 5))
+        made.append(Predictions(logits, labels, paths, np.array(NAMES)))
+    return made
+
+
+def arm(name, validation, test, status="done"):
+    v, t = ([evaluate(p, split=s, train_counts=COUNTS) for p in ps] for s, ps in (("val", validation), ("test", test)))
+    return Arm(Strategy(name, ""), status, (0, 1), (), (), tuple(v), tuple(t), arm_scores(v, t))
+
+
+def by_sklearn(p):
+    y, said = p.labels, p.logits.argmax(1)
+    recalls = recall_score(y, said, average=None)
+    confusion = confusion_matrix(y, said)
+    return {
+        "accuracy": accuracy_score(y, said),
+        "balanced_accuracy": recalls.mean(),
+        "macro_f1": f1_score(y, said, average="macro"),
+        "geometric_mean": recalls.prod() ** 0.2,
+        "many": recalls[:2].mean(),
+        "medium": recalls[2],
+        "few": recalls[3:].mean(),
+        "few_false_positives": confusion[np.ix_(~RARE, RARE)].sum() / confusion[~RARE].sum(),
+        "medium_false_positives": confusion[np.ix_(~MEDIUM, MEDIUM)].sum() / confusion[~MEDIUM].sum(),
+    }
+
+
+def test_scores_of_an_arm_are_those_of_scikit_learn():
+    predictions = runs(0.7, seeds=3)
+    found = arm("x", predictions, predictions).scores["test"]
+    wanted = [by_sklearn(p) for p in predictions]
+    assert found.keys() == METRICS.keys() == {*wanted[0], "expected_calibration_error"}
+    for metric in BOOTSTRAPPED:
+        values = [w[metric] for w in wanted]
+        assert found[metric].values == pytest.approx(values, abs=1e-12)
+        assert found[metric].mean == pytest.approx(np.mean(values), abs=1e-12)
+        assert found[metric].sd == pytest.approx(np.std(values, ddof=1), abs=1e-12)
+
+
+def test_one_seed_has_no_sd_and_an_empty_group_no_mean():
+    counts = ClassCounts([500] * 5, NAMES)
+    evaluations = [evaluate(p, train_counts=counts) for p in runs(0.7, seeds=1)]
+    assert spread(evaluations, "accuracy").sd is None
+    for metric in ("few", "medium", "few_false_positives", "medium_false_positives"):
+        assert spread(evaluations, metric).mean is None
+        assert spread(evaluations, metric).values == (None,)
+    assert spread([], "accuracy").mean is None
+    bare = [evaluate(p) for p in runs(0.7, seeds=1)]  # without training counts
+    assert spread(bare, "many").mean is spread(bare, "few_false_positives").mean is None
+
+
+def test_differences_are_the_differences_of_the_spreads():
+    """The numbers beside the interval and the numbers in the table are one: computed in two ways."""
+    better, worse = runs(0.8), runs(0.6)
+    found = paired_differences(better, worse, metrics=BOOTSTRAPPED, train_counts=COUNTS, resamples=200)
+    a, b = arm("a", better, better), arm("b", worse, worse)
+    assert list(found) == BOOTSTRAPPED
+    for metric, d in found.items():
+        x, y = a.scores["test"][metric], b.scores["test"][metric]
+        assert d.estimate == pytest.approx(x.mean - y.mean, abs=1e-12)
+        assert d.seed_sd == pytest.approx(np.std(np.subtract(x.values, y.values), ddof=1), abs=1e-12)
+        assert d.low <= d.estimate <= d.high
+    said = [np.stack([p.logits.argmax(1) for p in ps]) for ps in (better, worse)]
+    assert found["balanced_accuracy"] == paired_bootstrap(*said, better[0].labels, resamples=200)
+
+
+def test_all_arms_against_the_baseline_on_test_and_against_the_best_on_validation():
+    names = {"baseline": 0.6, "x": 0.8, "y": 0.7}
+    predictions = {s: {n: runs(q, split=s) for n, q in names.items()} for s in ("val", "test")}
+    arms = [arm(n, predictions["val"][n], predictions["test"][n]) for n in names]
+    broken = Arm(Strategy("z", ""), "failed", (0, 1), (), (), error="out of memory")
+    found = differences([*arms, broken], predictions, baseline="baseline", train_counts=COUNTS, resamples=100)
+    on_test = [(d.strategy, d.baseline, d.metric) for d in found if d.split == "test"]
+    assert on_test == [(n, "baseline", m) for n in ("x", "y") for m in BOOTSTRAPPED]
+    assert best_on_validation(arms, "balanced_accuracy") == "x"
+    on_val = {(d.strategy, d.baseline, d.metric): d for d in found if d.split == "val"}
+    assert list(on_val) == [("baseline", "x", "balanced_accuracy"), ("y", "x", "balanced_accuracy")]
+    assert on_val["baseline", "x", "balanced_accuracy"].high < 0
+    assert {d.method for d in found} == {"images"}
+    assert {(d.resamples, d.confidence) for d in found} == {(100, 0.95)}
+    again = differences([*arms, broken], predictions, baseline="baseline", train_counts=COUNTS, resamples=100)
+    assert again == found
+
+
+@pytest.mark.fault("C16")
+def test_without_a_baseline_or_without_any_arm_there_are_fewer_differences():
+    predictions = {s: {n: runs(q, split=s) for n, q in (("x", 0.8), ("y", 0.7))} for s in ("val", "test")}
+    arms = [arm(n, predictions["val"][n], predictions["test"][n]) for n in ("x", "y")]
+    arms.append(Arm(Strategy("baseline", ""), "failed", (0, 1), (), (), error="diverged"))
+    found = differences(arms, predictions, baseline="baseline", train_counts=COUNTS, resamples=50)
+    assert [(d.split, d.strategy, d.baseline) for d in found] == [("val", "y", "x")]
+    nothing = {"val": {}, "test": {}}
+    assert differences(arms[-1:], nothing, baseline="baseline", train_counts=COUNTS) == []
+    assert best_on_validation(arms[-1:], "balanced_accuracy") is None
+
+
+def test_five_seeds_are_resampled_too():
+    found = paired_differences(
+        runs(0.8, seeds=5), runs(0.7, seeds=5), metrics=["accuracy"], train_counts=COUNTS, resamples=50
+    )
+    assert found["accuracy"].method == "images-and-seeds"
+
+
+def test_a_group_without_classes_gives_none_and_not_nan():
+    counts = ClassCounts([500] * 5, NAMES)
+    predictions = {s: {"baseline": runs(0.6), "x": runs(0.7)} for s in ("val", "test")}
+    arms = [arm(n, predictions["val"][n], predictions["test"][n]) for n in ("baseline", "x")]
+    found = {d.metric: d for d in differences(arms, predictions, baseline="baseline", train_counts=counts, resamples=9)}
+    assert found["few"].estimate is found["few"].low is found["few"].high is found["few"].seed_sd is None
+    assert found["few_false_positives"].estimate is None
+
+
+def changed(p, **parts):
+    return Predictions(**{"logits": p.logits, "labels": p.labels, "paths": p.paths, "classes": p.classes, **parts})
+
+
+def test_images_are_paired_by_path_whatever_their_order():
+    a, b = runs(0.8), runs(0.7)
+    order = np.random.default_rng(0).permutation(len(b[0].labels))
+    mixed = [changed(p, logits=p.logits[order], labels=p.labels[order], paths=p.paths[order]) for p in b]
+    options = {"metrics": ["accuracy", "few"], "train_counts": COUNTS, "resamples": 50}
+    assert paired_differences(a, mixed, **options) == paired_differences(a, b, **options)
+
+
+def test_runs_about_other_images_are_refused_by_name():
+    (a,), (b,) = runs(0.8, seeds=1), runs(0.7, seeds=1)
+
+    def pair(other, counts=COUNTS):
+        paired_differences([a], [other], metrics=["accuracy"], train_counts=counts)
+
+    paths, labels = b.paths.astype("U20"), b.labels.copy()
+    paths[7], labels[3] = "test/other.png", 4
+    with pytest.raises(ArgumentError, match=r"cannot be paired: 'test/7\.png' is in one of them only"):
+        pair(changed(b, paths=paths))
+    with pytest.raises(ArgumentError, match=r"'test/3\.png' other labels, 4 and 0"):
+        pair(changed(b, labels=labels))
+    with pytest.raises(ArgumentError, match="other classes"):
+        pair(changed(b, classes=b.classes[::-1]))
+    with pytest.raises(ArgumentError, match=r"`train_counts` .* have other classes"):
+        pair(b, counts=ClassCounts([1, 2, 3, 4, 5]))
+    with pytest.raises(ArgumentError, match=r"'test/1\.png' is in one of them only"):
+        pair(changed(b, paths=np.where(b.paths == "test/1.png", "test/0.png", b.paths), labels=b.labels))
