@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -52,6 +53,10 @@ class LabeledImages(Protocol):
 
     def counts(self, split: Split = "train") -> ClassCounts:
         """Images per class in one split."""
+        ...
+
+    def quarantine(self, faults: Mapping[int, str]) -> LabeledImages:
+        """The dataset without the images of these indices, each with the reason why it is left out."""
         ...
 
     def to_dict(self) -> dict[str, Any]:

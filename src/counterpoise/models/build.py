@@ -82,7 +82,7 @@ def check_model(name: str, *, pretrained: bool = False) -> None:
     if not colon:
         if name not in BUILTIN:
             raise ArgumentError(
-                f"`model` {name!r} is unknown; {_nearest(name, BUILTIN)}, or timm:NAME, torchvision:NAME"
+                f"`model` {name!r} is unknown; {_nearest(name, BUILTIN)} (or timm:NAME, torchvision:NAME)"
             )
         if pretrained:
             raise ArgumentError(

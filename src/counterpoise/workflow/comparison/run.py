@@ -66,8 +66,8 @@ def compare(
     folder = claim(out, resume=resume, overwrite=overwrite)
     dataset = load(data) if isinstance(data, str | Path) else data
     _need_splits(dataset)
-    facts = audit(dataset)
     job = Job.prepare(dataset, checked)
+    facts = audit(job.data)
     with locked(folder):
         if overwrite:
             _clear(folder)

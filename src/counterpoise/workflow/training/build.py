@@ -35,17 +35,17 @@ def build_loss(strategy: Strategy, counts: ClassCounts) -> nn.Module:
 
 
 def build_order(strategy: Strategy, labels: NDArray[np.int64], seed: int) -> Order:
-    """The order of training images of a strategy: pass number → indices, the same on every process."""
+    """The order of training images of a strategy, the same on every process."""
     if strategy.sampler is None:
         return shuffled(len(labels), seed)
     make = _one_of(_SAMPLERS, strategy.sampler, "sampler", strategy)
     sampler = make(labels, seed=seed, **strategy.sampler_options)
 
-    def order(number: int) -> NDArray[np.int64]:
+    def draw(number: int) -> NDArray[np.int64]:
         sampler.set_epoch(number)
         return np.concatenate(list(sampler.batches(1 << 16)))
 
-    return order
+    return Order(len(sampler), draw)
 
 
 def build_posthoc(strategy: Strategy, counts: ClassCounts) -> Callable[[Scores], Scores]:
@@ -78,9 +78,13 @@ def _adjust_logits(counts: ClassCounts, *, tau: float) -> Callable[[Scores], Sco
 _LOSSES: dict[str, Callable[..., nn.Module]] = {
     "cross_entropy": lambda counts, weight: losses.CrossEntropyLoss(weight=weight),
     "focal": lambda counts, weight, **o: losses.FocalLoss(weight=weight, **o),
-    "class_balanced": lambda counts, weight, **o: losses.ClassBalancedLoss(class_counts=counts, **o),
-    "logit_adjusted": lambda counts, weight, **o: losses.LogitAdjustedLoss(prior=counts.prior(), weight=weight, **o),
-    "balanced_softmax": lambda counts, weight: losses.BalancedSoftmaxLoss(class_counts=counts, weight=weight),
+    "class_balanced": lambda counts, weight, **o: losses.ClassBalancedLoss(class_counts=counts, empty="exclude", **o),
+    "logit_adjusted": lambda counts, weight, **o: losses.LogitAdjustedLoss(
+        prior=counts.prior(), weight=weight, empty="exclude", **o
+    ),
+    "balanced_softmax": lambda counts, weight: losses.BalancedSoftmaxLoss(
+        class_counts=counts, weight=weight, empty="exclude"
+    ),
 }
 _SAMPLERS: dict[str, Callable[..., Any]] = {
     "class_balanced": samplers.ClassBalancedSampler,

@@ -41,17 +41,17 @@ class Job:
 
     @classmethod
     def prepare(cls, data: LabeledImages, settings: Settings) -> Job:
-        """Decide the settings, check the model before a pixel is read, and decode what fits in memory."""
+        """Decide the settings, check the model, and decode all images; those that cannot be are quarantined."""
         check_model(settings.model if settings.model != "auto" else "resnet20")
         resolved = settings.resolve(data)
         check_model(resolved.model, pretrained=resolved.pretrained)
-        budget = resolved.cache_gib * 2**30 / 3
-        pixels = {
-            split: Pixels(data.subset(split), size=resolved.image_size, cache_bytes=budget)
-            for split in SPLITS
-            if len(data.subset(split))
-        }
-        return cls(data, resolved, pixels)
+        pixels = _pixels(data, resolved)
+        faults = {split: here.faults for split, here in pixels.items() if here.faults}
+        if faults:
+            data = data.quarantine(_rows(data, faults))
+            resolved = settings.resolve(data)
+            pixels |= _pixels(data, resolved, splits=tuple(faults))
+        return cls(data, resolved, {split: here for split, here in pixels.items() if len(here)})
 
     @property
     def counts(self) -> ClassCounts:
@@ -64,6 +64,17 @@ class Job:
         rows = np.linspace(0, len(pixels) - 1, num=min(len(pixels), 1000)).astype(int).tolist()
         images = pixels.__getitems__(rows)["images"].double() / 255
         return images.mean((0, 2, 3)).tolist(), images.std((0, 2, 3)).clamp(min=1e-3).tolist()
+
+
+def _pixels(data: LabeledImages, settings: Resolved, splits: tuple[Split, ...] = SPLITS) -> dict[Split, Pixels]:
+    budget = settings.cache_gib * 2**30 / len(SPLITS)
+    return {split: Pixels(data.subset(split), size=settings.image_size, cache_bytes=budget) for split in splits}
+
+
+def _rows(data: LabeledImages, faults: dict[Split, dict[int, str]]) -> dict[int, str]:
+    """Indices within a split → indices within the whole."""
+    rows = {split: np.flatnonzero(data.splits == split) for split in faults}
+    return {int(rows[split][i]): why for split, here in faults.items() for i, why in here.items()}
 
 
 def fit(job: Job, strategy: Strategy, *, seed: int, folder: RunFolder, progress: Progress) -> Run:

@@ -161,4 +161,4 @@ def validation_loss(logits: NDArray[np.floating[Any]], labels: NDArray[np.int64]
     """Plain unweighted cross-entropy of the final scores: comparable between strategies."""
     if not len(labels):
         return None
-    return F.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(labels)).item()
+    return F.cross_entropy(torch.from_numpy(logits).double(), torch.tensor(labels)).item()

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from counterpoise.core.errors import DatasetError
 from counterpoise.core.images import LabeledImages
 
 __all__ = ["Batch", "Pixels", "collate", "fit_to_square"]
@@ -32,13 +33,19 @@ class Pixels(Dataset[Batch]):
     Args:
         images: the split.
         size: height and width; the shorter side is scaled to it and the centre is cut out.
-        cache_bytes: decode everything now if it takes no more than this, and never again.
+        cache_bytes: keep the decoded images if they take no more than this; else each is decoded when needed.
+
+    Attributes:
+        faults: the images that cannot be decoded, ``{index: reason}``; each is decoded once here to find them.
     """
 
     def __init__(self, images: LabeledImages, *, size: int, cache_bytes: float) -> None:
         self.images, self.size = images, size
         self.labels = torch.from_numpy(np.array(images.labels, dtype=np.int64))
-        self.decoded = _decode(images, size) if 3 * size * size * len(images) <= cache_bytes else None
+        self.decoded: Tensor | None = None
+        if 3 * size * size * len(images) <= cache_bytes:
+            self.decoded = torch.zeros((len(images), 3, size, size), dtype=torch.uint8)
+        self.faults = _decode(images, size, self.decoded)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -77,23 +84,27 @@ def fit_to_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     if height == width == size:
         return image
     side = min(height, width)
-    left, top = (width - side) / 2, (height - side) / 2
-    box = (left, top, left + side, top + side)
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=box))
+    left, top = (width - side) // 2, (height - side) // 2
+    # Cut before scaling: Pillow's `box` lets the filter see what lies outside.
+    centre = np.ascontiguousarray(image[top : top + side, left : left + side])
+    return np.asarray(Image.fromarray(centre).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _decode(images: LabeledImages, size: int) -> Tensor:
-    out = torch.empty((len(images), 3, size, size), dtype=torch.uint8)
+def _decode(images: LabeledImages, size: int, out: Tensor | None) -> dict[int, str]:
+    """Decode every image into ``out`` where there is one; the reasons of those that cannot be."""
 
-    def one(row: int) -> None:
-        out[row] = _tensor(fit_to_square(images[row], size))
+    def one(row: int) -> str | None:
+        try:
+            image = images[row]
+        except DatasetError as error:
+            return str(error)
+        if out is not None:
+            out[row] = _tensor(fit_to_square(image, size))
+        return None
 
     # Decoding large images releases the interpreter; with small ones the threads only wait for each other.
-    threads = 1 if size <= 64 else os.cpu_count()
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(one, range(len(images))):
-            pass
-    return out
+    with ThreadPoolExecutor(1 if size <= 64 else os.cpu_count()) as pool:
+        return {row: fault for row, fault in enumerate(pool.map(one, range(len(images)))) if fault is not None}
 
 
 def _tensor(image: NDArray[np.uint8]) -> Tensor:

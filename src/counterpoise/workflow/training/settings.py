@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import math
@@ -11,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from counterpoise.core.errors import ArgumentError
+from counterpoise.core.errors import ArgumentError, DatasetError
 from counterpoise.core.images import SYMMETRIES, LabeledImages
 
 __all__ = ["Resolved", "Settings"]
@@ -146,5 +147,10 @@ class Resolved:
 
 def _native_size(images: LabeledImages) -> int:
     sample = np.linspace(0, len(images) - 1, num=min(len(images), 32)).astype(int)
-    size = int(np.median([min(images[int(i)].shape[:2]) for i in sample]))
+    sides = []
+    for row in sample.tolist():
+        # An image that cannot be decoded is found and reported when all are.
+        with contextlib.suppress(DatasetError):
+            sides.append(min(images[row].shape[:2]))
+    size = int(np.median(sides)) if sides else PHOTO_SIZE
     return size if size <= SMALL else PHOTO_SIZE

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["BatchStream", "Order", "shuffled"]
 
-Order = Callable[[int], NDArray[np.int64]]
-"""Pass number → the indices of that pass, the same on every process."""
+
+@dataclass(frozen=True)
+class Order:
+    """Passes over the training images: ``draw(number)`` has the ``length`` indices of that pass, on every process."""
+
+    length: int
+    draw: Callable[[int], NDArray[np.int64]]
 
 
 def shuffled(n: int, seed: int) -> Order:
     """Every image once a pass, in an order drawn from (seed, pass)."""
-    return lambda number: np.random.default_rng((seed, number)).permutation(n)
+    return Order(n, lambda number: np.random.default_rng((seed, number)).permutation(n))
 
 
 class BatchStream:
@@ -26,7 +32,7 @@ class BatchStream:
     has to be saved to go on after an interruption.
 
     Example:
-        >>> stream = BatchStream(lambda number: np.arange(3), steps=2, batch_size=2)
+        >>> stream = BatchStream(Order(3, lambda number: np.arange(3)), steps=2, batch_size=2)
         >>> stream.set_epoch(1)
         >>> list(stream)
         [[1, 2], [0, 1]]
@@ -37,6 +43,7 @@ class BatchStream:
     def __init__(self, order: Order, *, steps: int, batch_size: int) -> None:
         self.order, self.steps, self.batch_size = order, steps, batch_size
         self.epoch = 0
+        self._last: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration yields."""
@@ -52,10 +59,15 @@ class BatchStream:
 
     def _indices(self, epoch: int) -> NDArray[np.int64]:
         wanted = self.steps * self.batch_size
-        length = len(self.order(0))
-        number, skip = divmod(epoch * wanted, length)
+        number, skip = divmod(epoch * wanted, self.order.length)
         pieces, have = [], -skip
         while have < wanted:
-            pieces.append(self.order(number))
-            have, number = have + length, number + 1
+            pieces.append(self._pass(number))
+            have, number = have + self.order.length, number + 1
         return np.concatenate(pieces)[skip : skip + wanted]
+
+    def _pass(self, number: int) -> NDArray[np.int64]:
+        # An epoch may end inside a pass, and the next one goes on in it.
+        if self._last[0] != number:
+            self._last = (number, self.order.draw(number))
+        return self._last[1]

@@ -1,0 +1,251 @@
+"""A run: what it leaves, that it learns, repeats, resumes, and refuses."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from tests.workflow.blobs import blobs
+
+from counterpoise.core.artifacts import Predictions, Run, Strategy
+from counterpoise.core.errors import ArgumentError, ArtifactError, DatasetError, TrainingError
+from counterpoise.models import build_model
+from counterpoise.workflow.strategy import CATALOG
+from counterpoise.workflow.training import Job, RunFolder, Settings, fit, rescore, train
+from counterpoise.workflow.training import loop as loop_module
+
+FILES = ["history.csv", "model.safetensors", "predictions-test.npz", "predictions-train.npz", "predictions-val.npz"]
+
+
+def test_a_run_learns_and_leaves_its_files(dataset, tmp_path):
+    run = train("baseline", dataset, epochs=12, out=tmp_path / "run")
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [*FILES, "run.json"]
+    test = Predictions.load(tmp_path / "run" / "predictions-test.npz")
+    assert test.labels.tolist() == dataset.subset("test").labels.tolist()
+    assert test.paths.tolist() == list(dataset.subset("test").paths)
+    assert test.classes.tolist() == list(dataset.classes)
+    assert (test.logits.argmax(1) == test.labels).mean() > 0.6
+    assert run.steps == 24
+    assert run.starts == (0,)
+    with (tmp_path / "run" / "history.csv").open() as lines:
+        history = list(csv.DictReader(lines))
+    assert [int(row["epoch"]) for row in history] == list(range(1, 13))
+    assert float(history[-1]["loss"]) < float(history[0]["loss"])
+
+
+def test_the_saved_model_takes_plain_images_and_gives_the_saved_scores(dataset, tmp_path):
+    run = train("baseline", dataset, epochs=2, out=tmp_path / "run")
+    model = build_model(run.model, len(run.classes))
+    model.load_state_dict(RunFolder(tmp_path / "run").read_tensors("model.safetensors")[0])
+    test = dataset.subset("test")
+    images = torch.stack([torch.from_numpy(test[i]) for i in range(len(test))]).permute(0, 3, 1, 2).float() / 255
+    with torch.inference_mode():
+        logits = model.eval()(images).numpy()
+    np.testing.assert_allclose(
+        logits, Predictions.load(tmp_path / "run" / "predictions-test.npz").logits, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_train_recall_is_the_recall_on_the_training_images(dataset, tmp_path):
+    run = train("oversample", dataset, epochs=3, out=tmp_path / "run")
+    saved = Predictions.load(tmp_path / "run" / "predictions-train.npz")
+    right = saved.logits.argmax(1) == saved.labels
+    assert run.train_recall == tuple(right[saved.labels == c].mean() for c in range(3))
+
+
+def test_the_record_has_no_path_of_this_machine(dataset, tmp_path):
+    train("baseline", dataset, epochs=1, out=tmp_path / "run")
+    assert str(tmp_path) not in (tmp_path / "run" / "run.json").read_text()
+    assert Run.load(tmp_path / "run" / "run.json").directory == "."
+
+
+@pytest.mark.fault("C17")
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(dataset, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train("class-balanced-sampling", dataset, seed=seed, epochs=2, out=tmp_path / name)
+    a, b, c = (Predictions.load(tmp_path / name / "predictions-test.npz").logits for name in "abc")
+    np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(a, c)
+    assert (tmp_path / "a" / "history.csv").read_bytes() == (tmp_path / "b" / "history.csv").read_bytes()
+
+
+def test_training_leaves_the_callers_generator_alone(dataset, tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train("baseline", dataset, epochs=1, out=tmp_path / "run")
+    assert torch.equal(torch.rand(3), expected)
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.fault("C7")
+@pytest.mark.parametrize("strategy", ["baseline", "oversample"])
+@pytest.mark.parametrize("stop_at", [1, 3, 4])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_by_bit(dataset, tmp_path, strategy, stop_at):
+    def stop(done, total):
+        if done == stop_at:
+            raise Interrupted
+
+    train(strategy, dataset, epochs=3, out=tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(strategy, dataset, epochs=3, out=tmp_path / "parts", progress=stop)
+    run = train(strategy, dataset, epochs=3, out=tmp_path / "parts", resume=True)
+    assert run.starts == (0, (stop_at - 1) // 2 * 2)  # two steps an epoch; saved after each
+    for name in ("model.safetensors", "history.csv", "predictions-test.npz", "predictions-val.npz"):
+        if name.endswith("npz"):
+            whole, parts = (Predictions.load(tmp_path / part / name).logits for part in ("whole", "parts"))
+            np.testing.assert_array_equal(whole, parts)
+        else:
+            assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+
+
+def test_resume_without_a_checkpoint_starts_from_the_beginning(dataset, tmp_path):
+    assert train("baseline", dataset, epochs=1, out=tmp_path / "run", resume=True).starts == (0,)
+
+
+def test_a_finished_run_is_not_trained_again(dataset, tmp_path):
+    first = train("baseline", dataset, epochs=1, out=tmp_path / "run")
+    calls = []
+    again = train(
+        "baseline", dataset, epochs=1, out=tmp_path / "run", resume=True, progress=lambda *step: calls.append(step)
+    )
+    assert not calls
+    assert dataclasses.replace(again, directory="") == dataclasses.replace(first, directory="")
+
+
+@pytest.mark.fault("C6")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 3}, "its settings has epochs = 2, asked for was 3"),
+        ({"strategy": "focal"}, "its strategy is .*baseline.*asked for was .*focal"),
+        ({"seed": 1}, "its seed is '0', asked for was '1'"),
+        ({"data": blobs(seed=1, counts={"train": (30, 9, 3), "val": (4, 4, 4), "test": (4, 4, 4)})}, "its data has"),
+    ],
+)
+def test_another_run_in_the_folder_is_refused_with_the_difference(dataset, tmp_path, change, message):
+    same = {"strategy": "baseline", "data": dataset, "epochs": 2}
+    train(**same, out=tmp_path / "run")
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    with pytest.raises(ArtifactError, match=message):
+        train(**{**same, **change}, out=tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
+
+
+@pytest.mark.fault("C4")
+def test_a_damaged_checkpoint_is_named(dataset, tmp_path):
+    def stop(done, total):
+        if done == 3:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train("baseline", dataset, epochs=3, out=tmp_path / "run", progress=stop)
+    checkpoint = tmp_path / "run" / "checkpoint.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    with pytest.raises(ArtifactError, match=r"checkpoint\.safetensors is damaged"):
+        train("baseline", dataset, epochs=3, out=tmp_path / "run", resume=True)
+
+
+def test_files_of_others_are_protected_and_overwrite_removes_only_ours(dataset, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match=r"holds other files \(notes.txt\)"):
+        train("baseline", dataset, epochs=1, out=tmp_path)
+    train("baseline", dataset, epochs=1, out=tmp_path, overwrite=True)
+    train("focal", dataset, epochs=1, out=tmp_path, overwrite=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert Run.load(tmp_path / "run.json").strategy.name == "focal"
+
+
+@pytest.mark.fault("C9")
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(dataset, tmp_path, monkeypatch):
+    original = loop_module.Loop.train_step
+
+    def poisoned(self, batch):
+        value = original(self, batch)
+        return value * float("nan") if self.step == 3 else value
+
+    monkeypatch.setattr(loop_module.Loop, "train_step", poisoned)
+    with pytest.raises(TrainingError, match=r"the loss is nan at step 3 of 6 .*lower the learning rate"):
+        train("baseline", dataset, epochs=3, out=tmp_path / "run")
+
+
+def test_mistakes_come_before_anything_is_written(dataset, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(ArgumentError, match="strategy 'focall' is unknown; did you mean focal"):
+        train("focall", dataset, out=out)
+    with pytest.raises(ArgumentError, match="`model` 'resnet21' is unknown; did you mean resnet20"):
+        train("baseline", dataset, model="resnet21", out=out)
+    with pytest.raises(ArgumentError, match="no weights are published for 'resnet20'"):
+        train("baseline", dataset, model="resnet20", pretrained=True, out=out)
+    with pytest.raises(ArgumentError, match="`modle` is no setting"):
+        train("baseline", dataset, modle="resnet20", out=out)
+    with pytest.raises(DatasetError, match="nowhere"):
+        train("baseline", tmp_path / "nowhere", out=out)
+    assert not out.exists()
+
+
+def test_a_class_without_training_images_is_never_predicted_and_breaks_nothing(tmp_path):
+    data = blobs({"train": (20, 8, 0), "val": (4, 4, 0), "test": (6, 6, 6)})
+    for name in CATALOG:
+        if CATALOG[name].reuses is None:
+            run = train(name, data, epochs=1, out=tmp_path / name)
+            scores = Predictions.load(tmp_path / name / "predictions-test.npz").logits
+            assert np.isneginf(scores[:, 2]).all()
+            assert np.isfinite(scores[:, :2]).all(), name
+            assert run.train_recall[2] is None
+
+
+def test_images_that_cannot_be_decoded_are_quarantined_and_training_goes_on(dataset, monkeypatch):
+    original = type(dataset).__getitem__
+
+    def damaged(self, index):
+        if self.paths[index] in ("train/common/3", "test/rare/85"):
+            raise DatasetError(f"{self.paths[index]} is truncated")
+        return original(self, index)
+
+    monkeypatch.setattr(type(dataset), "__getitem__", damaged)
+    job = Job.prepare(dataset, Settings())
+    assert {item.path: item.split for item in job.data.quarantined} == {
+        "train/common/3": "train",
+        "test/rare/85": "test",
+    }
+    assert len(job.pixels["train"]) == 53
+    assert job.counts.counts.tolist() == [39, 10, 4]
+    assert len(job.data) == len(dataset) - 2
+
+
+def test_a_corrected_run_is_the_base_run_with_corrected_scores(dataset, tmp_path):
+    job = Job.prepare(dataset, Settings(epochs=2))
+    base = fit(job, CATALOG["baseline"], seed=0, folder=RunFolder(tmp_path / "base"), progress=lambda step: None)
+    again = rescore(job, CATALOG["post-hoc-logit-adjusted"], base, seed=0, folder=RunFolder(tmp_path / "after"))
+    assert sorted(p.name for p in (tmp_path / "after").iterdir()) == [f for f in FILES if "pred" in f] + ["run.json"]
+    raw, adjusted = (Predictions.load(tmp_path / name / "predictions-test.npz").logits for name in ("base", "after"))
+    np.testing.assert_allclose(adjusted, raw - np.log(np.array([40, 10, 4]) / 54), rtol=1e-6)
+    assert again.steps == 0
+    alone = train("post-hoc-logit-adjusted", dataset, epochs=2, out=tmp_path / "alone")
+    assert alone.steps == 4
+    np.testing.assert_allclose(
+        Predictions.load(tmp_path / "alone" / "predictions-test.npz").logits, adjusted, rtol=1e-6
+    )
+
+
+def test_every_strategy_of_the_catalog_trains_on_an_equal_budget(dataset, tmp_path):
+    for name, strategy in CATALOG.items():
+        if strategy.reuses is None:
+            assert train(name, dataset, epochs=2, out=tmp_path / name).steps == 4
+
+
+def test_a_strategy_of_ones_own_is_data(dataset, tmp_path):
+    mine = Strategy("mine", "focal on top of square-root sampling", loss="focal", loss_options={"gamma": 1.0})
+    mine = dataclasses.replace(mine, sampler="class_balanced", sampler_options={"power": 0.5})
+    train(mine, dataset, epochs=1, out=tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["strategy"]["sampler_options"] == {"power": 0.5}
+    with pytest.raises(ArgumentError, match="strategy 'mine': loss 'hinge' is unknown; expected one of cross_entropy"):
+        train(dataclasses.replace(mine, loss="hinge"), dataset, epochs=1, out=tmp_path / "bad")
