@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, final
 
 import numpy as np
@@ -26,23 +25,18 @@ class ClassIndex:
         names: C class names.
         num_items: N, with the items that have no class.
         single: whether every item has exactly one class.
-        fingerprint: of N and all labels; tells two datasets apart.
+        fingerprint: of the labels; see `Membership.fingerprint`.
     """
 
-    def __init__(self, membership: Membership) -> None:
+    def __init__(self, membership: Membership, *, fingerprint: str | None = None) -> None:
         classes, owners = membership.classes, membership.owners
         self.names, self.num_items, self.single = membership.names, membership.num_items, owners is None
         size = len(self.names)
         narrow = np.dtype(np.uint16 if size <= 2**16 else np.uint32)
-        digest = hashlib.blake2b(f"{self.num_items} items, {size} classes".encode(), digest_size=8)
+        self.fingerprint = membership.fingerprint() if fingerprint is None else fingerprint
         self.counts = np.zeros(size, dtype=np.int64)
         for low in range(0, len(classes), _BLOCK):
-            block = np.ascontiguousarray(classes[low : low + _BLOCK], dtype=narrow)
-            self.counts += np.bincount(block, minlength=size)
-            digest.update(block.tobytes())
-            if owners is not None:
-                digest.update(owners[low : low + _BLOCK].tobytes())
-        self.fingerprint = digest.hexdigest()
+            self.counts += np.bincount(classes[low : low + _BLOCK], minlength=size)
         self.starts = np.concatenate([[0], np.cumsum(self.counts)])
         self.items: NDArray[Any] = np.empty(len(classes), dtype=np.uint32 if self.num_items < 2**32 else np.uint64)
         filled = self.starts[:-1].copy()

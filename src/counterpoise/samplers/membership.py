@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 
 __all__ = ["Membership"]
+
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +58,15 @@ class Membership:
             distinct, array = np.unique(array, return_inverse=True)
             return cls(array, None, len(array), tuple(str(name) for name in distinct))
         return cls(array, None, len(array), _names(_checked_ids(array, argument, num_classes)))
+
+    def fingerprint(self) -> str:
+        """16 hex digits of N, C and every label: they differ if the labels of two datasets do."""
+        digest = hashlib.blake2b(f"{self.num_items} items, {len(self.names)} classes".encode(), digest_size=8)
+        for low in range(0, len(self.classes), _BLOCK):
+            digest.update(self.classes[low : low + _BLOCK].astype("<u4").tobytes())
+            if self.owners is not None:
+                digest.update(self.owners[low : low + _BLOCK].astype("<u8").tobytes())
+        return digest.hexdigest()
 
     @classmethod
     def _of_targets(cls, targets: NDArray[Any], argument: str, num_classes: int | None) -> Membership:

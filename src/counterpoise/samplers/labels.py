@@ -1,0 +1,140 @@
+"""labels_of: the labels of a dataset, without decoding an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from counterpoise.core.errors import ArgumentError, DatasetError
+
+__all__ = ["labels_of"]
+
+_ATTRIBUTES = ("labels", "targets", "_labels")  # `_labels` is what a third of torchvision's datasets calls it
+_COLUMNS = ("label", "labels", "target", "targets")
+
+
+def labels_of(dataset: Any) -> NDArray[np.int64]:
+    """The class id of every item, read from what the dataset keeps beside its images; no item is ever loaded.
+
+    Knows torch's ``Subset`` (nested, or of ``random_split``), ``ConcatDataset`` and ``TensorDataset`` (the last
+    tensor), torchvision's and timm's folders and datasets, datasets of Hugging Face, and our own. A
+    ``target_transform`` is applied, once to each distinct label.
+
+    Args:
+        dataset: a map-style dataset.
+
+    Returns:
+        int64 ``(N,)``, in the order of the dataset; names are numbered in sorted order. ``(N, C)`` for 0/1 targets.
+
+    Raises:
+        DatasetError: no labels are found (the three ways to supply them are listed), or they are not one class an item.
+
+    Example:
+        >>> import torch
+        >>> data = torch.utils.data.TensorDataset(torch.zeros(4, 3), torch.tensor([5, 0, 5, 1]))
+        >>> labels_of(torch.utils.data.Subset(data, [3, 0]))
+        array([1, 5])
+    """
+    if not hasattr(dataset, "__len__"):
+        raise ArgumentError(f"`dataset` must have a length; a {type(dataset).__name__} without one cannot be sampled")
+    labels = _found(dataset)
+    if len(labels) != len(dataset):
+        raise DatasetError(f"{_kind(dataset)} has {len(dataset)} items but {len(labels)} labels")
+    return labels
+
+
+def _found(dataset: Any) -> NDArray[np.int64]:
+    if hasattr(dataset, "indices") and hasattr(dataset, "dataset"):
+        parent: NDArray[np.int64] = labels_of(dataset.dataset)[np.asarray(dataset.indices, dtype=np.int64)]
+        return parent
+    if hasattr(dataset, "cumulative_sizes") and hasattr(dataset, "datasets"):
+        return np.concatenate([labels_of(part) for part in dataset.datasets])
+    for look in (_tensors, _columns, _attribute, _samples, _reader):
+        values = look(dataset)
+        if values is not None:
+            return _as_ids(values, dataset)
+    raise DatasetError(
+        f"{_kind(dataset)} does not show its labels, and no item is loaded to look for them. Supply them in one of "
+        "three ways: (1) give an array of class ids, one an item, to the sampler itself; (2) give the dataset an "
+        "attribute `labels` or `targets` with one class id an item; (3) or an attribute `samples`, a list of (item, class id)"
+    )
+
+
+def _tensors(dataset: Any) -> Any:
+    tensors = getattr(dataset, "tensors", None)
+    return tensors[-1] if isinstance(tensors, list | tuple) and tensors else None
+
+
+def _columns(dataset: Any) -> Any:
+    """The label column of a Hugging Face dataset: its only ClassLabel, or one of the usual names."""
+    features: Any = getattr(dataset, "features", None)
+    if not (hasattr(dataset, "column_names") and hasattr(features, "items")):
+        return None
+    class_labels = [name for name, feature in features.items() if hasattr(feature, "int2str")]
+    usual = [name for name in _COLUMNS if name in dataset.column_names]
+    chosen = class_labels if len(class_labels) == 1 else [name for name in usual if name in class_labels] or usual
+    if not chosen:
+        return None
+    plain = dataset.with_format(None) if hasattr(dataset, "with_format") else dataset  # no transform of the user's
+    return plain[chosen[0]][:]  # the column alone: a list, or from version 4 on a lazy sequence
+
+
+def _attribute(dataset: Any) -> Any:
+    for name in _ATTRIBUTES:
+        values = getattr(dataset, name, None)
+        if values is not None and not callable(values) and hasattr(values, "__len__"):
+            return _transformed(values, getattr(dataset, "target_transform", None))
+    return None
+
+
+def _samples(dataset: Any) -> Any:
+    for name in ("samples", "imgs"):
+        pairs = getattr(dataset, name, None)
+        if isinstance(pairs, list | tuple) and pairs and isinstance(pairs[0], list | tuple) and len(pairs[0]) == 2:
+            return _transformed([label for _, label in pairs], getattr(dataset, "target_transform", None))
+    return None
+
+
+def _reader(dataset: Any) -> Any:
+    """timm keeps (file, class id) in a reader of the dataset."""
+    reader = getattr(dataset, "reader", None)
+    values = None if reader is None else _samples(reader)
+    return None if values is None else _transformed(values, getattr(dataset, "target_transform", None))
+
+
+def _transformed(values: Any, transform: Callable[[Any], Any] | None) -> Any:
+    if transform is None:
+        return values
+    distinct, inverse = np.unique(np.asarray(values), return_inverse=True)
+    return np.asarray([transform(value) for value in distinct.tolist()])[inverse]
+
+
+def _as_ids(values: Any, dataset: Any) -> NDArray[np.int64]:
+    try:
+        array = np.asarray(values.cpu() if hasattr(values, "cpu") else values)
+    except ValueError:  # rows of differing lengths
+        array = np.empty((0,), dtype=object)
+    if array.dtype.kind in "iub" and array.ndim in (1, 2):
+        return array.astype(np.int64)
+    if array.dtype.kind in "US" and array.ndim == 1:
+        distinct, inverse = np.unique(array, return_inverse=True)
+        if len(distinct) < len(array):
+            return inverse.astype(np.int64)
+        raise DatasetError(
+            f"the labels of {_kind(dataset)} are all different: {distinct[:3].tolist()}; are they paths?"
+        )
+    raise DatasetError(
+        f"the labels of {_kind(dataset)} are not one class id an item; got {_first(values)} of dtype {array.dtype}. "
+        "Give the class ids to the sampler yourself"
+    )
+
+
+def _first(values: Sequence[Any]) -> str:
+    return f"{values[0]!r:.60}" if len(values) else "none"
+
+
+def _kind(dataset: Any) -> str:
+    return f"`dataset` ({type(dataset).__name__})"
