@@ -36,11 +36,13 @@ class Fold(NamedTuple):
         return tensor.flatten(1) if tensor.dim() > 2 else tensor
 
 
-def empty_gradient(logits: Tensor) -> Tensor:
-    """Room for a gradient that `Fold` can view without a copy."""
+def empty_gradient(logits: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Room for a gradient (or a loss for each logit) that `Fold` can view without a copy."""
     if Fold.of(logits).last:
-        return torch.empty_like(logits.movedim(1, -1), memory_format=torch.contiguous_format).movedim(-1, 1)
-    return torch.empty_like(logits, memory_format=torch.contiguous_format)
+        return torch.empty(logits.movedim(1, -1).shape, dtype=dtype or logits.dtype, device=logits.device).movedim(
+            -1, 1
+        )
+    return torch.empty(logits.shape, dtype=dtype or logits.dtype, device=logits.device)
 
 
 def blocks(logits: Tensor, elements: int) -> Iterator[tuple[Index, Index]]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["Reduction", "denominator", "reduced", "row_mass", "safe_divide", "valid_rows"]
+__all__ = ["Reduction", "across_ranks", "denominator", "kept", "reduced", "row_mass", "safe_divide", "valid_rows"]
 
 Reduction = Literal["none", "mean", "batchmean", "sum"]
 
@@ -21,6 +22,13 @@ def valid_rows(target: Tensor, ignore_index: int) -> Tensor:
     """Which rows count: those whose index is not ``ignore_index``; every row of probabilities."""
     if target.is_floating_point():
         return torch.ones_like(target.select(1, 0), dtype=torch.bool)
+    return target != ignore_index
+
+
+def kept(target: Tensor, ignore_index: int) -> Tensor:
+    """target != ignore_index; uint8 would wrap a negative index around, and holds none."""
+    if target.dtype == torch.uint8 and not 0 <= ignore_index <= 255:
+        return torch.ones_like(target, dtype=torch.bool)
     return target != ignore_index
 
 
@@ -71,3 +79,15 @@ def reduced(rows: Tensor, reduction: Reduction, denominator: Tensor | float | No
         return rows
     total = rows.sum()
     return total if denominator is None else safe_divide(total, denominator)
+
+
+def across_ranks(total: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """The sum over the ranks of ``group`` divided by their number; ``total`` itself without torch.distributed.
+
+    Hosts average gradients over ranks: dividing by the number here makes that average the sum it should be.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return total
+    total = total.clone()
+    dist.all_reduce(total, group=group)
+    return total / dist.get_world_size(group)

@@ -8,67 +8,40 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Literal, TypedDict, get_args
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
-from counterpoise.kernels.forms import Impl, in_transform
-from counterpoise.kernels.reduction import Reduction, valid_rows
+from counterpoise.kernels.forms import in_transform
+from counterpoise.kernels.reduction import valid_rows
 from counterpoise.kernels.terms import accumulation_dtype
+from counterpoise.losses.options import Vector
 
 __all__ = [
-    "IMPLS",
-    "REDUCTIONS",
-    "SoftmaxOptions",
-    "SoftmaxPresetOptions",
-    "Vector",
+    "check_sums",
+    "check_values",
     "checked_choice",
+    "checked_index_target",
     "checked_logits",
     "checked_normalizer",
     "checked_number",
     "checked_row_vector",
     "checked_target",
+    "checked_tensor",
     "checks",
     "class_counts_of",
     "class_vector",
     "number_or_vector",
+    "row_shape",
+    "values_readable",
     "vector_tensor",
     "warn_if_massless",
 ]
-
-IMPLS = get_args(Impl)
-REDUCTIONS = get_args(Reduction)
-Vector = Tensor | NDArray[Any] | Sequence[float]
-
-
-class SoftmaxPresetOptions(TypedDict, total=False):
-    """The keywords of `softmax_loss` that its presets take besides their own."""
-
-    weight: Vector | None
-    sample_weight: Vector | None
-    offset: Vector | None
-    class_scale: Vector | None
-    scale: float
-    margin: float | Vector | None
-    poly: float
-    label_smoothing: float | Vector
-    ignore_index: int
-    reduction: Reduction
-    normalizer: float | Tensor | None
-    impl: Impl
-
-
-class SoftmaxOptions(SoftmaxPresetOptions, total=False):
-    """All keywords of `softmax_loss`."""
-
-    gamma: float | Vector
 
 
 class checks:
@@ -98,7 +71,7 @@ class checks:
         checks.mode = self.previous
 
 
-def _values_readable(tensor: Tensor) -> bool:
+def values_readable(tensor: Tensor) -> bool:
     """May a check read values of this tensor? Never while compiling or inside a functorch transform."""
     if torch.compiler.is_compiling() or checks.mode == "never" or in_transform():
         return False
@@ -111,29 +84,39 @@ def checked_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 def checked_number(
-    name: str, value: float, *, low: float = -math.inf, high: float = math.inf, below: float = math.inf
+    name: str,
+    value: float,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    below: float = math.inf,
+    above: float = -math.inf,
 ) -> float:
-    """A finite number in [low, high] and under ``below``."""
+    """A finite number in [low, high], under ``below`` and over ``above``."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
         raise ArgumentTypeError(f"`{name}` must be a number; got {type(value).__name__}")
     number = float(value)
-    if not (low <= number <= high and number < below):
-        wanted = f"in [{low:g}, {below:g})" if below < math.inf else f"in [{low:g}, {high:g}]"
-        wanted = f"at least {low:g} and finite" if high == math.inf and below == math.inf else wanted
-        raise ArgumentError(f"`{name}` must be {wanted}; got {number:g}")
+    if not (math.isfinite(number) and low <= number <= high and above < number < below):
+        bounds = {"at least": low, "above": above, "at most": high, "below": below}
+        wanted = [f"{words} {bound:g}" for words, bound in bounds.items() if math.isfinite(bound)]
+        raise ArgumentError(f"`{name}` must be {' and '.join(wanted or ['finite'])}; got {number:g}")
     return number
 
 
+def checked_tensor(name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise ArgumentTypeError(f"`{name}` must be a tensor; got {type(value).__name__}")
+
+
 def checked_logits(logits: Tensor) -> Tensor:
-    if not isinstance(logits, Tensor):
-        raise ArgumentTypeError(f"`logits` must be a tensor; got {type(logits).__name__}")
+    checked_tensor("logits", logits)
     if not logits.is_floating_point():
         raise ArgumentTypeError(f"`logits` must be floating point; got {logits.dtype}")
     if logits.dim() < 2 or logits.shape[1] == 0:
         raise ArgumentError(
             f"`logits` must have shape (N, C) or (N, C, ...) with C of at least 1; got {tuple(logits.shape)}"
         )
-    if checks.mode == "always" and _values_readable(logits):
+    if checks.mode == "always" and values_readable(logits):
         bad = torch.isnan(logits) | (logits == torch.inf)
         if bad.any():
             where = tuple(torch.nonzero(bad)[0].tolist())
@@ -143,24 +126,28 @@ def checked_logits(logits: Tensor) -> Tensor:
 
 def checked_target(target: Tensor, logits: Tensor, ignore_index: int) -> Tensor:
     """Index targets as int64, probabilities as they are."""
-    if not isinstance(target, Tensor):
-        raise ArgumentTypeError(f"`target` must be a tensor; got {type(target).__name__}")
-    if target.device != logits.device:
-        raise ArgumentError(f"`target` must be on the logits' device {logits.device}; it is on {target.device}")
+    checked_tensor("target", target)
     if target.is_floating_point():
         return _checked_probabilities(target, logits)
-    if target.is_complex():
-        raise ArgumentTypeError(f"`target` must be class indices or probabilities; got {target.dtype}")
-    rows = _row_shape(logits)
+    rows = row_shape(logits)
     if target.shape != rows:
         raise ArgumentError(_wrong_index_shape(target, logits, rows))
+    return checked_index_target(target, logits, ignore_index)
+
+
+def checked_index_target(target: Tensor, logits: Tensor, ignore_index: int) -> Tensor:
+    """Class indices of the right shape as int64, within 0 .. C−1."""
+    if target.is_complex():
+        raise ArgumentTypeError(f"`target` must be class indices or probabilities; got {target.dtype}")
+    if target.device != logits.device:
+        raise ArgumentError(f"`target` must be on the logits' device {logits.device}; it is on {target.device}")
     target = target.to(torch.int64)
-    if _values_readable(target):
+    if values_readable(target):
         _check_range(target, logits.shape[1], ignore_index)
     return target
 
 
-def _row_shape(logits: Tensor) -> tuple[int, ...]:
+def row_shape(logits: Tensor) -> tuple[int, ...]:
     return (logits.shape[0], *logits.shape[2:])
 
 
@@ -189,7 +176,7 @@ def _check_range(target: Tensor, num_classes: int, ignore_index: int) -> None:
 
 def _checked_probabilities(target: Tensor, logits: Tensor) -> Tensor:
     if target.shape != logits.shape:
-        if target.shape == _row_shape(logits):
+        if target.shape == row_shape(logits):
             raise ArgumentTypeError(
                 f"`target` of shape {tuple(target.shape)} must hold class indices of an integer dtype; got "
                 f"{target.dtype}. Pass target.long(), or probabilities of shape {tuple(logits.shape)}"
@@ -197,12 +184,14 @@ def _checked_probabilities(target: Tensor, logits: Tensor) -> Tensor:
         raise ArgumentError(
             f"`target` of probabilities must have the logits' shape {tuple(logits.shape)}; got {tuple(target.shape)}"
         )
-    if _values_readable(target):
-        _check_sums(target.detach())
+    if target.device != logits.device:
+        raise ArgumentError(f"`target` must be on the logits' device {logits.device}; it is on {target.device}")
+    if values_readable(target):
+        check_sums(target.detach())
     return target
 
 
-def _check_sums(target: Tensor) -> None:
+def check_sums(target: Tensor) -> None:
     tolerance = 1e-3 if target.dtype in (torch.float32, torch.float64) else 2e-2
     negative = (target < 0).any(1) | torch.isnan(target).any(1)
     off = (target.sum(1, dtype=torch.float64) - 1).abs() > tolerance
@@ -235,7 +224,7 @@ def class_vector(
         raise ArgumentError(
             f"`{name}` must have one value for each of the {size} classes; got shape {tuple(given.shape)}"
         )
-    if _values_readable(given):
+    if values_readable(given):
         check_values(given, name, low=low, above=above, masks=masks)
     return given.to(device=logits.device, dtype=accumulation_dtype(logits))
 
@@ -278,7 +267,7 @@ def number_or_vector(
         return checked_number(name, value.item(), low=low, below=below)
     vector = class_vector(value, name, logits, low=None if low == -math.inf else low)
     assert vector is not None
-    if below < math.inf and _values_readable(vector) and bool((vector >= below).any()):
+    if below < math.inf and values_readable(vector) and bool((vector >= below).any()):
         i = int((vector >= below).nonzero()[0])
         raise ArgumentError(f"`{name}` must be below {below:g}; class {i} has {vector[i].item():g}")
     return vector
@@ -289,12 +278,12 @@ def checked_row_vector(sample_weight: Vector | None, logits: Tensor) -> Tensor |
     if sample_weight is None:
         return None
     u = vector_tensor(sample_weight, "sample_weight")
-    rows = _row_shape(logits)
+    rows = row_shape(logits)
     if u.shape == rows[:1]:
         u = u.reshape(-1, *[1] * (len(rows) - 1)).expand(rows)
     if u.shape != rows:
         raise ArgumentError(f"`sample_weight` must have shape {rows} or {rows[:1]}; got {tuple(u.shape)}")
-    if _values_readable(u):
+    if values_readable(u):
         good = torch.isfinite(u) & (u >= 0)
         if not good.all():
             where = tuple((~good).nonzero()[0].tolist())
@@ -317,7 +306,7 @@ def checked_normalizer(normalizer: float | Tensor | None, reduction: str, logits
     if normalizer.numel() != 1:
         raise ArgumentError(f"`normalizer` must be one number; got shape {tuple(normalizer.shape)}")
     normalizer = normalizer.reshape(())
-    if _values_readable(normalizer):
+    if values_readable(normalizer):
         checked_number("normalizer", normalizer.item(), low=0.0)
     return normalizer.to(logits.device)
 
@@ -329,7 +318,7 @@ def class_counts_of(counts: CountsLike | Tensor) -> ClassCounts:
 
 def warn_if_massless(mass: Tensor, target: Tensor, ignore_index: int, weight: Tensor | None) -> None:
     """Say which classes have weight 0 when every target of the batch does: the loss is then 0."""
-    if weight is None or not _values_readable(mass) or mass.item() != 0:
+    if weight is None or not values_readable(mass) or mass.item() != 0:
         return
     if target.is_floating_point():
         present = target.movedim(1, -1).flatten(0, -2).sum(0).nonzero()

@@ -16,11 +16,6 @@ from counterpoise.kernels.softmax import softmax_equation
 from counterpoise.kernels.terms import SoftmaxTerms, accumulation_dtype
 from counterpoise.losses import presets
 from counterpoise.losses.arguments import (
-    IMPLS,
-    REDUCTIONS,
-    SoftmaxOptions,
-    SoftmaxPresetOptions,
-    Vector,
     checked_choice,
     checked_logits,
     checked_normalizer,
@@ -31,14 +26,26 @@ from counterpoise.losses.arguments import (
     number_or_vector,
     warn_if_massless,
 )
+from counterpoise.losses.options import (
+    IMPLS,
+    REDUCTIONS,
+    ScaledOptions,
+    SoftmaxOptions,
+    SoftmaxPresetOptions,
+    Vector,
+)
 
 __all__ = [
     "balanced_softmax_loss",
     "class_balanced_loss",
     "cross_entropy",
     "focal_loss",
+    "label_aware_smoothing_loss",
+    "ldam_loss",
     "logit_adjusted_loss",
+    "poly_loss",
     "softmax_loss",
+    "vector_scaling_loss",
 ]
 
 
@@ -87,6 +94,7 @@ def softmax_loss(  # noqa: PLR0913  the equation has this many letters
         ArgumentTypeError: an argument of the wrong type.
 
     Example:
+        >>> import torch
         >>> logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
         >>> softmax_loss(logits, torch.tensor([0, 2]), weight=[1.0, 1.0, 3.0], gamma=2.0)
         tensor(0.7253)
@@ -127,6 +135,7 @@ def cross_entropy(logits: Tensor, target: Tensor, **options: Unpack[SoftmaxOptio
     """Cross-entropy, weighted or not: ``−w_y log p_y``. Keywords as `softmax_loss`.
 
     Example:
+        >>> import torch
         >>> cross_entropy(torch.zeros(2, 4), torch.tensor([0, 3]))  # log 4
         tensor(1.3863)
     """
@@ -149,6 +158,7 @@ def focal_loss(
     Reference: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017 (arXiv:1708.02002).
 
     Example:
+        >>> import torch
         >>> focal_loss(torch.zeros(1, 2), torch.tensor([0]), gamma=1.0)  # ½ · log 2
         tensor(0.3466)
     """
@@ -174,6 +184,7 @@ def class_balanced_loss(
     Reference: Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019 (arXiv:1901.05555).
 
     Example:
+        >>> import torch
         >>> class_balanced_loss(torch.zeros(2, 2), torch.tensor([0, 1]), class_counts=[90, 10])
         tensor(0.6931)
     """
@@ -188,7 +199,7 @@ def logit_adjusted_loss(
     prior: Vector,
     tau: float = 1.0,
     empty: presets.Empty = "error",
-    **options: Unpack[SoftmaxPresetOptions],
+    **options: Unpack[SoftmaxOptions],
 ) -> Tensor:
     """Cross-entropy of ``z + τ log π``; predict with the raw logits z. Other keywords as `softmax_loss`.
 
@@ -198,6 +209,7 @@ def logit_adjusted_loss(
     Reference: Menon et al., Long-tail learning via logit adjustment, ICLR 2021 (arXiv:2007.07314).
 
     Example:
+        >>> import torch
         >>> logit_adjusted_loss(torch.zeros(1, 2), torch.tensor([1]), prior=[0.9, 0.1])  # −log 0.1
         tensor(2.3026)
     """
@@ -211,15 +223,116 @@ def balanced_softmax_loss(
     *,
     class_counts: CountsLike | Tensor,
     empty: presets.Empty = "error",
-    **options: Unpack[SoftmaxPresetOptions],
+    **options: Unpack[SoftmaxOptions],
 ) -> Tensor:
     """Cross-entropy of ``z + log n_c``: logit adjustment with τ = 1. Other keywords as `softmax_loss`.
 
     Reference: Ren et al., Balanced Meta-Softmax for Long-Tailed Visual Recognition, NeurIPS 2020 (arXiv:2007.10740).
 
     Example:
+        >>> import torch
         >>> balanced_softmax_loss(torch.zeros(1, 2), torch.tensor([1]), class_counts=[90, 10])
         tensor(2.3026)
     """
     own = presets.balanced_softmax(class_counts=class_counts, empty=empty)
+    return softmax_loss(logits, target, **presets.combined(own, options))
+
+
+def vector_scaling_loss(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    class_counts: CountsLike | Tensor,
+    gamma: float = 0.3,
+    tau: float = 1.0,
+    empty: presets.Empty = "error",
+    **options: Unpack[SoftmaxPresetOptions],
+) -> Tensor:
+    """Cross-entropy of ``(n_c/n_max)^γ z_c + τ log π_c``; predict with the raw logits z.
+
+    γ = 0 is logit adjustment, τ = 0 class-dependent temperature (CDT). Here ``gamma`` scales logits and focuses
+    nothing. Other keywords as `softmax_loss`.
+
+    Reference: Kini et al., Label-Imbalanced and Group-Sensitive Classification under Overparameterization, NeurIPS
+    2021 (arXiv:2103.01550).
+
+    Example:
+        >>> import torch
+        >>> vector_scaling_loss(torch.zeros(1, 2), torch.tensor([1]), class_counts=[90, 10])  # −log 0.1
+        tensor(2.3026)
+    """
+    own = presets.vector_scaling(class_counts=class_counts, gamma=gamma, tau=tau, empty=empty)
+    return softmax_loss(logits, target, **presets.combined(own, options))
+
+
+def ldam_loss(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    class_counts: CountsLike | Tensor,
+    max_margin: float = 0.5,
+    scale: float = 30.0,
+    empty: presets.Empty = "error",
+    **options: Unpack[ScaledOptions],
+) -> Tensor:
+    """Label-distribution-aware margins: cross-entropy of ``s (z_c − m_c t_c)``, ``m_c = max_m (n_min/n_c)^¼``.
+
+    ``logits`` must be cosines, in [−1, 1], from a head that normalises features and class vectors (`models`'s cosine
+    head): on unnormalised logits a scale of 30 diverges. Other keywords as `softmax_loss`.
+
+    Reference: Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS 2019
+    (arXiv:1906.07413).
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[0.5, 0.0]])  # the margin of class 0 is ½ · (10/160)^¼ = ¼
+        >>> ldam_loss(logits, torch.tensor([0]), class_counts=[160, 10], scale=4.0)  # log(1 + e^(−4·(½ − ¼)))
+        tensor(0.3133)
+    """
+    own = presets.ldam(class_counts=class_counts, max_margin=max_margin, scale=scale, empty=empty)
+    return softmax_loss(logits, target, **presets.combined(own, options))
+
+
+def poly_loss(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    epsilon: float = 1.0,
+    **options: Unpack[SoftmaxOptions],
+) -> Tensor:
+    """Poly-1: cross-entropy ``+ ε (1 − p_y)``; with ``gamma`` focal, ``+ ε (1 − p_y)^(γ+1)``.
+
+    Other keywords as `softmax_loss`.
+
+    Reference: Leng et al., PolyLoss, ICLR 2022 (arXiv:2204.12511).
+
+    Example:
+        >>> import torch
+        >>> poly_loss(torch.zeros(1, 2), torch.tensor([0]))  # log 2 + ½
+        tensor(1.1931)
+    """
+    return softmax_loss(logits, target, **presets.combined(presets.poly(epsilon=epsilon), options))
+
+
+def label_aware_smoothing_loss(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    class_counts: CountsLike | Tensor,
+    head: float = 0.4,
+    tail: float = 0.1,
+    **options: Unpack[SoftmaxOptions],
+) -> Tensor:
+    """Cross-entropy with more label smoothing for the larger classes: ``head`` for the largest, ``tail`` the smallest.
+
+    ``ε_c = tail + (head − tail) sin(π/2 · (n_c − n_min)/(n_max − n_min))``. Other keywords as `softmax_loss`.
+
+    Reference: Zhong et al., Improving Calibration for Long-Tailed Recognition (MiSLAS), CVPR 2021 (arXiv:2104.00466).
+
+    Example:
+        >>> import torch
+        >>> label_aware_smoothing_loss(torch.zeros(1, 2), torch.tensor([0]), class_counts=[90, 10])
+        tensor(0.6931)
+    """
+    own = presets.label_aware_smoothing(class_counts=class_counts, head=head, tail=tail)
     return softmax_loss(logits, target, **presets.combined(own, options))

@@ -1,0 +1,110 @@
+"""The denominator of a mean over more rows than one call sees: ranks, and micro-batches of one optimiser step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from counterpoise.core.errors import ArgumentError
+from counterpoise.kernels.reduction import Reduction, across_ranks, denominator, kept, valid_rows
+from counterpoise.losses.arguments import check_values, checked_choice, checked_tensor, values_readable, vector_tensor
+from counterpoise.losses.options import Vector
+
+__all__ = ["global_normalizer"]
+
+
+def global_normalizer(
+    targets: Tensor | Sequence[Tensor],
+    *,
+    weight: Vector | None = None,
+    sample_weight: Vector | Sequence[Tensor] | None = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    group: dist.ProcessGroup | None = None,
+    family: Literal["softmax", "sigmoid"] = "softmax",
+) -> Tensor:
+    """What to divide by so that one process, several ranks and accumulated micro-batches give the same gradient.
+
+    Pass the result as ``normalizer`` to every loss of the step. "mean" of a weighted loss divides by the summed weight
+    of *its* rows: a rare class of weight 100 alone in a rank's four rows weighs no more than any other there. This sums
+    over all ranks (one all-reduce) and divides by their number, because DDP averages gradients over ranks.
+
+    Args:
+        targets: what the loss gets as ``target``; for accumulated micro-batches the list of the whole window.
+        weight: ``(C,)``, as given to the loss; the product, if a preset has weights of its own.
+        sample_weight: as given to the loss; a list if ``targets`` is one.
+        ignore_index: as given to the loss.
+        reduction: "mean" or "batchmean", as given to the loss.
+        group: process group; default all ranks. Without torch.distributed this process is all there is.
+        family: "sigmoid" counts elements ("mean") or rows ("batchmean") of ``(N, C, …)`` labels.
+
+    Returns:
+        A float64 scalar on the targets' device (float32 where the device has no float64).
+
+    Raises:
+        ArgumentError: a shape, value or choice that cannot be used; the message names the argument.
+
+    Example:
+        >>> import torch
+        >>> window = [torch.tensor([0, 0, 1]), torch.tensor([0, -100])]
+        >>> global_normalizer(window, weight=[1.0, 10.0]).item()  # 1 + 1 + 10, and 1
+        13.0
+    """
+    checked_choice("reduction", reduction, ("mean", "batchmean"))
+    checked_choice("family", family, ("softmax", "sigmoid"))
+    window = [targets] if isinstance(targets, Tensor) else list(targets)
+    if not window:
+        raise ArgumentError("`targets` must hold at least one tensor; got an empty list")
+    for target in window:
+        checked_tensor("targets", target)
+    dtype = torch.float32 if window[0].device.type == "mps" else torch.float64
+    counts = [
+        _count(target, weight, u, ignore_index, reduction, family, dtype)
+        for target, u in zip(window, _weights_of(sample_weight, window), strict=True)
+    ]
+    return across_ranks(torch.stack(counts).sum(), group)
+
+
+def _weights_of(sample_weight: Vector | Sequence[Tensor] | None, window: list[Tensor]) -> list[Tensor | None]:
+    if sample_weight is None:
+        return [None] * len(window)
+    listed = isinstance(sample_weight, (list, tuple)) and isinstance(sample_weight[0], Tensor)
+    given: list[Any] = list(sample_weight) if listed else [sample_weight]
+    if len(given) != len(window):
+        raise ArgumentError(
+            f"`sample_weight` must have one tensor for each of the {len(window)} targets; got {len(given)}"
+        )
+    return [vector_tensor(u, "sample_weight") for u in given]
+
+
+def _count(
+    target: Tensor,
+    weight: Vector | None,
+    sample_weight: Tensor | None,
+    ignore_index: int,
+    reduction: Reduction,
+    family: str,
+    dtype: torch.dtype,
+) -> Tensor:
+    if family == "sigmoid":
+        return _labels(target, ignore_index, reduction, dtype)
+    target = target if target.is_floating_point() else target.to(torch.int64)
+    w = None if weight is None else vector_tensor(weight, "weight").to(target.device, dtype)
+    if w is not None and values_readable(w):
+        check_values(w, "weight", low=0.0)
+    rows = valid_rows(target, ignore_index)
+    u = None if sample_weight is None else sample_weight.to(target.device, dtype)
+    if u is not None:
+        u = u.reshape(u.shape + (1,) * (rows.dim() - u.dim()))
+    return denominator(target, rows, reduction, w, u, dtype)
+
+
+def _labels(target: Tensor, ignore_index: int, reduction: Reduction, dtype: torch.dtype) -> Tensor:
+    if target.dim() < 2:
+        raise ArgumentError(f'`targets` of family="sigmoid" must have shape (N, C, ...); got {tuple(target.shape)}')
+    valid = kept(target, ignore_index)
+    return (valid.any(1) if reduction == "batchmean" else valid).sum(dtype=dtype)
