@@ -143,6 +143,17 @@ def test_from_five_seeds_on_the_seeds_are_resampled_too():
     assert four.high - four.low < 0.3 * width
 
 
+def test_seeds_stay_paired_between_the_arms():
+    """A seed that is lucky for both arms says nothing about their difference."""
+    rng = np.random.default_rng(0)
+    labels, luck = np.repeat([0, 1], 2000), rng.random(4000)
+    shares = (0.5, 0.6, 0.7, 0.8, 0.9)
+    a, b = (np.stack([np.where(luck < q + gain, labels, 1 - labels) for q in shares]) for gain in (0.05, 0.0))
+    result = paired_bootstrap(a, b, labels)
+    assert result.method == "images-and-seeds"
+    assert 0.035 < result.low < result.estimate < result.high < 0.065
+
+
 def test_what_is_not_defined_stays_undefined():
     a, b, labels = draw()
     nobody, everybody = np.zeros(5, bool), np.ones(5, bool)

@@ -308,7 +308,8 @@ class Arm:
     ``validation`` and ``test`` have one evaluation a finished seed; ``scores`` maps split and metric to the
     `Spread` over seeds: ``scores["test"]["balanced_accuracy"].mean``. Metrics: accuracy, balanced_accuracy, macro_f1,
     geometric_mean, expected_calibration_error, many, medium, few (mean recall of the group),
-    few_false_positives (images wrongly given to the rare classes, a share of all images of the other classes).
+    few_false_positives (images wrongly given to the few-shot classes, a share of all images of the other classes),
+    medium_false_positives (likewise for the medium-shot classes).
     ``history`` has one list of epochs a seed, with the keys epoch, loss, learning_rate, val_loss, val_accuracy,
     val_balanced_accuracy.
     """

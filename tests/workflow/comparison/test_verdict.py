@@ -129,6 +129,16 @@ def test_validation_cannot_tell_from_the_baseline():
     assert "for 2 it can be anything from 44 % to 100 %" in thin
 
 
+def test_equal_means_that_neither_could_be_much_better():
+    """Between them and the baseline on top lies at most a point, but one of them could be five points better."""
+    arms = [BASE, arm("focal", val=0.59, test=0.60)]
+    kinds = [
+        judged(arms, [diff("focal", "baseline", -0.01, low, high, split="val")]).kind
+        for low, high in ((-0.019, 0.019), (-0.01, 0.05), (-0.05, 0.01))
+    ]
+    assert kinds == ["no-difference", "undecided", "undecided"]
+
+
 def test_validation_cannot_tell_two_strategies_that_both_beat_the_baseline():
     arms = [BASE, arm("logit-adjusted", val=0.70, test=0.712), arm("balanced-softmax", val=0.69, test=0.709)]
     found = [*won(), diff("balanced-softmax", "logit-adjusted", -0.01, -0.03, 0.01, split="val")]
@@ -198,6 +208,12 @@ def test_a_cost_whose_interval_includes_0_is_none():
     shy = [diff(d.strategy, d.baseline, d.estimate, d.low - 0.2, d.high + 0.2, metric=d.metric) for d in found[2:]]
     v = judged(arms, found[:2] + shy)
     assert [cost.split(":")[0] for cost in v.costs] == ["calibration is worse"]
+
+
+def test_a_cost_that_would_read_as_nothing_is_left_out():
+    arms, found = bought()
+    tiny = [diff(d.strategy, d.baseline, 0.0004, 0.0003, 0.0005, metric=d.metric) for d in found[2:]]
+    assert [cost.split(":")[0] for cost in judged(arms, found[:2] + tiny).costs] == ["calibration is worse"]
 
 
 def test_without_few_shot_classes_the_medium_ones_are_the_rare_ones():
