@@ -47,7 +47,8 @@ def duplicate_findings(data: LabeledImages) -> list[Finding]:
             findings.append(Finding("same-image-two-splits", "error", reason, paths))
         repeated += len(group) - 1 if len(classes) == len(splits) == 1 else 0
     if repeated:
-        reason = f"{repeated} images repeat another one of their class and split"
+        reason = f"{repeated} images repeat" if repeated > 1 else "1 image repeats"
+        reason += f" another one of {'their' if repeated > 1 else 'its'} class and split"
         findings.append(Finding("repeated-images", "info", reason))
     return findings
 

@@ -45,7 +45,7 @@ def assemble(listing: Listing, *, val_fraction: float, test_fraction: float, see
     fractions = _missing(listing.splits, val_fraction, test_fraction)
     _draw(dataset, fractions, seed)
     if not (dataset.splits == "train").any():
-        raise DatasetError(f"{listing.source!r} has no usable image to train on; {_first_fault(listing)}")
+        raise DatasetError(f"{listing.source!r} has no usable image in train; {_first_fault(listing)}")
     return dataset
 
 
@@ -65,6 +65,8 @@ def _inspect(listing: Listing) -> tuple[list[int], list[Header]]:
 
 
 def _first_fault(listing: Listing) -> str:
+    if not listing.quarantined:
+        return "all its images are in other splits"
     first = min(listing.quarantined, key=lambda item: item.path)
     return f"{len(listing.quarantined)} quarantined, the first {first.path!r}: {first.reason}"
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["opened", "read_image", "to_rgb"]
 
 # Nothing else is ever tried: Pillow would run Ghostscript on an EPS that calls itself x.jpg.
-_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "WEBP", "TIFF")
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:

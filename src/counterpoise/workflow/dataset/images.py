@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import operator
 import os
@@ -84,9 +85,7 @@ class ImageDataset:
         try:
             return self._decoded(i)
         except UnreadableImage as error:
-            raise DatasetError(
-                f"image {i} ({self.paths[i]!r}) {error}; leave it out with without_unreadable()"
-            ) from error
+            raise DatasetError(f"image {i} ({self.paths[i]!r}) {error}") from error
 
     def file(self, index: int) -> str | None:
         """Where the image is on this machine; None for an embedded one. Absolute: not for reports."""
@@ -187,8 +186,10 @@ class ImageDataset:
 
     def _workers(self) -> int:
         """Threads that pay: Pillow lets others run while it decodes, which takes long only in large files."""
-        sample = [file for i in range(0, len(self), len(self) // 32 + 1) if (file := self.file(i)) is not None]
-        sizes = [os.stat(file).st_size for file in sample if os.path.exists(file)]  # noqa: PTH110, PTH116
+        sizes = []
+        for i in range(0, len(self), len(self) // 32 + 1):
+            with contextlib.suppress(OSError):
+                sizes.append(os.stat(self.file(i) or "").st_size)  # noqa: PTH116 - the file is a string
         large = sizes and sum(sizes) / len(sizes) > _LARGE_FILE
         return min(8, os.cpu_count() or 1) if large else 1
 

@@ -1,0 +1,348 @@
+"""Manifests: labels to the letter, every mistake with its line, no row swallowed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from counterpoise.core.errors import DatasetError
+from counterpoise.workflow.dataset import load
+from counterpoise.workflow.dataset import table as table_module
+from counterpoise.workflow.dataset.table import read_csv
+
+WANTED = ("path", "label")
+
+
+@pytest.fixture
+def images(make) -> Path:
+    """A folder with i/000.jpg … i/011.jpg."""
+    return make({"i": 12})
+
+
+def _write(folder: Path, text: str | bytes, name: str = "all.csv") -> Path:
+    file = folder / name
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return file
+
+
+def _rows(*labels: str) -> str:
+    return "path,label\n" + "".join(f"i/{i:03d}.jpg,{label}\n" for i, label in enumerate(labels))
+
+
+def _labels(data) -> list[str]:
+    return [data.classes[c] for c in data.labels]
+
+
+TRAPS = [
+    "NA",
+    "null",
+    "007",
+    "1e5",
+    "true",
+    " cat ",
+    "None",
+    "nan",
+    "NaN",
+    "-0",
+    "0x1F",
+    "2024-01-01",
+    "=1+1",
+    "N/A",
+    "#",
+]
+
+
+@pytest.mark.fault("D20")
+@pytest.mark.parametrize("quoted", [False, True])
+def test_labels_stay_exactly_what_they_are(images, quoted):
+    labels = TRAPS[:12]
+    rows = _rows(*(f'"{label}"' if quoted else label for label in labels))
+    data = load(_write(images, rows))
+    assert _labels(data) == labels
+    assert data.classes == tuple(sorted(labels))
+    assert not data.quarantined
+
+
+@pytest.mark.fault("D20")
+def test_labels_stay_exactly_what_they_are_in_parquet(images):
+    frame = pl.DataFrame({"path": [f"i/{i:03d}.jpg" for i in range(12)], "label": TRAPS[:12]})
+    frame.write_parquet(images / "all.parquet")
+    assert _labels(load(images / "all.parquet")) == TRAPS[:12]
+
+
+def test_markup_is_a_legal_class(images):
+    evil = "</script><img src=x onerror=alert(1)>"
+    assert load(_write(images, _rows(evil, evil, "cat"))).classes == (evil, "cat")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"), [([1, 2, 10], pl.Int64), ([True, False, True], pl.Boolean), (["a", "b", "a"], pl.Categorical)]
+)
+def test_parquet_labels_of_other_kinds(images, values, kind):
+    paths = [f"i/{i:03d}.jpg" for i in range(3)]
+    pl.DataFrame({"path": paths, "label": pl.Series(values, dtype=kind)}).write_parquet(images / "a.pq")
+    expected = [str(value).lower() if kind is pl.Boolean else str(value) for value in values]
+    assert _labels(load(images / "a.pq")) == expected
+
+
+@pytest.mark.fault("D26")
+@pytest.mark.parametrize("values", [[1.0, 2.0], [["a"], ["b"]]])
+def test_parquet_labels_that_are_neither_names_nor_whole_numbers(images, values):
+    pl.DataFrame({"path": ["i/000.jpg", "i/001.jpg"], "label": values}).write_parquet(images / "a.parquet")
+    with pytest.raises(DatasetError, match="`label` must hold strings or whole numbers; it holds"):
+        load(images / "a.parquet")
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1", b"PAR1" + b"\0" * 50 + b"PAR1", b"path,label\n"])
+def test_damaged_parquet(tmp_path, damage):
+    (tmp_path / "a.parquet").write_bytes(damage)
+    with pytest.raises(DatasetError, match=r"'a.parquet' cannot be read as Parquet") as caught:
+        load(tmp_path / "a.parquet")
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_splits_as_given_and_drawn(images):
+    given_splits = ["train"] * 6 + ["valid", "Validation", "test"]
+    text = "path,label,split,note\n" + "".join(f"i/{i:03d}.jpg,cat,{s},x\n" for i, s in enumerate(given_splits))
+    data = load(_write(images, text))
+    assert data.splits.tolist() == ["train"] * 6 + ["val", "val", "test"]
+    assert data.counts("test").total == 1
+    assert load(_write(images, _rows(*["cat"] * 10))).counts("test").total == 2
+
+
+@pytest.mark.fault("D19")
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", [True, False])
+def test_dialects(images, separator, newline, encoding, end):
+    text = newline.join(f"i/{i:03d}.jpg{separator}Käse" for i in range(5))
+    text = f"path{separator}label{newline}{text}{newline if end else ''}"
+    data = load(_write(images, text.encode(encoding)))
+    assert _labels(data) == ["Käse"] * 5
+    assert not data.quarantined
+
+
+@pytest.mark.fault("D19")
+def test_latin_1_is_read_and_said(images):
+    data = load(_write(images, _rows("cat", "Käse", "10 €").encode("cp1252")))
+    assert data.classes == ("10 €", "Käse", "cat")
+    finding = next(f for f in data.findings if f.kind == "manifest-encoding")
+    assert finding.severity == "warning"
+    assert "line 3" in finding.reason
+    with pytest.raises(DatasetError, match="line 2 is neither UTF-8 nor Windows-1252"):
+        load(_write(images, b"path,label\ni/000.jpg,\x81\xff\n"))
+
+
+@pytest.mark.fault("D19")
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ('path,label\ni/000.jpg,cat\ni/001.jpg,"dog\ni/002.jpg,cat\n', "line 3 opens a quote that is never closed"),
+        ('path,label\ni/000.jpg,"cat\ni/001.jpg,dog"\ni/002.jpg,cat\n', "line 2 opens a quote that runs over the rows"),
+        ('path,label\ni/000.jpg,"cat"x\ni/001.jpg,dog\n', "line 2 cannot be read"),
+        ("path,label\ni/000.jpg,cat\ni/001.jpg,dog,x\n", "line 3 has 3 fields, the header 2"),
+        ("path,label\ni/000.jpg,cat\ni/001.jpg\n", "line 3 has 1 fields, the header 2"),
+        ("path,label\ni/000.jpg,a,b\ni/001.jpg\n", "line 2 has 3 fields"),
+        ("path,label\n\n\ni/000.jpg\n", "line 4 has 1 fields"),
+        ("path,label\ni/000.jpg,c\0at\n", "line 2 holds a NUL"),
+        ("path,label,path\ni/000.jpg,cat,x\n", "line 1 names the column 'path' twice"),
+        ("path,class\ni/000.jpg,cat\n", "lacks the column `label` on line 1; found 'path', 'class'"),
+        ("Path,Label\ni/000.jpg,cat\n", "lacks the column `path`"),
+        ("", "lacks the column `path` on line 1; found nothing"),
+        ("path,labels\ni/000.jpg,cat|dog\n", "`labels`: several labels an image cannot be read yet"),
+        ("path,label\n", "names no image"),
+        (f"path,label\ni/000.jpg,cat\ni/001.jpg,{'x' * 200_000}\n", "line 3"),
+        (f'path,label\ni/000.jpg,{"x" * 200_000}\ni/001.jpg,"c"\n', "line 2"),
+        ("path,label,split\ni/000.jpg,cat,train\ni/001.jpg,cat,dev\n", "line 3: unknown split 'dev'"),
+        ("path,label,split\ni/000.jpg,cat,\n", "line 2: unknown split ''"),
+        ("path,label,split\ni/000.jpg,cat,test\n", "no usable image in train; all its images are in other splits"),
+    ],
+)
+def test_a_mistake_is_one_error_with_its_line(images, text, match):
+    with pytest.raises(DatasetError, match=re.escape(match)) as caught:
+        load(_write(images, text))
+    assert "\n" not in str(caught.value)
+    assert str(images) not in str(caught.value)
+
+
+@pytest.mark.fault("D18")
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../secret.jpg",
+        "i/../../secret.jpg",
+        "/etc/passwd",
+        "file:///etc/passwd",
+        "FILE:/etc/passwd",
+        "https://example.org/x.jpg",
+        "\\\\server\\share\\x.jpg",
+        "//server/share/x.jpg",
+        "C:\\x.jpg",
+        "~/x.jpg",
+        "~root/x.jpg",
+        "..\\secret.jpg",
+        "..",
+    ],
+)
+def test_a_path_that_leads_outside_is_refused_with_its_line(images, path):
+    text = f'path,label\ni/000.jpg,cat\n"{path}",dog\n'
+    with pytest.raises(DatasetError, match=re.escape(f"'all.csv' line 3: path {path!r} leads out")):
+        load(_write(images, text))
+
+
+@pytest.mark.fault("D18")
+def test_a_nul_in_a_parquet_path_is_refused_with_its_row(images):
+    pl.DataFrame({"path": ["i/000.jpg", "i/\0.jpg"], "label": ["a", "b"]}).write_parquet(images / "a.parquet")
+    with pytest.raises(DatasetError, match=r"row 2: path 'i/\\x00.jpg'"):
+        load(images / "a.parquet")
+
+
+@pytest.mark.fault("D18")
+def test_links_may_lead_within_the_folder_but_not_out(images, encoded):
+    (images.parent / "photos-evil").mkdir()
+    (images.parent / "photos-evil/x.jpg").write_bytes(encoded())
+    (images / "in").symlink_to(images / "i", target_is_directory=True)
+    (images / "one.jpg").symlink_to("i/003.jpg")
+    data = load(_write(images, "path,label\nin/000.jpg,cat\none.jpg,dog\n"))
+    assert data.paths == ("i/000.jpg", "i/003.jpg")
+    (images / "evil").symlink_to(images.parent / "photos-evil", target_is_directory=True)
+    (images / "evil.jpg").symlink_to(images.parent / "photos-evil/x.jpg")
+    for path in ("evil/x.jpg", "evil.jpg", "in/../evil/x.jpg"):
+        with pytest.raises(DatasetError, match="line 3"):
+            load(_write(images, f"path,label\ni/000.jpg,cat\n{path},dog\n"))
+
+
+def test_other_spellings_of_a_path_inside(images):
+    text = f"path,label\n./i/000.jpg,cat\ni//001.jpg,cat\ni\\002.jpg,cat\ni/../i/003.jpg,cat\n{images}/i/004.jpg,cat\n"
+    assert load(_write(images, text)).paths == tuple(f"i/{i:03d}.jpg" for i in range(5))
+
+
+@pytest.mark.fault("D21")
+def test_faults_in_the_data_are_quarantined_and_counted(images, encoded):
+    (images / "i/010.jpg").write_bytes(b"<html>")
+    (images / "x.pdf").write_bytes(b"%PDF")
+    rows = [
+        ("i/000.jpg", "cat"),
+        ("i/001.jpg", "dog"),
+        ("i/000.jpg", "cat"),  # 4 repeats 2
+        ("./i/002.jpg", "cat"),
+        ("i/002.jpg", "dog"),  # 6 contradicts 5
+        ("i/missing.jpg", "dog"),
+        ("i/003.jpg", ""),
+        ("", "cat"),
+        ("i/010.jpg", "dog"),
+        ("x.pdf", "dog"),
+        ("i/004.jpg", "   "),
+        ("i", "dog"),
+    ]
+    data = load(_write(images, "path,label\n" + "".join(f"{p},{c}\n" for p, c in rows)))
+    assert data.paths == ("i/000.jpg", "i/001.jpg")
+    reasons = sorted((item.path, item.reason) for item in data.quarantined)
+    assert reasons == [
+        ("", "no path (line 9)"),
+        ("i", "not a regular file (line 13)"),
+        ("i/000.jpg", "repeats line 2 (line 4)"),
+        ("i/002.jpg", "two labels, 'cat' and 'dog', on line 5 and line 6 (line 5)"),
+        ("i/002.jpg", "two labels, 'cat' and 'dog', on line 5 and line 6 (line 6)"),
+        ("i/003.jpg", "empty label (line 8)"),
+        ("i/004.jpg", "empty label (line 12)"),
+        ("i/010.jpg", "not an image: it starts with b'<html>' (line 10)"),
+        ("i/missing.jpg", "missing on disk (line 7)"),
+        ("x.pdf", "unsupported format .pdf: never opened (line 11)"),
+    ]
+    assert data.num_files == len(rows)
+
+
+@pytest.mark.fault("D21")
+@pytest.mark.fault("D17")
+def test_the_same_file_in_two_splits_is_in_neither(images):
+    rows = [("i/000.jpg", "train"), ("i/001.jpg", "train"), ("i/002.jpg", "train"), ("i/001.jpg", "test")]
+    data = load(_write(images, "path,label,split\n" + "".join(f"{p},cat,{s}\n" for p, s in rows)), val_fraction=0)
+    assert data.paths == ("i/000.jpg", "i/002.jpg")
+    assert {item.reason for item in data.quarantined} == {
+        "two splits, train and test, on line 3 and line 5 (line 3)",
+        "two splits, train and test, on line 3 and line 5 (line 5)",
+    }
+
+
+@pytest.mark.fault("D14")
+def test_names_with_newlines_quotes_and_commas_come_through_csv(images, encoded):
+    names = ["new\nline.jpg", 'quo"te.jpg', "com,ma.jpg", "-rf.jpg", "\u202egpj.jpg", "#hash.jpg", "12:30.jpg"]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(WANTED)
+    for i, name in enumerate(names):
+        (images / name).write_bytes(encoded(seed=500 + i))
+        writer.writerow([name, "a\nb"])
+    data = load(_write(images, buffer.getvalue()))
+    assert data.paths == tuple(sorted(names))
+    assert data.classes == ("a\nb",)
+
+
+def test_labels_that_differ_in_normal_form_are_one_class(images):
+    data = load(_write(images, _rows("caf\u00e9", "cafe\u0301", "nai\u0308ve")))
+    assert data.classes == ("caf\u00e9", "nai\u0308ve")
+    assert data.labels.tolist() == [0, 0, 1]
+
+
+def test_a_class_whose_images_are_all_faulty_stays_with_count_0(images):
+    data = load(_write(images, "path,label\ni/000.jpg,cat\ngone.jpg,unicorn\n"))
+    assert data.counts("train").empty == ("unicorn",)
+
+
+FIELD = st.text(st.characters(exclude_characters='\0\r\n",', exclude_categories=["Cs"]), min_size=1, max_size=8)
+
+
+@settings(max_examples=150, deadline=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.tuples(FIELD, FIELD), min_size=1, max_size=20), blank=st.booleans())
+def test_polars_and_the_csv_module_read_the_same(tmp_path, monkeypatch, rows, blank):
+    text = "path,label\n" + ("\n" if blank else "") + "".join(f"{path},{label}\n" for path, label in rows)
+    fast = read_csv(_write(tmp_path, text), WANTED)
+    with monkeypatch.context() as patch:
+        patch.setattr(table_module, "_regular", lambda *arguments: None)
+        slow = read_csv(tmp_path / "all.csv", WANTED)
+    assert fast.columns == slow.columns == {"path": [p for p, _ in rows], "label": [c for _, c in rows]}
+    assert list(fast.lines) == list(slow.lines) == [i + 2 + blank for i in range(len(rows))]
+
+
+def test_the_plain_case_is_read_by_polars(tmp_path):
+    text = _rows("cat", "dog")
+    assert table_module._regular(text, ["path", "label"], ",") is not None
+    assert table_module._regular(text.replace("cat", '"cat"'), ["path", "label"], ",") is None
+
+
+@settings(max_examples=150, deadline=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    cells=st.lists(
+        st.sampled_from(["i/000.jpg", "cat", '"', ",", "\n", "\r\n", ";", "../x", "\t", '""', "é"]), max_size=30
+    )
+)
+def test_any_text_is_read_whole_or_refused(images, cells):
+    text = "path,label\n" + "".join(cells)
+    try:
+        table = read_csv(_write(images, text), WANTED)
+    except DatasetError:
+        return
+    # Nothing is swallowed: every cell that was written is found again.
+    assert sum(value.count("cat") for column in table.columns.values() for value in column) == cells.count("cat")
+    assert len(table) <= text.count("\n")
+
+
+def test_bytes_of_a_manifest_that_cannot_be_read(tmp_path, monkeypatch):
+    file = _write(tmp_path, _rows("cat"))
+
+    def refuse(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", os.fspath(self))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(DatasetError, match=r"^'all.csv' cannot be read: Permission denied$"):
+        load(file)
