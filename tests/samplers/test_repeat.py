@@ -27,7 +27,7 @@ def test_the_factors_are_those_of_the_paper() -> None:
 
 
 def test_each_image_comes_as_often_as_its_factor_says_over_many_epochs() -> None:
-    sampler, epochs = RepeatFactorSampler(LISTS, repeat_thresh=0.3, seed=1), 2000
+    sampler, epochs = RepeatFactorSampler(LISTS, repeat_thresh=0.3, seed=1), 1000
     factors = sampler.repeat_factors
     times, shares = np.zeros(len(LISTS)), np.zeros(4)
     for epoch in range(epochs):
@@ -44,7 +44,7 @@ def test_each_image_comes_as_often_as_its_factor_says_over_many_epochs() -> None
     chance = factors - np.floor(factors)
     low, high = binom.interval(1 - 1e-6, epochs, chance)
     assert ((extra >= low) & (extra <= high)).all()
-    np.testing.assert_allclose(shares / epochs, sampler.prior, atol=2e-4)
+    np.testing.assert_allclose(shares / epochs, sampler.prior, atol=3e-4)
 
 
 def test_arrays_lists_and_class_ids_say_the_same() -> None:

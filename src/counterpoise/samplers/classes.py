@@ -34,9 +34,7 @@ class ClassIndex:
         size = len(self.names)
         narrow = np.dtype(np.uint16 if size <= 2**16 else np.uint32)
         self.fingerprint = membership.fingerprint() if fingerprint is None else fingerprint
-        self.counts = np.zeros(size, dtype=np.int64)
-        for low in range(0, len(classes), _BLOCK):
-            self.counts += np.bincount(classes[low : low + _BLOCK], minlength=size)
+        self.counts = membership.counts()
         self.starts = np.concatenate([[0], np.cumsum(self.counts)])
         self.items: NDArray[Any] = np.empty(len(classes), dtype=np.uint32 if self.num_items < 2**32 else np.uint64)
         filled = self.starts[:-1].copy()

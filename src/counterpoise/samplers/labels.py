@@ -58,8 +58,9 @@ def _found(dataset: Any) -> NDArray[np.int64]:
             return _as_ids(values, dataset)
     raise DatasetError(
         f"{_kind(dataset)} does not show its labels, and no item is loaded to look for them. Supply them in one of "
-        "three ways: (1) give an array of class ids, one an item, to the sampler itself; (2) give the dataset an "
-        "attribute `labels` or `targets` with one class id an item; (3) or an attribute `samples`, a list of (item, class id)"
+        "three ways: (1) give an array of class ids, one an item, to the sampler itself; (2) give the dataset "
+        "an attribute `labels` or `targets` with one class id an item; (3) or an attribute `samples`, a list of "
+        "(item, class id)"
     )
 
 

@@ -59,6 +59,13 @@ class Membership:
             return cls(array, None, len(array), tuple(str(name) for name in distinct))
         return cls(array, None, len(array), _names(_checked_ids(array, argument, num_classes)))
 
+    def counts(self) -> NDArray[np.int64]:
+        """Items of each class, int64 ``(C,)``."""
+        counts = np.zeros(len(self.names), dtype=np.int64)
+        for low in range(0, len(self.classes), _BLOCK):  # `bincount` makes int64 of what it is given
+            counts += np.bincount(self.classes[low : low + _BLOCK], minlength=len(counts))
+        return counts
+
     def fingerprint(self) -> str:
         """16 hex digits of N, C and every label: they differ if the labels of two datasets do."""
         digest = hashlib.blake2b(f"{self.num_items} items, {len(self.names)} classes".encode(), digest_size=8)

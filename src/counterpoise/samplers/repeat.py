@@ -68,18 +68,18 @@ class RepeatFactorSampler(OrderedSampler):
             raise ArgumentError(f"`power` must be finite and at least 0; got {power}")
         held = Membership.read(classes_per_image, argument="classes_per_image", num_classes=num_classes)
         self.repeat_thresh, self.power = float(repeat_thresh), float(power)
-        frequency = np.bincount(held.classes, minlength=len(held.names)) / held.num_items
+        frequency = held.counts() / held.num_items
         rare = (frequency > 0) & (frequency < repeat_thresh)
         self.class_repeat_factors = np.ones(len(frequency))
         self.class_repeat_factors[rare] = (repeat_thresh / frequency[rare]) ** power
         self._tell_if_nothing_repeats(float(frequency[frequency > 0].min()))
-        factors = _largest(self.class_repeat_factors, held)
-        self._factors, group = np.unique(factors, return_inverse=True)
-        groups = Membership(group, None, held.num_items, tuple(f"{factor:.6g}" for factor in self._factors))
-        super().__init__(ClassIndex(groups, fingerprint=held.fingerprint()), seed=seed)
+        self._factors, rank = np.unique(np.append(self.class_repeat_factors, 1.0), return_inverse=True)
+        groups = _highest(rank, held)
+        names = tuple(f"{factor:.6g}" for factor in self._factors)
+        index = ClassIndex(Membership(groups, None, held.num_items, names), fingerprint=held.fingerprint())
+        super().__init__(index, seed=seed)
         self._names = held.names
-        owned = factors if held.owners is None else factors[held.owners]
-        self._prior = np.bincount(held.classes, weights=owned, minlength=len(frequency)) / factors.sum()
+        self._prior = _prior(held, groups, self._factors)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -115,11 +115,20 @@ class RepeatFactorSampler(OrderedSampler):
             )
 
 
-def _largest(of_class: FloatArray, held: Membership) -> FloatArray:
-    """The largest value among the classes of each item, 1 for an item without any; ``(N,)``."""
+def _highest(rank: NDArray[np.int64], held: Membership) -> NDArray[Any]:
+    """The highest rank among the classes of each item, 0 (a factor of 1) for an item without any; ``(N,)``."""
+    narrow = rank.astype(np.uint16 if len(rank) <= 2**16 else np.uint32)
     if held.owners is None:
-        one: FloatArray = of_class[held.classes]
+        one: NDArray[Any] = narrow[held.classes]
         return one
-    largest = np.ones(held.num_items)
-    np.maximum.at(largest, held.owners, of_class[held.classes])
-    return largest
+    highest = np.zeros(held.num_items, dtype=narrow.dtype)
+    np.maximum.at(highest, held.owners, narrow[held.classes])
+    return highest
+
+
+def _prior(held: Membership, groups: NDArray[Any], factors: FloatArray) -> FloatArray:
+    """Share of the draws that have each class: the factors of its items over those of all items."""
+    owned = factors[groups if held.owners is None else groups[held.owners]]
+    in_class = np.bincount(held.classes, weights=owned, minlength=len(held.names))
+    prior: FloatArray = in_class / (np.bincount(groups, minlength=len(factors)) @ factors)
+    return prior

@@ -38,6 +38,7 @@ class OrderedSampler(Sampler[int], ABC):
         self._index, self._within = index, within
         self._order: Order | None = None
         self._start = 0  # of the next pass
+        self._loaded = False  # whether that pass is to continue a loaded state
         self._progress = _Progress(0)
         self._finished: dict[str, int] = {}  # the last epoch that was passed to its end, by kind of pass
         self._warned = False
@@ -72,7 +73,9 @@ class OrderedSampler(Sampler[int], ABC):
         """Go to an epoch, which has an order of its own. For the epoch that a loaded state is in, nothing changes."""
         epoch = whole_number("epoch", epoch)
         if epoch != self.epoch:
+            self._tell_if_dropped(epoch)
             self.epoch, self._order, self._start, self._progress = epoch, None, 0, _Progress(0)
+            self._loaded = False
 
     def __iter__(self) -> Iterator[int]:
         """Python ints, one by one. `batches` gives the same order as arrays, several times as fast."""
@@ -151,7 +154,7 @@ class OrderedSampler(Sampler[int], ABC):
         if done > order.length:
             raise ArgumentError(f"`state` has consumed {done} of an epoch of {order.length} samples")
         order.remember(done, np.array(state["given"], dtype=np.int64))
-        self._start, self._progress = done, _Progress(done)
+        self._start, self._progress, self._loaded = done, _Progress(done), True
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -171,7 +174,7 @@ class OrderedSampler(Sampler[int], ABC):
         return keys_of(self.seed, self.epoch, purpose)
 
     def _begin(self) -> tuple[Order, _Progress]:
-        self._progress = _Progress(self._start)
+        self._progress, self._loaded = _Progress(self._start), False
         return self._ordered(), self._progress
 
     def _end(self, kind: str, order: Order) -> None:
@@ -188,6 +191,15 @@ class OrderedSampler(Sampler[int], ABC):
             UserWarning,
             stacklevel=3,
         )
+
+    def _tell_if_dropped(self, epoch: int) -> None:
+        if self._loaded and 0 < len(self) < self._ordered().length:
+            warnings.warn(
+                f"the loaded state, {self._start} samples into epoch {self.epoch}, is dropped by set_epoch({epoch}); "
+                f"call set_epoch({self.epoch}) first to continue it (under accelerate: of the prepared loader)",
+                UserWarning,
+                stacklevel=3,
+            )
 
 
 class _Progress:
