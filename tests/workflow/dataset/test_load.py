@@ -133,6 +133,7 @@ def test_arguments_are_checked_before_anything_is_read(arguments, error, match):
         ("instances.json", DatasetError, "COCO annotations cannot be read yet"),
         ("photos.zip", DatasetError, "archives cannot be read yet"),
         ("photos.tar.gz", DatasetError, "archives cannot be read yet"),
+        ("n" * 5000, DatasetError, r"^'n{100,200} cannot be opened: File name too long|does not exist"),
         ("", ArgumentError, "`source` must be a path"),
         ("a\0b", ArgumentError, "`source` must be a path"),
         (7, ArgumentTypeError, "`source` must be a path or 'digits'; got int"),

@@ -57,7 +57,7 @@ def _inspect(listing: Listing) -> tuple[list[int], list[Header]]:
             headers.append(read_header(f"{root}/{path}"))
             good.append(i)
         except UnreadableImage as error:
-            reason = f"{error} ({listing.where[i]})" if listing.where[i] else str(error)
+            reason = f"{error} ({listing.unit} {listing.places[i]})" if listing.places else str(error)
             listing.quarantined.append(Quarantined(shown(path), reason, listing.labels[i], listing.splits[i]))
     if not good:
         raise DatasetError(f"{listing.source!r} has no image that can be read; {_first_fault(listing)}")

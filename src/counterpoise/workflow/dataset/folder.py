@@ -42,7 +42,9 @@ def read_folder(root: Path) -> Listing:
         elif level and split is None:
             listing.quarantined.append(Quarantined(shown(path), "lies beside train/, val/ and test/"))
         else:
-            listing.add(path, standing[parts[level]], split)
+            listing.paths.append(path)
+            listing.labels.append(standing[parts[level]])
+            listing.splits.append(split)
     for path, reason in sorted(scan.refused):
         parts = path.split("/", level + 1)
         label = standing.get(parts[level]) if len(parts) == level + 2 else None

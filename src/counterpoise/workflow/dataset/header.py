@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-from collections.abc import Callable
 from typing import NamedTuple
 
 from counterpoise.core.errors import DatasetError
@@ -47,8 +46,6 @@ _END_OF_JPEG = b"\xff\xd9"
 _END_OF_PNG = b"IEND\xaeB`\x82"
 _JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 _PNG_MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
-
-ReadAt = Callable[[int, int], bytes]
 
 
 class UnreadableImage(DatasetError):
@@ -104,36 +101,45 @@ def _read(handle: int, path: str) -> Header:
     if not head:
         raise UnreadableImage("empty file (0 bytes)")
 
-    def read_at(offset: int, size: int) -> bytes:
-        if offset + size <= len(head):
-            return head[offset : offset + size]
-        os.lseek(handle, offset, os.SEEK_SET)
-        return os.read(handle, size)
-
+    file = _File(handle, head, length)
     if head.startswith(b"\xff\xd8\xff"):
-        header = _jpeg(read_at, length)
-        _expect_end(handle, read_at, header, _END_OF_JPEG, lambda: _segment(read_at, _SCAN))
+        header = _jpeg(file)
+        _expect_end(file, "JPEG", _END_OF_JPEG)
         return header
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        header = _png(head, length)
-        _expect_end(handle, read_at, header, _END_OF_PNG, lambda: 8)
+        header = _png(file)
+        _expect_end(file, "PNG", _END_OF_PNG)
         return header
     return _by_pillow(path, _other_format(head, length), length)
 
 
-def _jpeg(read_at: ReadAt, length: int) -> Header:
-    frame = read_at(_segment(read_at, _FRAMES), 10)
+class _File(NamedTuple):
+    """An open file whose first bytes are at hand."""
+
+    handle: int
+    head: bytes
+    length: int
+
+    def at(self, offset: int, size: int) -> bytes:
+        if offset + size <= len(self.head):
+            return self.head[offset : offset + size]
+        os.lseek(self.handle, offset, os.SEEK_SET)
+        return os.read(self.handle, size)
+
+
+def _jpeg(file: _File) -> Header:
+    frame = file.at(_segment(file, _FRAMES), 10)
     if len(frame) < 10:
         raise UnreadableImage("truncated JPEG: it ends within its header")
-    height, width = int.from_bytes(frame[5:7], "big"), int.from_bytes(frame[7:9], "big")
-    return Header("JPEG", _JPEG_MODES.get(frame[9], f"{frame[9]} channels"), width, height, length)
+    height, width = frame[5] << 8 | frame[6], frame[7] << 8 | frame[8]
+    return Header("JPEG", _JPEG_MODES.get(frame[9], f"{frame[9]} channels"), width, height, file.length)
 
 
-def _segment(read_at: ReadAt, wanted: frozenset[int]) -> int:
+def _segment(file: _File, wanted: frozenset[int]) -> int:
     """The offset of the first segment of a wanted kind; segments lie end to end, each with its length."""
-    offset = 2
+    head, offset = file.head, 2
     for _ in range(_MAX_SEGMENTS):
-        start = read_at(offset, 4)
+        start = head[offset : offset + 4] if offset + 4 <= len(head) else file.at(offset, 4)
         if len(start) < 4:
             raise UnreadableImage("truncated JPEG: it ends within its header")
         if start[0] != 0xFF:
@@ -143,11 +149,12 @@ def _segment(read_at: ReadAt, wanted: frozenset[int]) -> int:
         if start[1] == 0xFF:  # a fill byte
             offset += 1
             continue
-        offset += 2 + max(2, int.from_bytes(start[2:4], "big"))
+        offset += 2 + max(2, start[2] << 8 | start[3])
     raise UnreadableImage("damaged JPEG: its header makes no sense")
 
 
-def _png(head: bytes, length: int) -> Header:
+def _png(file: _File) -> Header:
+    head = file.head
     if len(head) < 33:
         raise UnreadableImage("truncated PNG: it ends within its header")
     if head[12:16] != b"IHDR":
@@ -155,18 +162,19 @@ def _png(head: bytes, length: int) -> Header:
     width, height = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
     depth, colour = head[24], head[25]
     mode = "I;16" if (depth, colour) == (16, 0) else _PNG_MODES.get(colour, f"colour type {colour}")
-    return Header("PNG", mode, width, height, length)
+    return Header("PNG", mode, width, height, file.length)
 
 
-def _expect_end(handle: int, read_at: ReadAt, header: Header, end: bytes, start: Callable[[], int]) -> None:
+def _expect_end(file: _File, format: str, end: bytes) -> None:
     """The file ends with its end marker; or the marker is there and something was appended (phones do that)."""
-    if read_at(max(0, header.length - len(end)), len(end)) == end:
+    if file.head.endswith(end) if file.length == len(file.head) else file.at(file.length - len(end), len(end)) == end:
         return
-    with mmap.mmap(handle, 0, access=mmap.ACCESS_READ) as content:
-        # An embedded thumbnail has an end marker of its own: look behind the start of the pixels.
-        if content.find(end, start()) >= 0:
+    # An embedded thumbnail has an end marker of its own: look behind the start of the pixels.
+    pixels = _segment(file, _SCAN) if format == "JPEG" else 8
+    with mmap.mmap(file.handle, 0, access=mmap.ACCESS_READ) as content:
+        if content.find(end, pixels) >= 0:
             return
-    raise UnreadableImage(f"truncated {header.format}: its end is missing")
+    raise UnreadableImage(f"truncated {format}: its end is missing")
 
 
 def _other_format(head: bytes, length: int) -> str:

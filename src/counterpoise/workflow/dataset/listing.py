@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +30,8 @@ SPLIT_NAMES: dict[str, Split] = {
 class Listing:
     """Image files with their labels and, where the source says so, their splits; paths as on disk.
 
-    ``splits`` has None where the source gives none. ``classes`` has also those without images.
+    ``splits`` has None where the source gives none. ``classes`` has also those without images. ``places`` says on which
+    line (or row: ``unit``) of the source each image is named.
     """
 
     kind: str
@@ -43,14 +44,8 @@ class Listing:
     quarantined: list[Quarantined] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     num_ignored: int = 0
-    where: list[str] = field(default_factory=list)
-
-    def add(self, path: str, label: str, split: Split | None, where: str = "") -> None:
-        """One more image; ``where`` says which line of the source names it."""
-        self.paths.append(path)
-        self.labels.append(label)
-        self.splits.append(split)
-        self.where.append(where)
+    places: Sequence[int] = ()
+    unit: str = "line"
 
 
 def shown(name: str) -> str:

@@ -95,21 +95,20 @@ def load(
 
 
 def _listing(source: str) -> Listing:
-    _refuse_later_kinds(source)
     path = Path(source)
-    if path.is_dir():
+    try:
+        is_folder, is_file, exists = path.is_dir(), path.is_file(), path.exists()
+    except OSError as error:  # a name too long, a folder that may not be entered
+        raise DatasetError(f"{shown(source)!r:.200} cannot be opened: {error.strerror}") from error
+    if is_folder:
         return read_folder(path.resolve())
-    if not path.exists():
+    if later := "Hugging Face datasets" if source.startswith("hf:") else _LATER.get(path.suffix.lower()):
+        raise DatasetError(f"{shown(source)!r}: {later} cannot be read yet; expected {_SUPPORTED}")
+    if not exists:
         raise DatasetError(f"{shown(source)!r} does not exist; expected {_SUPPORTED}")
-    if path.suffix.lower() in MANIFESTS and path.is_file():
-        return read_manifest(path)
-    raise DatasetError(f"{shown(path.name)!r} is no dataset; expected {_SUPPORTED}")
-
-
-def _refuse_later_kinds(source: str) -> None:
-    kind = "Hugging Face datasets" if source.startswith("hf:") else _LATER.get(Path(source).suffix.lower())
-    if kind is not None and not Path(source).is_dir():
-        raise DatasetError(f"{shown(source)!r}: {kind} cannot be read yet; expected {_SUPPORTED}")
+    if not (is_file and path.suffix.lower() in MANIFESTS):
+        raise DatasetError(f"{shown(path.name)!r} is no dataset; expected {_SUPPORTED}")
+    return read_manifest(path)
 
 
 def _only(dataset: ImageDataset, split: Split) -> ImageDataset:

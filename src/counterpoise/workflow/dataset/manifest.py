@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,43 +42,53 @@ def read_manifest(file: Path) -> Listing:
     standing, findings = merged_twins({label for label in labels if label.strip()})
     labels = [standing.get(label, "") for label in labels]
     classes = tuple(sorted(set(standing.values())))
-    listing = Listing("manifest", root, table.name, classes, [], [], [], findings=[*table.findings, *findings])
-    for path, rows in sorted(_rows_by_path(paths).items()):
-        _sort_in(listing, path, rows, table, (labels, splits))
-    return listing
+    faults = _faults(table, paths, labels, splits)
+    order = sorted(range(len(paths)), key=paths.__getitem__)
+    sound = [row for row in order if row not in faults]
+    return Listing(
+        "manifest",
+        root,
+        table.name,
+        classes,
+        paths=[paths[row] for row in sound],
+        labels=[labels[row] for row in sound],
+        splits=[splits[row] for row in sound],
+        quarantined=[
+            Quarantined(shown(paths[row]), f"{faults[row]} ({table.where(row)})", labels[row] or None, splits[row])
+            for row in order
+            if row in faults
+        ],
+        findings=[*table.findings, *findings],
+        places=[table.lines[row] for row in sound],
+        unit=table.unit,
+    )
 
 
-def _sort_in(
-    listing: Listing,
-    path: str,
-    rows: list[int],
-    table: Table,
-    columns: tuple[Sequence[str], Sequence[Split | None]],
-) -> None:
-    """Accept the first row of a path, and quarantine the rest; or all, where they contradict each other."""
-    labels, splits = columns
-    labelled = [row for row in rows if path and labels[row]]
-    contradiction = _contradiction(labelled, table, labels, splits)
-    extension = extension_of(path)
-    for row in rows:
-        if not path:
-            reason = "no path"
-        elif not labels[row]:
-            reason = "empty label"
-        elif contradiction:
-            reason = contradiction
-        elif row != labelled[0]:
-            reason = f"repeats {table.where(labelled[0])}"
-        elif extension in UNSUPPORTED:
-            reason = f"unsupported format {extension}: never opened"
-        else:
-            listing.add(path, labels[row], splits[row], table.where(row))
-            continue
-        reason = f"{reason} ({table.where(row)})"
-        listing.quarantined.append(Quarantined(shown(path), reason, labels[row] or None, splits[row]))
+def _faults(
+    table: Table, paths: Sequence[str], labels: Sequence[str], splits: Sequence[Split | None]
+) -> dict[int, str]:
+    """``{row: reason}`` of the rows that are left out before any file is opened."""
+    faults = {row: "empty label" for row, label in enumerate(labels) if not label}
+    faults |= {row: "no path" for row, path in enumerate(paths) if not path}
+    several = {path for path, n in Counter(paths).items() if n > 1}
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, path in enumerate(paths):
+        if path in several and row not in faults:
+            rows_of[path].append(row)
+    for rows in rows_of.values():
+        contradiction = _contradiction(rows, table, labels, splits)
+        # Neither of two labels can be trusted; of equal rows, the first one stays.
+        faults |= {row: contradiction or f"repeats {table.where(rows[0])}" for row in rows[not contradiction :]}
+    unsupported = tuple(UNSUPPORTED)
+    for row, path in enumerate(paths):
+        if row not in faults and path.lower().endswith(unsupported):
+            faults[row] = f"unsupported format {extension_of(path)}: never opened"
+    return faults
 
 
-def _contradiction(rows: list[int], table: Table, labels: Sequence[str], splits: Sequence[Split | None]) -> str | None:
+def _contradiction(
+    rows: Sequence[int], table: Table, labels: Sequence[str], splits: Sequence[Split | None]
+) -> str | None:
     for row in rows[1:]:
         lines = f"{table.where(rows[0])} and {table.where(row)}"
         if labels[row] != labels[rows[0]]:
@@ -86,13 +96,6 @@ def _contradiction(rows: list[int], table: Table, labels: Sequence[str], splits:
         if splits[row] != splits[rows[0]]:
             return f"two splits, {splits[rows[0]]} and {splits[row]}, on {lines}"
     return None
-
-
-def _rows_by_path(paths: Sequence[str]) -> dict[str, list[int]]:
-    rows: dict[str, list[int]] = defaultdict(list)
-    for row, path in enumerate(paths):
-        rows[path].append(row)
-    return rows
 
 
 def _splits(table: Table) -> list[Split | None]:
