@@ -13,6 +13,7 @@ __all__ = ["figure_bytes"]
 
 WIDTH = 720
 SCALE = 2.0
+COLUMNS = 3
 
 
 def figure_bytes(page: Page, name: str, *, suffix: str) -> bytes:
@@ -34,56 +35,44 @@ def figure_bytes(page: Page, name: str, *, suffix: str) -> bytes:
 def standalone(figure: Figure) -> dict[str, Any]:
     """The first picture's specification with title and key in it, since no page stands around it."""
     first = figure.choices[0]
+    drawn = first.draw()
     title = f"{figure.title}: {shown(first.label)}" if first.label else figure.title
     marks = [*(Mark(s.name, theme.token(s), theme.shape(s)) for s in figure.key), *figure.legend]
+    whole = ("$schema", "datasets", "params")  # what belongs to a file, not to one picture in it
+    picture = {key: value for key, value in drawn.items() if key not in whole}
     spec = {
-        **first.spec,
-        "width": WIDTH,
+        **{key: drawn[key] for key in whole if key in drawn},
+        "title": {"text": title, "anchor": "start", "fontSize": 15, "color": theme.LIGHT["ink"], "offset": 14},
+        "vconcat": [{**picture, "width": WIDTH}, *([_key(marks)] if marks else [])],
+        "resolve": {"scale": dict.fromkeys(("color", "fill", "stroke", "shape"), "independent")},
         "config": {**theme.config(), "background": theme.LIGHT["paper"], "padding": 20},
-        "title": {
-            "text": title,
-            "anchor": "start",
-            "frame": "group",
-            "fontSize": 15,
-            "font": theme.FONT,
-            "color": theme.LIGHT["ink"],
-            "offset": 14,
-        },
     }
-    if marks:
-        spec["layer"] = [*spec["layer"], _legend(marks)]
-        spec["resolve"] = {"scale": {"color": "independent", "shape": "independent"}}
     return theme.resolved(spec)
 
 
-def _legend(marks: list[Mark]) -> dict[str, Any]:
-    """Invisible points whose only purpose is the legend they bring."""
-    labels = [mark.label for mark in marks]
-    scale = {"domain": labels, "range": [theme.LIGHT[mark.colour] for mark in marks]}
-    legend = {
-        "title": None,
-        "orient": "bottom",
-        "direction": "horizontal",
-        "columns": 3,
-        "labelLimit": 220,
-        "labelFontSize": 12,
-        "symbolSize": 80,
-        "symbolOpacity": 1,
-        "symbolStrokeWidth": 1.6,
-        "offset": 12,
-    }
-    hollow = [theme.LIGHT["paper"] if mark.hollow else theme.LIGHT[mark.colour] for mark in marks]
+def _key(marks: list[Mark]) -> dict[str, Any]:
+    """The marks and what they stand for, in columns; drawn as data, since Vega's legends do not merge across layers."""
+    rows = [
+        {
+            "x": 8 + (i % COLUMNS) * WIDTH // COLUMNS,
+            "y": 8 + (i // COLUMNS) * 22,
+            "label": shown(mark.label, 30),
+            "stroke": theme.LIGHT[mark.colour],
+            "fill": theme.LIGHT["paper" if mark.hollow else mark.colour],
+            "shape": mark.shape,
+        }
+        for i, mark in enumerate(marks)
+    ]
+    place = {axis: {"field": axis, "type": "quantitative", "scale": None, "axis": None} for axis in ("x", "y")}
+    look = {channel: {"field": channel, "scale": None} for channel in ("stroke", "fill", "shape")}
+    text = {"text": {"field": "label"}, "color": {"value": theme.LIGHT["ink"]}}
     return {
-        "data": {"values": [{"key": label} for label in labels]},
-        "mark": {"type": "point", "opacity": 0},
-        "encoding": {
-            "stroke": {"field": "key", "type": "nominal", "scale": scale, "legend": legend},
-            "fill": {"field": "key", "type": "nominal", "scale": {"domain": labels, "range": hollow}, "legend": legend},
-            "shape": {
-                "field": "key",
-                "type": "nominal",
-                "scale": {"domain": labels, "range": [mark.shape for mark in marks]},
-                "legend": legend,
-            },
-        },
+        "data": {"values": rows},
+        "width": WIDTH,
+        "height": 22 * (1 + (len(marks) - 1) // COLUMNS),
+        "encoding": place,
+        "layer": [
+            {"mark": {"type": "point", "size": 70, "opacity": 1, "strokeWidth": 1.6}, "encoding": look},
+            {"mark": {"type": "text", "align": "left", "dx": 12, "fontSize": 12}, "encoding": text},
+        ],
     }

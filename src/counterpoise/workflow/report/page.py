@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -84,10 +85,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of the pictures a figure can show: its label and its Vega-Lite specification."""
+    """One of the pictures a figure can show: its label, and how to get its Vega-Lite specification.
+
+    It is drawn when it is written, so that Markdown and a single figure do not wait for all the others.
+    """
 
     label: str
-    spec: dict[str, Any]
+    draw: Callable[[], dict[str, Any]]
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def shown(text: object, limit: int = NAME_LIMIT) -> str:
     return f"{line[: limit - tail - 1]}…{line[-tail:]}"
 
 
-def labels(names: Sequence[str], limit: int = 28) -> list[str]:
+def labels(names: Sequence[str], limit: int) -> list[str]:
     """Short labels, still distinct after shortening: twins get their number."""
     short = [shown(name, limit) for name in names]
     seen: dict[str, int] = {}
@@ -129,7 +129,7 @@ def value_cell(value: Any) -> Cell:
         value = "yes" if value else "no"
     elif isinstance(value, float):
         value = f"{value:.6g}"
-    return name_cell(without_roots(str(value)), limit=160)
+    return name_cell(without_roots(str(value)), limit=160) if str(value) else Cell("none")
 
 
 def _first(items: Iterable[Any], limit: int) -> list[Any]:

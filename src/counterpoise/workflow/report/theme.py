@@ -151,7 +151,7 @@ def config() -> dict[str, Any]:
         "padding": {"left": 2, "right": 14, "top": 6, "bottom": 4},
         "view": {"stroke": None},
         "axis": axis,
-        "axisY": {"labelLimit": 190},
+        "axisY": {"labelLimit": 220},
         "axisX": {"labelLimit": 120, "labelPadding": 6},
         "aria": False,
     }

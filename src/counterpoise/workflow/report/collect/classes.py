@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from counterpoise.core.artifacts import Evaluation, Finding
 from counterpoise.workflow.report.collect.pieces import ShownClasses, interval, rate
@@ -26,7 +27,12 @@ def is_memorised(finding: Finding) -> bool:
 
 
 def recall_figure(
-    by_strategy: Evaluations, classes: ShownClasses, series: Sequence[Series], *, sizes: Sequence[int | None]
+    by_strategy: Evaluations,
+    classes: ShownClasses,
+    series: Sequence[Series],
+    *,
+    sizes: Sequence[int | None],
+    split: str = "test",
 ) -> Figure:
     """Recall per class with Wilson intervals, one mark a strategy."""
     rows, body = [], []
@@ -44,18 +50,21 @@ def recall_figure(
         Column("Images here"),
         *(Column(s.name) for s in series),
     )
-    several = max((len(by_strategy[s.name]) for s in series), default=1) > 1
-    over = "Means over seeds; the bars are the means of the seeds' 95 % Wilson intervals" if several else (
-        "The bars are 95 % Wilson intervals"
-    )  # fmt: skip
+    over = "The bars are 95\u00a0% Wilson intervals"
+    if _several(by_strategy, series):
+        over = "Means over seeds; the bars are the means of the seeds' 95\u00a0% Wilson intervals"
     caption = f"Classes from the most training images to the fewest. {over}: wide where there are few images."
     words = f"Recall of {len(classes.ids)} classes under {len(series)} strategies; the table below has the numbers."
-    spec = drawn.recall(rows, classes.labels, series, words)
+    draw = partial(drawn.recall, rows, classes.labels, series, words, split=split)
     table = Table("Recall per class, %", columns, tuple(body), folded=True)
     return Figure(
-        "recall", "Recall per class", f"{caption} {classes.note}".strip(), words, (Choice("", spec),),
-        key=tuple(series), table=table,
+        "recall", "Recall per class", f"{caption} {classes.note}".strip(), words, (Choice("", draw),),
+        key=tuple(series) if len(series) > 1 else (), table=table,
     )  # fmt: skip
+
+
+def _several(by_strategy: Evaluations, series: Sequence[Series]) -> bool:
+    return any(len(by_strategy[s.name]) > 1 for s in series)
 
 
 def _recall_row(label: str, strategy: str, m: ClassMean) -> dict[str, object]:
@@ -73,11 +82,16 @@ def _recall_row(label: str, strategy: str, m: ClassMean) -> dict[str, object]:
 
 
 def gap_figure(
-    by_strategy: Evaluations, classes: ShownClasses, series: Sequence[Series], *, sizes: Sequence[int | None]
+    by_strategy: Evaluations,
+    classes: ShownClasses,
+    series: Sequence[Series],
+    *,
+    sizes: Sequence[int | None],
+    split: str = "validation",
 ) -> Figure | None:
     """Recall on training against validation images, a picture for every strategy; None where no one measured it."""
     choices, columns, body = [], [], [[cell] for cell in classes.cells]
-    words = "Recall on the training images and on the validation images, class by class."
+    words = f"Recall on the training images and on the {split} images, class by class."
     for one in series[:CHOICES]:
         means = [class_means(by_strategy[one.name], index) for index in classes.ids]
         rows = [
@@ -87,14 +101,16 @@ def gap_figure(
         ]
         if not rows:
             continue
-        choices.append(Choice(one.name, drawn.gap(rows, classes.labels, f"{words} Strategy {one.name}.", series=one)))
+        choices.append(
+            Choice(one.name, partial(drawn.gap, rows, classes.labels, f"{words} Strategy {one.name}.", series=one))
+        )
         columns.append(Column(one.name))
         for line, m in zip(body, means, strict=True):
             line.append(_gap_cell(m))
     if not choices:
         return None
     caption = f"A long bar is a class that is recognised where it was seen and not elsewhere. {classes.note}"
-    legend = (Mark("training images", "ink", "circle", hollow=True), Mark("validation images", "ink", "circle"))
+    legend = (Mark("training images", "ink", "circle", hollow=True), Mark(f"{split} images", "ink", "circle"))
     table = Table(
         "Gap per class, percentage points",
         (Column("Class", numeric=False), *columns),
@@ -102,7 +118,7 @@ def gap_figure(
         folded=True,
     )
     return Figure(
-        "gap", "Training against validation", caption.strip(), words, tuple(choices), "Strategy",
+        "gap", f"Training against {split}", caption.strip(), words, tuple(choices), "Strategy",
         legend=legend, table=table,
     )  # fmt: skip
 
@@ -123,12 +139,13 @@ def confusion_figure(by_strategy: Evaluations, classes: ShownClasses, series: Se
             continue
         words = f"Confusion matrix of {one.name}: rows are the true classes, columns the predictions."
         written = len(classes.ids) <= WRITTEN
-        choices.append(Choice(one.name, drawn.confusion(rows, classes.labels, words, written=written)))
+        choices.append(Choice(one.name, partial(drawn.confusion, rows, classes.labels, words, written=written)))
         body += _pairs(rows, one)
     if not choices:
         return None
-    caption = "Each row is a true class and adds up to 100 % over all classes; the outlined diagonal is its recall. "
-    caption += f"Numbers are percentages, summed over seeds. {classes.note}"
+    caption = "Each row is a true class and adds up to 100\u00a0% over all classes; the outlined diagonal is recall. "
+    seeds = ", all seeds together" if _several(by_strategy, series) else ""
+    caption += f"Numbers are percentages{seeds}. {classes.note}"
     columns = [Column(title, numeric=False) for title in ("Strategy", "True class", "Taken for")]
     table = Table(
         "The most frequent confusions", (*columns, Column("Images"), Column("% of the class")), tuple(body), folded=True
@@ -141,11 +158,11 @@ def _confusion_rows(evaluations: Sequence[Evaluation], classes: ShownClasses) ->
     kept = [e for e in evaluations if e.confusion]
     rows: list[dict[str, object]] = []
     for i, true in zip(classes.ids, classes.labels, strict=True):
-        support = sum(e.classes[i].support for e in kept)
+        whole = sum(sum(e.confusion[i]) for e in kept)
         for j, predicted in zip(classes.ids, classes.labels, strict=True):
             n = confusion_sum(kept, i, j)
             if n:
-                r = n / support
+                r = n / whole
                 text = percent(r, 0) if r >= 0.005 else ""
                 rows.append({"t": true, "p": predicted, "n": n, "r": round(r, 6), "shown": text})
     return rows

@@ -186,7 +186,7 @@ def _confusion(comparison: Comparison, drawn: Sequence[Series], classes: ShownCl
     order = [*first, *(s for s in drawn if s not in first)]
     figure = per_class.confusion_figure(tests, classes, order)
     none = "The evaluations keep no confusion matrix." if drawn else ""
-    return Section("confusion", "What is taken for what", tuple(_drawn_or_not(figure, none)))
+    return Section("confusions", "What is taken for what", tuple(_drawn_or_not(figure, none)))
 
 
 def _behaviour(comparison: Comparison, drawn: Sequence[Series]) -> Section:

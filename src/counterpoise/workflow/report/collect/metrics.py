@@ -37,12 +37,12 @@ METRICS: dict[str, tuple[str, str]] = {
 DEFINITIONS: dict[str, str] = {
     "Recall of a class": "The share of its images that are recognised as such.",
     "Precision of a class": "The share of the images given to it that belong to it.",
-    "Wilson interval": "A 95 % interval for a rate that holds for few images and for rates near 0 and 1.",
+    "Wilson interval": "A 95\u00a0% interval for a rate that holds for few images and for rates near 0 and 1.",
     "± over seeds": "The sample standard deviation over seeds: the same training from another random start.",
     "Difference and its interval": (
-        "Strategy minus baseline, from the same images. The 95 % interval comes from a paired bootstrap that draws "
-        "the images of every class anew; where it excludes 0, chance in the choice of images does not explain the "
-        "difference."
+        "Strategy minus baseline, from the same images. The 95\u00a0% interval comes from a paired bootstrap that "
+        "draws the images of every class anew; where it excludes 0, chance in the choice of images does not "
+        "explain the difference."
     ),
     "Gap": "Recall on the training images minus recall on the validation images: large where a class is memorised.",
     "Imbalance ratio": "Training images of the largest class divided by those of the smallest that has any.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from counterpoise.core.artifacts import AuditResult, Finding, Strategy
@@ -46,9 +47,11 @@ __all__ = [
     "settings_section",
     "shown_classes",
     "strategy_table",
+    "unit",
 ]
 
 RAREST, LARGEST = 30, 10
+LABEL = 26
 LISTED = 50
 ORDER = {"error": 0, "warning": 1, "info": 2}
 
@@ -78,9 +81,8 @@ def shown_classes(names: Sequence[str], sizes: Sequence[int]) -> ShownClasses:
     order = sorted(range(len(names)), key=lambda i: (-sizes[i], i))
     ids = order if len(order) <= RAREST + LARGEST else [*order[:LARGEST], *order[-RAREST:]]
     picked = [names[i] for i in ids]
-    short = labels(picked)
-    cells = [replace(name_cell(name), text=label) for name, label in zip(picked, short, strict=True)]
-    cells = [cell if cell.text != name else replace(cell, full="") for cell, name in zip(cells, picked, strict=True)]
+    short = labels(picked, LABEL)
+    cells = [replace(name_cell(name, limit=LABEL), text=label) for name, label in zip(picked, short, strict=True)]
     return ShownClasses(tuple(ids), tuple(short), tuple(cells), len(order) - len(ids))
 
 
@@ -124,7 +126,7 @@ def class_counts(audit: AuditResult) -> tuple[Figure, ...]:
     words = f"Images per class in {len(picked)} classes; the largest has {count(picked[0][0].train)} training images, "
     words += f"the smallest {count(picked[-1][0].train)}."
     choices = tuple(
-        Choice(label, drawn.counts(rows, kept.labels, words, log=log))
+        Choice(label, partial(drawn.counts, rows, kept.labels, words, log=log))
         for label, log in (("Logarithmic", True), ("Linear", False))
     )
     columns = (Column("Class", numeric=False), Column("Group", numeric=False), *(Column(s) for s in splits))
@@ -169,14 +171,15 @@ def _data_facts(audit: AuditResult) -> tuple[Fact, ...]:
         Fact("Classes", Cell(count(len(audit.classes)), detail=groups)),
         Fact("Imbalance ratio", missing("no training images") if ratio is None else Cell(f"{ratio:.1f} : 1")),
         Fact("Largest class", name_cell(audit.constant_class)),
-        Fact("Accuracy of always predicting it", _unit(rate(audit.constant_accuracy, nothing, detail=where))),
-        Fact("Balanced accuracy of that", _unit(rate(audit.constant_balanced_accuracy, nothing, detail=where))),
+        Fact("Accuracy of always predicting it", unit(rate(audit.constant_accuracy, nothing, detail=where))),
+        Fact("Balanced accuracy of that", unit(rate(audit.constant_balanced_accuracy, nothing, detail=where))),
         Fact("Files", Cell(count(audit.num_files), detail=_file_fate(audit))),
     )
 
 
-def _unit(cell: Cell) -> Cell:
-    return cell if cell.missing else replace(cell, text=f"{cell.text} %")
+def unit(cell: Cell) -> Cell:
+    """The percentage with its sign, where no heading says it."""
+    return cell if cell.missing else replace(cell, text=f"{cell.text}\u00a0%")
 
 
 def _file_fate(audit: AuditResult) -> str:

@@ -16,9 +16,10 @@ def comparison_section(comparison: Comparison) -> Section:
         Code("The table of results", _TABLE.format(metric=comparison.metric)),
         Code("The intervals of the differences", _DIFFERENCES),
     ]
-    done = next((arm for arm in comparison.arms if arm.status == "done" and arm.directories), None)
-    if done is not None:
-        path = f"{_directory(done)}/predictions-test.npz"
+    done = [arm for arm in comparison.arms if arm.status == "done" and arm.directories]
+    done.sort(key=lambda arm: arm.strategy.name != comparison.verdict.recommended)
+    if done:
+        path = f"{_directory(done[0])}/predictions-test.npz"
         blocks.append(Code("The same from the predictions, with scikit-learn", _PREDICTIONS.format(path=path)))
     return Section("python", "How to get each number in Python", tuple(blocks))
 

@@ -17,6 +17,7 @@ from counterpoise.workflow.report.collect.pieces import (
     settings_section,
     shown_classes,
     strategy_table,
+    unit,
 )
 from counterpoise.workflow.report.collect.python import artifact_section
 from counterpoise.workflow.report.page import (
@@ -76,7 +77,7 @@ def _imbalance_in_words(audit: AuditResult) -> str:
         return "No class has a training image."
     always = rate(audit.constant_accuracy, "").text
     name = shown(audit.constant_class)
-    return f"Always answering {name} is right for {always} % of the {audit.reference_split} images."
+    return f"Always answering {name} is right for {always}\u00a0% of the {audit.reference_split} images."
 
 
 def run_page(run: Run) -> Page:
@@ -128,9 +129,10 @@ def evaluation_page(evaluation: Evaluation) -> Page:
     facts = [Fact("Images", Cell(count(evaluation.num_images)))]
     for metric in ("balanced_accuracy", "accuracy", "macro_f1", "geometric_mean", "expected_calibration_error"):
         title, about = METRICS[metric]
-        facts.append(Fact(f"{title}, %", rate(getattr(evaluation, metric), none), about))
+        facts.append(Fact(title, unit(rate(getattr(evaluation, metric), none)), about))
     facts += [
-        Fact(f"{g.group.capitalize()} ({len(g.classes)} classes), %", rate(g.accuracy, none)) for g in evaluation.groups
+        Fact(f"{g.group.capitalize()} ({len(g.classes)} classes)", unit(rate(g.accuracy, none)))
+        for g in evaluation.groups
     ]
     sections = (
         Section("classes", "Class by class", _evaluated(evaluation)),
@@ -150,9 +152,10 @@ def _evaluated(evaluation: Evaluation) -> tuple[Block, ...]:
     by = [score.support if size is None else size for score, size in zip(evaluation.classes, sizes, strict=True)]
     kept = shown_classes([score.name for score in evaluation.classes], by)
     mine = {one.name: [evaluation]}
+    split = {"val": "validation"}.get(evaluation.split, shown(evaluation.split))
     figures = (
-        per_class.recall_figure(mine, kept, [one], sizes=sizes),
-        per_class.gap_figure(mine, kept, [one], sizes=sizes),
+        per_class.recall_figure(mine, kept, [one], sizes=sizes, split=split),
+        per_class.gap_figure(mine, kept, [one], sizes=sizes, split=split),
         per_class.confusion_figure(mine, kept, [one]),
         per_strategy.calibration_figure(mine, [one]),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from counterpoise.core.artifacts import Arm, Comparison, Difference, Evaluation, Spread
 from counterpoise.workflow.report.collect.metrics import METRICS, metric_title
@@ -81,7 +82,7 @@ def _score(arm: Arm, split: str, metric: str) -> Spread | None:
 
 def _reason(metric: str, otherwise: str) -> str:
     groups = ("many", "medium", "few", "few_false_positives")
-    return f"{otherwise}, or no class is in this group" if metric in groups else otherwise
+    return "no class is in this group" if otherwise == NO_SCORE and metric in groups else otherwise
 
 
 def _spread(spread: Spread | None, reason: str, *, strong: bool = False) -> Cell:
@@ -115,7 +116,7 @@ def _result_notes(comparison: Comparison) -> tuple[str, ...]:
     )
     notes = [f"Percentages of the test images unless the heading says validation: {over}."]
     methods = dict.fromkeys((d.method, d.confidence, d.resamples) for d in _main(comparison, "test"))
-    notes += [f"Intervals: {100 * level:g} %, {_METHODS[method]}{_times(n)}." for method, level, n in methods]
+    notes += [f"Intervals: {100 * level:g}\u00a0%, {_METHODS[method]}{_times(n)}." for method, level, n in methods]
     failed = (arm for arm in comparison.arms if arm.status == "failed")
     notes += [f"{shown(a.strategy.name)} failed: {shown(without_roots(a.error or _SILENT), 400)}" for a in failed]
     return tuple(notes)
@@ -158,9 +159,9 @@ def difference_figure(comparison: Comparison, series: dict[str, Series]) -> Figu
     words = f"{title} on the test images, percentage points: {shown(spoken, 1200)}."
     caption = "The choice was made on validation; the test images tell how it turned out. "
     caption += "An interval that crosses the line at 0 does not separate the strategy from the baseline."
-    spec = drawn.differences(rows, present, words, title="Difference, percentage points")
+    draw = partial(drawn.differences, rows, present, words, title="Difference, percentage points")
     return Figure(
-        "differences", "Difference from the baseline", caption, words, (Choice("", spec),),
+        "differences", "Difference from the baseline", caption, words, (Choice("", draw),),
         legend=(Mark("test", "ink", "circle"), Mark("validation", "ink", "circle", hollow=True)),
         table=_difference_table(comparison, series),
     )  # fmt: skip
@@ -206,11 +207,11 @@ def tradeoff_figure(comparison: Comparison, series: Sequence[Series]) -> Figure 
     if not means:
         return None
     words = "Mean recall of the classes with many images against that of the classes with few; up and right is better."
-    spec = drawn.tradeoff(rows, means, series, words)
+    draw = partial(drawn.tradeoff, rows, means, series, words)
     columns = (Column("Strategy", numeric=False), Column("Many"), Column("Few"))
     caption = "Large marks are means over seeds, small ones single seeds. Moving left is the price of moving up."
     table = Table("Mean recall on the test images, %", columns, tuple(body), folded=True)
-    return Figure("tradeoff", "Head against tail", caption, words, (Choice("", spec),), key=tuple(series), table=table)
+    return Figure("tradeoff", "Head against tail", caption, words, (Choice("", draw),), key=tuple(series), table=table)
 
 
 def calibration_figure(by_strategy: Mapping[str, Sequence[Evaluation]], series: Sequence[Series]) -> Figure | None:
@@ -222,7 +223,7 @@ def calibration_figure(by_strategy: Mapping[str, Sequence[Evaluation]], series: 
         for b in bins:
             if not b.count:
                 continue
-            span = f"{percent(b.low, 0)} to {percent(b.high, 0)} %"
+            span = f"{percent(b.low, 0)} to {percent(b.high, 0)}\u00a0%"
             row = {"strategy": one.name, "confidence": b.confidence, "accuracy": b.accuracy, "count": b.count}
             rows.append({**row, "share": b.count / total, "range": span})
             cells = (Cell(span), Cell(count(b.count)), rate(b.confidence, ""), rate(b.accuracy, ""))
@@ -238,8 +239,9 @@ def calibration_figure(by_strategy: Mapping[str, Sequence[Evaluation]], series: 
         tuple(body),
         folded=True,
     )
-    spec = drawn.calibration(rows, series, words)
-    return Figure("calibration", "Calibration", caption, words, (Choice("", spec),), key=tuple(series), table=table)
+    draw = partial(drawn.calibration, rows, series, words)
+    key = tuple(series) if len(series) > 1 else ()
+    return Figure("calibration", "Calibration", caption, words, (Choice("", draw),), key=key, table=table)
 
 
 def curve_figure(comparison: Comparison, series: Sequence[Series]) -> Figure | None:
@@ -250,7 +252,7 @@ def curve_figure(comparison: Comparison, series: Sequence[Series]) -> Figure | N
         rows = [row for one in series for row in _curve(arms[one.name], key)]
         if rows:
             words = f"{title} by epoch, one line a strategy and seed."
-            choices.append(Choice(title, drawn.curves(rows, series, words, title=title, rate=as_rate)))
+            choices.append(Choice(title, partial(drawn.curves, rows, series, words, title=title, rate=as_rate)))
     if not choices:
         return None
     drawn_names = {one.name for one in series if arms[one.name].history}

@@ -63,7 +63,7 @@ def counts(rows: Sequence[Row], labels: Sequence[str], text: str, *, log: bool) 
     return finished([stem, dot], text, rows=rows, height=20 * len(labels))
 
 
-def recall(rows: Sequence[Row], labels: Sequence[str], series: Sequence[Series], text: str) -> Row:
+def recall(rows: Sequence[Row], labels: Sequence[str], series: Sequence[Series], text: str, *, split: str) -> Row:
     """Recall with its interval. Rows: class, strategy, recall, low, high (rates), shown."""
     import altair as alt
 
@@ -77,10 +77,10 @@ def recall(rows: Sequence[Row], labels: Sequence[str], series: Sequence[Series],
             alt.Tooltip("class:N", title="Class"),
             alt.Tooltip("strategy:N", title="Strategy"),
             alt.Tooltip("shown:N", title="Recall, %"),
-            alt.Tooltip("support:Q", title="Test images", format=",d"),
+            alt.Tooltip("support:Q", title=f"{split.capitalize()} images", format=",d"),
         ],
     )
-    scale, axis = alt.Scale(domain=[0, 1]), alt.Axis(title="Recall on the test images", **WHOLE)
+    scale, axis = alt.Scale(domain=[0, 1]), alt.Axis(title=f"Recall on the {split} images", **WHOLE)
     x = alt.X("recall:Q", scale=scale, axis=axis)
     band = (
         alt.Chart(data([{"class": label} for label in labels[1::2]]))
@@ -101,7 +101,7 @@ def gap(rows: Sequence[Row], labels: Sequence[str], text: str, *, series: Series
     tooltip = [
         alt.Tooltip("class:N", title="Class"),
         alt.Tooltip("train:Q", title="Recall on training images", format=".1%"),
-        alt.Tooltip("val:Q", title="Recall on validation images", format=".1%"),
+        alt.Tooltip("val:Q", title="Recall on the others", format=".1%"),
         alt.Tooltip("shown:N", title="Gap, percentage points"),
         alt.Tooltip("images:Q", title="Training images", format=",d"),
     ]

@@ -40,7 +40,7 @@
   };
   window.addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
 
-  if (!window.vegaEmbed) return;
+  if (!window.vegaEmbed) { root.dataset.ready = "yes"; return; }
   const config = read("vega-config");
   const specs = new Map();
   const views = new Map();

@@ -1,0 +1,247 @@
+"""The page as a parser sees it, without a browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from counterpoise.workflow.report import render_html
+
+from . import pages, samples
+
+VOID = {"meta", "link", "img", "br"}
+
+
+class Tree(HTMLParser):
+    """Tags with their attributes, texts with the tags around them, and whether everything closes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[tuple[tuple[str, ...], str]] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append((tuple(self.open), data))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    def inside(self, tag: str) -> list[str]:
+        return [text for around, text in self.texts if around and around[-1] == tag]
+
+
+KINDS = ["comparison", "hostile", "large", "audit", "run", "evaluation", "strategies"]
+ALLOWED = {
+    *(
+        "html",
+        "head",
+        "meta",
+        "link",
+        "title",
+        "style",
+        "body",
+        "header",
+        "nav",
+        "main",
+        "section",
+        "footer",
+        "noscript",
+    ),
+    *("h1", "h2", "h3", "p", "a", "span", "bdi", "button", "label", "select", "option", "div", "ol", "ul", "li"),
+    *("dl", "dt", "dd", "table", "caption", "thead", "tbody", "tr", "th", "td", "details", "summary"),
+    *("figure", "figcaption", "svg", "path", "pre", "code", "script", "noscript"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.fault("R1")
+def test_only_our_tags_and_no_handler_address_or_inline_style(kind: str):
+    tree = Tree(pages.html(kind))
+    assert tree.open == []
+    assert {tag for tag, _ in tree.tags} <= ALLOWED
+    for tag, attributes in tree.tags:
+        assert not [name for name in attributes if name.startswith("on") or name == "style"], (tag, attributes)
+        address = attributes.get("href") or attributes.get("src") or "#"
+        assert address.startswith("#") or address == "data:,"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.fault("R1")
+def test_the_policy_allows_exactly_the_scripts_and_the_style_that_are_there(kind: str):
+    tree = Tree(pages.html(kind))
+    metas = tree.all("meta")
+    assert metas[1]["http-equiv"] == "Content-Security-Policy"  # before anything that it must govern
+    policy = dict(part.split(" ", 1) for part in metas[1]["content"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert not re.search("unsafe|http|\\*", metas[1]["content"])
+    kinds = iter(tree.all("script"))
+    text = pages.html(kind)
+    scripts = [
+        body for body, a in zip(re.findall(r"<script[^>]*>(.*?)</script>", text, re.S), kinds, strict=True) if not a
+    ]
+    assert policy["script-src"].split() == [_hash(body) for body in scripts]
+    assert policy["style-src"] == _hash(re.search(r"<style>(.*?)</style>", text, re.S)[1])
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+@pytest.mark.fault("R1")
+def test_every_hostile_name_can_be_read_where_it_belongs():
+    tree = Tree(pages.html("hostile"))
+    names = tree.inside("bdi")
+    for name in samples.HOSTILE[:6]:
+        assert name in names or any(a.get("title") == name for a in tree.all("bdi")), name
+    assert any("\\u202egpj.exe" in name for name in names)  # a direction override is shown, not obeyed
+    assert "49" not in {name.strip() for name in names}
+    assert not any("\u202e" in text for _, text in tree.texts)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.fault("R4")
+def test_embedded_json_is_strict_and_cannot_leave_its_element(kind: str):
+    text = pages.html(kind)
+    found = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.S)
+    assert found
+    for body in found:
+        assert "<" not in body
+        json.loads(body, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reader_who_sees_no_figure_finds_its_words_and_numbers(kind: str):
+    tree = Tree(pages.html(kind))
+    ids = [a["id"] for _, a in tree.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    for _, a in tree.tags:
+        for reference in ("aria-labelledby", "aria-describedby"):
+            assert a.get(reference, ids[0]) in ids
+    plots = [a for a in tree.all("div") if a.get("class") == "plot"]
+    assert all(a["role"] == "img" and len(a["aria-label"]) > 30 for a in plots)
+    levels = [int(tag[1]) for tag, _ in tree.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+    assert len(tree.all("caption")) == len(tree.all("table"))
+    assert tree.all("html")[0]["lang"] == "en"
+
+
+def test_the_table_of_results_has_the_numbers_of_the_artifact():
+    comparison, text = samples.comparison(), pages.html("comparison")
+    table = text[text.index('<caption id="results-1-caption"') :].split("</table>")[0]
+    rows = [_words(row) for row in table.split("<tr")[2:]]
+    assert [row.split()[0] for row in rows] == [arm.strategy.name for arm in comparison.arms]
+    for row, arm in zip(rows, comparison.arms, strict=True):
+        if arm.status == "failed":
+            assert row.count("no value: oversample failed") == 9
+            continue
+        for metric in ("balanced_accuracy", "macro_f1", "few", "few_false_positives", "expected_calibration_error"):
+            score = arm.scores["test"][metric]
+            assert f"{100 * score.mean:.1f} ± {100 * score.sd:.1f}" in row
+    d = next(d for d in comparison.differences if d.strategy == "logit-adjusted" and d.split == "test")
+    expected = f"{100 * d.estimate:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
+    assert expected in rows[3].replace("−", "-")
+    assert 'class="marked"' in table.split("<tr")[5]
+    assert "paired bootstrap over the test images" in text
+    assert "the loss became NaN at step 12" in text
+
+
+def _words(fragment: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", fragment.split(">", 1)[1]).split())
+
+
+def test_the_verdict_stands_before_everything_else():
+    texts = [text.strip() for around, text in Tree(pages.html("comparison")).texts if "main" in around and text.strip()]
+    verdict = samples.comparison().verdict
+    assert texts.index(verdict.headline) == 3  # after the name of the dataset, the subtitle and the kind of verdict
+    assert texts.index(verdict.costs[0]) < texts.index("Results")
+
+
+@pytest.mark.fault("R4")
+def test_what_is_not_a_number_is_a_dash_with_its_reason():
+    from dataclasses import replace
+
+    whole = samples.evaluation()
+    empty = replace(whole.classes[0], support=0, recall=None, recall_low=float("nan"), recall_high=None)
+    evaluation = replace(whole, classes=(empty, *whole.classes[1:]), macro_f1=float("nan"), geometric_mean=None)
+    text = render_html(evaluation)
+    assert text.count("no value: not defined for these images") == 2
+    assert "no value: no image of this class in the split" in text
+    assert not re.search(r">\s*(NaN|nan|None|inf)\s*<", text)
+
+
+@pytest.mark.parametrize("kind", ["comparison", "audit", "run"])
+@pytest.mark.fault("R6")
+def test_absolute_paths_do_not_leave_the_machine(kind: str):
+    text = pages.html(kind)
+    assert "secret-project" not in text
+    assert "/home/" not in text
+    assert "…/" in text
+
+
+@pytest.mark.fault("R5")
+def test_ten_thousand_long_names_make_a_page_of_bounded_size_that_says_what_is_left_out():
+    large, small = pages.html("large"), pages.html("comparison")
+    assert len(large) < len(small) + 600_000
+    assert "10 largest and the 30 rarest classes; 9960 between them are left out" in large
+    cells = [text for text in Tree(large).inside("bdi") if "…" in text]
+    assert max(map(len, cells)) <= 48
+    rows = large[large.index('id="recall-table-caption"') :].split("</table>")[0].count("<tr")
+    assert rows == 1 + 40
+
+
+def test_only_the_best_eight_of_many_strategies_are_drawn_and_the_page_says_so():
+    from dataclasses import replace
+
+    comparison = samples.comparison()
+    first = comparison.arms[0]
+    more = [replace(first, strategy=replace(first.strategy, name=f"copy-{i}")) for i in range(10)]
+    text = render_html(replace(comparison, arms=(*comparison.arms, *more)))
+    key = text[text.index('id="recall"') :].split("</figure>")[0]
+    assert key.count("data-strategy=") == 8
+    assert 'data-strategy="baseline"' in key
+    assert 'data-strategy="logit-adjusted"' in key
+    assert "Figures show 8 strategies" in text
+    assert "7 more are in the table above" in text
+
+
+def test_a_comparison_in_which_nothing_finished_still_has_a_page():
+    from dataclasses import replace
+
+    comparison = samples.comparison()
+    arms = tuple(samples.failed(arm.strategy, arm.seeds) for arm in comparison.arms)
+    verdict = replace(comparison.verdict, kind="nothing-finished", recommended=None, headline="No strategy finished.")
+    tree = Tree(render_html(replace(comparison, arms=arms, differences=(), verdict=verdict)))
+    assert "No strategy finished." in tree.inside("p")
+    assert [a["id"] for a in tree.all("figure")] == ["counts"]
+
+
+def test_importing_the_report_loads_no_drawing_library_and_no_torch():
+    code = "import sys, counterpoise.workflow.report as r; r.render; "
+    code += "print(sorted({'altair', 'vl_convert', 'jinja2', 'PIL', 'torch', 'polars', 'sklearn'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
