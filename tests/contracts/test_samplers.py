@@ -177,9 +177,9 @@ def test_two_to_the_24_plus_one_items() -> None:
     labels[items // 2 : items // 2 + 1000] = 1
     labels[-1] = 2
     sampler = ClassBalancedSampler(labels, num_samples=300_000, seed=1)
-    start = time.perf_counter()
+    start = time.process_time()
     next(iter(sampler))
-    assert time.perf_counter() - start < 0.5  # the limit is 0.05 s on a quiet machine: see benchmarks/samplers.py
+    assert time.process_time() - start < 0.5  # the limit is 0.05 s on a quiet machine: see benchmarks/samplers.py
     drawn = np.concatenate(list(sampler.batches(65_536)))
     held = np.bincount(labels[drawn], minlength=3)
     assert chisquare(held).pvalue > 1e-4

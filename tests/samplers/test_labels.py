@@ -155,7 +155,7 @@ def test_a_million_rows_of_a_subset_take_under_a_second() -> None:
     rows = 1_000_000
     parent = Kept(rows, targets=(np.arange(rows) % 1000).tolist())
     subset = Subset(Subset(parent, list(range(rows))), list(range(rows - 1, -1, -1)))
-    start = time.perf_counter()
+    start = time.process_time()  # of this process alone: others may be at work
     labels = labels_of(subset)
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
     assert labels[:2].tolist() == [999, 998]
