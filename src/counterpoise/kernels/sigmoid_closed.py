@@ -17,6 +17,7 @@ from torch import Tensor
 
 from counterpoise.kernels.blocks import Fold, blocks, empty_gradient
 from counterpoise.kernels.forms import power, refuse_double_backward, upstream_applied
+from counterpoise.kernels.reduction import kept
 from counterpoise.kernels.sigmoid_reference import dense_labels
 from counterpoise.kernels.terms import SigmoidTerms, accumulation_dtype, class_view
 
@@ -78,45 +79,62 @@ def _elements(
     c = fold.rows(coefficient.expand((logits.shape[0], *logits.shape[2:])))
     sums = [torch.zeros((), dtype=dtype, device=logits.device)]
     for n, at in blocks(z, _BLOCK):
-        value, slope = _block(z[at], y[at if dense else n], terms, ignore_index, want_slope=g is not None)
+        pair = _block(z[at], y[at if dense else n], terms, ignore_index, want_slope=g is not None)
         scale = c[n].unsqueeze(1)
-        value = value.mul_(scale)
         if f is None:
-            sums.append(value.sum())
+            sums.append((pair[0].sum(1) * c[n]).sum())
         else:
-            f[at] = value
-        if g is not None and slope is not None:
-            g[at] = slope if late else slope.mul_(scale)
+            f[at] = pair[0] * scale
+        if g is not None:
+            g[at] = pair[1] if late else pair[1].mul_(scale)
     return torch.stack(sums).sum() if loss is None else loss
 
 
-def _block(
-    z: Tensor, target: Tensor, terms: SigmoidTerms, ignore_index: int, *, want_slope: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Loss and slope of each element of a block, in memory of its own."""
+def _block(z: Tensor, target: Tensor, terms: SigmoidTerms, ignore_index: int, *, want_slope: bool) -> list[Tensor]:
+    """Loss and, if wanted, slope of each element of a block, in memory of their own."""
     z = z.to(accumulation_dtype(z))
-    t, valid, wrong = dense_labels(z, target, ignore_index)
     w = 1.0 if terms.weight is None else class_view(terms.weight, z.dim())
     pos, neg = (w * class_view(alpha, z.dim()) for alpha in (terms.pos_weight, terms.neg_weight))
-    pair = [x.mul_(neg) for x in _negative(z, terms)[: 1 + want_slope]]
+    pair = list(_negative(z, terms)[: 1 + want_slope])
+    if isinstance(neg, Tensor) or neg != 1.0:
+        pair = [x.mul_(neg) for x in pair]
     if z.device.type == "cpu" and not torch.compiler.is_compiling():
-        _put_positives(pair, z, t, pos, terms)
-        whole = bool(valid.all())
-    else:
-        pair = [t * pos * f + (1.0 - t) * g for f, g in zip(_positive(z, terms), pair, strict=False)]
-        whole = False
-    if not whole:
-        pair = [torch.where(wrong, torch.nan, x.masked_fill(~valid, 0.0)) for x in pair]
-    return pair[0], (pair[1] if want_slope else None)
+        return _with_few_positives(pair, z, target, pos, terms, ignore_index)
+    t, valid, wrong = dense_labels(z, target, ignore_index)
+    pair = [t * pos * f + (1.0 - t) * g for f, g in zip(_positive(z, terms), pair, strict=False)]
+    return [torch.where(wrong, torch.nan, torch.where(valid, x, 0.0)) for x in pair]
 
 
-def _put_positives(pair: list[Tensor], z: Tensor, t: Tensor, pos: Tensor | float, terms: SigmoidTerms) -> None:
-    """α⁺ t f + (1 − t)·what is there, only where t > 0: positives are few, and the rest is all negative."""
-    where = t.nonzero(as_tuple=True)
-    t = t[where]
+def _with_few_positives(
+    pair: list[Tensor], z: Tensor, target: Tensor, pos: Tensor | float, terms: SigmoidTerms, ignore_index: int
+) -> list[Tensor]:
+    """Put α⁺ t f + (1 − t)·what is there in the places where t > 0: they are few, and all the rest is negative."""
+    where, t, ignored = _active(z, target, ignore_index)
     share = t * (pos.reshape(-1)[where[1]] if isinstance(pos, Tensor) and pos.dim() else pos)
     for f, g in zip(_positive(z[where], terms), pair, strict=False):
         g[where] = share * f + (1.0 - t) * g[where]
+    return pair if ignored is None else [x.masked_fill_(ignored, 0.0) for x in pair]
+
+
+def _active(z: Tensor, target: Tensor, ignore_index: int) -> tuple[tuple[Tensor, ...], Tensor, Tensor | None]:
+    """The places where t > 0, t there, and the mask of what is ignored, or None. Indices were checked before."""
+    if target.dim() < z.dim():
+        rows = target != ignore_index
+        row, *rest = rows.nonzero(as_tuple=True)
+        where = (row, target[rows], *rest)
+        return where, torch.ones_like(where[0], dtype=z.dtype), None if rows.all() else ~rows.unsqueeze(1)
+    ignored = None
+    if target.dtype != torch.bool and not _all_labels(target, ignore_index):
+        ignored = ~kept(target, ignore_index)
+        target = target.masked_fill(ignored, 0)
+    where = target.bool().nonzero(as_tuple=True)
+    return where, target[where].to(z.dtype), ignored
+
+
+def _all_labels(target: Tensor, ignore_index: int) -> bool:
+    """Is nothing ignored? Told by the smallest and largest label, in one pass; a comparison takes ten times as long."""
+    low, high = target.aminmax()
+    return bool(low >= 0) and bool(high <= 1) and not 0 <= ignore_index <= 1
 
 
 def _positive(z: Tensor, terms: SigmoidTerms) -> tuple[Tensor, Tensor]:
@@ -148,15 +166,13 @@ def _negative_with_margin(z: Tensor, terms: SigmoidTerms) -> tuple[Tensor, Tenso
     rest = torch.sigmoid(-z)
     one_minus_q = (rest + terms.clip).clamp_(max=1.0)
     nll = one_minus_q.log().neg_()
-    slope = torch.where(one_minus_q < 1.0, rest * (1.0 - rest), 0.0)
-    if terms.gamma_neg == 0.0:
-        return nll, slope.div_(one_minus_q)
     q = 1.0 - one_minus_q
-    focus = power(q, terms.gamma_neg)
-    if terms.detach_focus:
-        slope = slope.mul_(focus).div_(one_minus_q)
+    # 0 wherever q is 0: by the sign for γ = 0 (a comparison would be slow), by the power otherwise.
+    focus = q.sign() if terms.gamma_neg == 0.0 else power(q, terms.gamma_neg)
+    slope = (1.0 - rest).mul_(rest).mul_(focus)
+    if terms.gamma_neg == 0.0 or terms.detach_focus:
+        slope = slope.div_(one_minus_q)
     else:
-        # nll/q → 1 as q → 0, where focus is 0 for any γ > 0.
-        inner = torch.where(q > 0, nll / q, 1.0).mul_(terms.gamma_neg).add_(one_minus_q.reciprocal())
-        slope = slope.mul_(focus).mul_(inner)
+        ratio = nll / q.clamp_(min=torch.finfo(q.dtype).tiny)  # nll/q, and 0 where q is
+        slope = slope.mul_(ratio.mul_(terms.gamma_neg).add_(one_minus_q.reciprocal_()))
     return nll.mul_(focus), slope

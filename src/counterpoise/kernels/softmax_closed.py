@@ -154,10 +154,10 @@ def _terms(nll: Tensor, r: Tensor, p: Tensor, gamma: float | Tensor, poly: float
 
 def _write(gradient: Tensor, counts: Tensor, out: Tensor) -> None:
     """Into ``out``, with zeros for rows that do not count, also where their logits are NaN or infinite."""
-    on_cpu = gradient.device.type == "cpu" and not torch.compiler.is_compiling()
-    if not (on_cpu and bool(counts.all())):
+    compiling = torch.compiler.is_compiling()
+    if compiling or gradient.device.type != "cpu" or not bool(counts.all()):
         gradient.masked_fill_(~counts, 0.0)
-    if gradient.data_ptr() != out.data_ptr():
+    if compiling or gradient.data_ptr() != out.data_ptr():
         out.copy_(gradient)
 
 

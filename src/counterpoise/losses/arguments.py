@@ -96,7 +96,7 @@ def checked_number(
     if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
         raise ArgumentTypeError(f"`{name}` must be a number; got {type(value).__name__}")
     number = float(value)
-    if not (math.isfinite(number) and low <= number <= high and above < number < below):
+    if not (-math.inf < number < math.inf and low <= number <= high and above < number < below):
         bounds = {"at least": low, "above": above, "at most": high, "below": below}
         wanted = [f"{words} {bound:g}" for words, bound in bounds.items() if math.isfinite(bound)]
         raise ArgumentError(f"`{name}` must be {' and '.join(wanted or ['finite'])}; got {number:g}")
