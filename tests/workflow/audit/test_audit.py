@@ -104,7 +104,9 @@ def test_the_same_image_in_two_classes_and_in_two_splits():
     for copy, original in ((4, 0), (6, 1), (3, 2), (10, 7)):
         data.pixels[copy] = data.pixels[original]
     result = audit(data)
-    assert [f.about for f in _of_kind(result, "same-image-two-classes")] == [("x/1", "x/6")]
+    assert [(f.about, f.reason) for f in _of_kind(result, "same-image-two-classes")] == [
+        (("x/1", "x/6"), "'x/1' and 'x/6' are the same image, labelled 'a' and 'b'")
+    ]
     assert [f.about for f in _of_kind(result, "same-image-two-splits")] == [("x/0", "x/4"), ("x/7", "x/10")]
     assert {f.severity for f in result.findings if f.kind.startswith("same-image")} == {"error"}
     assert [f.reason for f in _of_kind(result, "repeated-images")] == [

@@ -40,10 +40,10 @@ def duplicate_findings(data: LabeledImages) -> list[Finding]:
         classes = sorted({data.classes[data.labels[i]] for i in group})
         splits = sorted({str(data.splits[i]) for i in group})
         if len(classes) > 1:
-            reason = f"the same image is labelled {' and '.join(map(repr, classes))}"
+            reason = f"{_listed(paths)} are the same image, labelled {' and '.join(map(repr, classes))}"
             findings.append(Finding("same-image-two-classes", "error", reason, paths))
         if len(splits) > 1:
-            reason = f"the same image is in {' and '.join(splits)}"
+            reason = f"{_listed(paths)} are the same image, in {' and '.join(splits)}"
             findings.append(Finding("same-image-two-splits", "error", reason, paths))
         repeated += len(group) - 1 if len(classes) == len(splits) == 1 else 0
     if repeated:
@@ -51,6 +51,10 @@ def duplicate_findings(data: LabeledImages) -> list[Finding]:
         reason += f" another one of {'their' if repeated > 1 else 'its'} class and split"
         findings.append(Finding("repeated-images", "info", reason))
     return findings
+
+
+def _listed(paths: tuple[str, ...]) -> str:
+    return " and ".join(map(repr, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
 def _groups(keyed: Iterable[tuple[int, Key | None]]) -> list[list[int]]:
