@@ -13,6 +13,7 @@ from counterpoise.cli.options import (
     Debug,
     Epochs,
     ImageSize,
+    Jobs,
     Json,
     LearningRate,
     Model,
@@ -47,6 +48,7 @@ def compare(
     val_fraction: ValFraction = 0.2,
     split_seed: SplitSeed = 0,
     symmetries: Symmetries = None,
+    jobs: Jobs = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -78,6 +80,7 @@ def compare(
             out=out,
             resume=resume,
             overwrite=overwrite,
+            jobs=jobs,
             progress=bar,
             **settings,
         )

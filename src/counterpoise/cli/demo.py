@@ -42,7 +42,9 @@ def demo(
         f"{counts.counts.max()} of the largest and {counts.counts.min()} of the smallest"
     )
     with progress_bar("digits") as bar:
-        result = compare(data, strategies=STRATEGIES, seeds=2, epochs=30, out=out, overwrite=ours, progress=bar)
+        result = compare(
+            data, strategies=STRATEGIES, seeds=2, epochs=30, out=out, overwrite=ours, jobs=None, progress=bar
+        )
     if as_json:
         emit_json(result.to_dict())
         return

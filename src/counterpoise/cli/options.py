@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Augment", "BatchSize", "Data", "Debug", "Epochs", "ImageSize", "Json", "LearningRate", "Model"]
+__all__ = ["Augment", "BatchSize", "Data", "Debug", "Epochs", "ImageSize", "Jobs", "Json", "LearningRate", "Model"]
 __all__ += ["Out", "Overwrite", "Precision", "Pretrained", "Resume", "SplitSeed", "Symmetries", "ValFraction"]
 
 Data = Annotated[
@@ -21,6 +21,10 @@ Data = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, and nothing else there.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write; a new or empty folder.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", metavar="J", min=1, help="Runs at a time; default: what suits the machine."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with what DIR holds, from the start if nothing.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace our earlier files in DIR.")]
 Model = Annotated[

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from counterpoise.core.artifacts import Arm, AuditResult, Comparison, Evaluation, Predictions, Run, Strategy
-from counterpoise.core.errors import ArgumentError, CounterpoiseError, TrainingError
+from counterpoise.core.errors import ArgumentError, TrainingError
 from counterpoise.core.files import claim, locked
 from counterpoise.core.images import SPLITS, LabeledImages
 from counterpoise.workflow.audit import audit
+from counterpoise.workflow.comparison.engine import Progress, Task, failed, run_tasks, sensible_jobs
 from counterpoise.workflow.comparison.statistics import arm_scores, differences
 from counterpoise.workflow.comparison.verdict import verdict
 from counterpoise.workflow.dataset import load
 from counterpoise.workflow.evaluation import evaluate
 from counterpoise.workflow.report import render
 from counterpoise.workflow.strategy import plan, strategy_named
-from counterpoise.workflow.training import Job, RunFolder, Settings, fit, recorded, rescore
+from counterpoise.workflow.training import Job, RunFolder, Settings, recorded, rescore
 
 __all__ = ["compare"]
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is running, the steps done and the steps of the whole comparison."""
 METRIC = "balanced_accuracy"
 BASELINE = "baseline"
 
@@ -36,6 +35,7 @@ def compare(
     out: str | Path = "comparison",
     resume: bool = False,
     overwrite: bool = False,
+    jobs: int | None = 1,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Comparison:
@@ -51,6 +51,8 @@ def compare(
         out: a new or empty folder; gets comparison.json, report.html and runs/<strategy>-seed<k>/.
         resume: keep what is done in ``out`` and go on.
         overwrite: replace the comparison in ``out``.
+        jobs: runs at a time, each in a process of its own; None: as many as help. A script that asks for more than one
+            needs the usual ``if __name__ == "__main__":``.
         progress: called with what is running, the steps done, and all steps.
         **settings: fields of `counterpoise.workflow.training.Settings`: ``model``, ``epochs``, ….
 
@@ -71,9 +73,10 @@ def compare(
     with locked(folder):
         if overwrite:
             _clear(folder)
-        bench = _Bench(job, numbers, folder, progress or (lambda what, done, total: None), asked or plan(facts))
+        bench = _Bench(job, numbers, folder, asked or plan(facts))
         bench.check()
-        comparison = _comparison(bench, facts, bench.run_all())
+        runs = bench.run_all(jobs, progress or (lambda what, done, total: None))
+        comparison = _comparison(bench, facts, runs)
         comparison.save(folder / "comparison.json")
         render(comparison, folder / "report.html")
     return comparison
@@ -81,52 +84,41 @@ def compare(
 
 @dataclass(frozen=True)
 class _Bench:
-    """Does one run after another; a failure is recorded with its run and stays there."""
+    """The runs of a comparison: strategies that train, then those that reuse their scores."""
 
     job: Job
     seeds: tuple[int, ...]
     folder: Path
-    progress: Progress
     arms: list[Strategy]
 
-    def files(self, strategy: str, seed: int) -> RunFolder:
-        return RunFolder(self.folder / "runs" / f"{strategy}-seed{seed}")
+    def tasks(self, *, trains: bool) -> list[Task]:
+        """Every seed of the strategies that train, or of those that do not."""
+        return [self.task(s.name, seed) for s in self.arms if (s.reuses is None) == trains for seed in self.seeds]
+
+    def task(self, name: str, seed: int) -> Task:
+        strategy = next(s for s in self.arms if s.name == name)
+        return Task(strategy, seed, self.folder / "runs" / f"{name}-seed{seed}")
 
     def check(self) -> None:
         """Refuse, before any work, folders that hold other runs."""
-        for strategy in self.arms:
-            for seed in self.seeds:
-                recorded(self.job, strategy, seed, self.files(strategy.name, seed))
+        for task in (*self.tasks(trains=True), *self.tasks(trains=False)):
+            recorded(self.job, task.strategy, task.seed, RunFolder(task.folder))
 
-    def run_all(self) -> dict[str, list[Run]]:
+    def run_all(self, jobs: int | None, progress: Progress) -> dict[str, list[Run]]:
         """Runs by strategy, in the order of the seeds."""
-        return {strategy.name: [self.run(strategy, seed) for seed in self.seeds] for strategy in self.arms}
+        tasks = self.tasks(trains=True)
+        done = run_tasks(self.job, tasks, jobs=jobs or sensible_jobs(self.job, len(tasks)), progress=progress)
+        done += [self.reuse(task) for task in self.tasks(trains=False)]
+        return {s.name: [run for run in done if run.strategy.name == s.name] for s in self.arms}
 
-    def run(self, strategy: Strategy, seed: int) -> Run:
-        files = self.files(strategy.name, seed)
+    def reuse(self, task: Task) -> Run:
+        base = RunFolder(self.task(str(task.strategy.reuses), task.seed).folder).read_run()
         try:
-            if strategy.reuses:
-                return self.reuse(strategy, seed, files)
-            return fit(self.job, strategy, seed=seed, folder=files, progress=self.counter(strategy, seed))
+            if base is None or base.status != "done":
+                raise TrainingError(f"{task.strategy.reuses}, whose run it reuses, did not finish")
+            return rescore(self.job, task.strategy, base, seed=task.seed, folder=RunFolder(task.folder))
         except Exception as error:
-            blank = recorded(self.job, strategy, seed, files)
-            failed = replace(blank, status="failed", error=_one_line(error), directory=str(files.path))
-            files.write_run(failed)
-            return failed
-
-    def reuse(self, strategy: Strategy, seed: int, files: RunFolder) -> Run:
-        base = self.files(str(strategy.reuses), seed).read_run()
-        if base is None or base.status != "done":
-            raise TrainingError(f"{strategy.reuses}, whose run it reuses, did not finish with seed {seed}")
-        return rescore(self.job, strategy, base, seed=seed, folder=files)
-
-    def counter(self, strategy: Strategy, seed: int) -> Callable[[int], None]:
-        """Steps of one run → steps of the whole comparison."""
-        steps = self.job.settings.steps
-        trained = [s.name for s in self.arms if not s.reuses]
-        before = (trained.index(strategy.name) * len(self.seeds) + self.seeds.index(seed)) * steps
-        total = len(trained) * len(self.seeds) * steps
-        return lambda done: self.progress(f"{strategy.name}, seed {seed}", before + done, total)
+            return failed(self.job, task, error)
 
 
 def _comparison(bench: _Bench, facts: AuditResult, runs: dict[str, list[Run]]) -> Comparison:
@@ -205,8 +197,3 @@ def _clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     for run in (folder / "runs").glob("*-seed*"):
         RunFolder(run).clear()
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())[:300]
-    return text if isinstance(error, CounterpoiseError) else f"{type(error).__name__}: {text}"

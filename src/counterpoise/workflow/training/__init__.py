@@ -2,7 +2,7 @@
 
 from counterpoise.workflow.training.fit import Job, fit, recorded, rescore
 from counterpoise.workflow.training.folder import RunFolder
+from counterpoise.workflow.training.run import train
 from counterpoise.workflow.training.settings import Settings
-from counterpoise.workflow.training.train import train
 
 __all__ = ["Job", "RunFolder", "Settings", "fit", "recorded", "rescore", "train"]

@@ -62,6 +62,12 @@ class Pixels(Dataset[Batch]):
     def __getitem__(self, row: int) -> Batch:
         return self.__getitems__([row])
 
+    def share_memory(self) -> None:
+        """Put the tensors where other processes of this machine see them without a copy."""
+        for tensor in (self.labels, self.decoded):
+            if tensor is not None:
+                tensor.share_memory_()  # type: ignore[no-untyped-call]
+
     @property
     def workers(self) -> int:
         """Worker processes a DataLoader needs: none where all is in memory."""

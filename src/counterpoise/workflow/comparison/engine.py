@@ -1,0 +1,156 @@
+"""Where the runs of a comparison happen: one after another here, or side by side in processes of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from counterpoise.core.artifacts import Run, Strategy
+from counterpoise.core.errors import ArgumentError, CounterpoiseError
+from counterpoise.workflow.training import Job, RunFolder, fit, recorded
+
+__all__ = ["Progress", "Task", "failed", "run_tasks", "sensible_jobs"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is running, the steps done and the steps of all tasks."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training: a strategy with a seed, and its folder."""
+
+    strategy: Strategy
+    seed: int
+    folder: Path
+
+    def __str__(self) -> str:
+        return f"{self.strategy.name}, seed {self.seed}"
+
+
+def run_tasks(job: Job, tasks: Sequence[Task], *, jobs: int, progress: Progress) -> list[Run]:
+    """Do every task; a failure is recorded with its run and stays there.
+
+    Args:
+        job: the data and the settings, shared by all.
+        tasks: what to train.
+        jobs: how many at a time; above 1 each in a process of its own with its share of the cores.
+        progress: told after every step.
+    """
+    if jobs < 1:
+        raise ArgumentError(f"`jobs` must be at least 1; got {jobs}")
+    steps = _Steps(job, tasks, progress)
+    if min(jobs, len(tasks)) <= 1:
+        return [_attempt(job, task, steps.of(i)) for i, task in enumerate(tasks)]
+    return _in_processes(job, tasks, min(jobs, len(tasks)), steps)
+
+
+def sensible_jobs(job: Job, tasks: int) -> int:
+    """A run a core for small images on a CPU, where a step gains little from a second core; else one at a time."""
+    small = job.settings.image_size <= 64 and not torch.cuda.is_available()
+    return max(1, min(tasks, os.cpu_count() or 1)) if small else 1
+
+
+def failed(job: Job, task: Task, error: BaseException) -> Run:
+    """The record of a task that did not finish, written to its folder."""
+    files = RunFolder(task.folder)
+    text = " ".join(str(error).split())[:300]
+    message = text if isinstance(error, CounterpoiseError) else f"{type(error).__name__}: {text}"
+    run = replace(recorded(job, task.strategy, task.seed, files), status="failed", error=message)
+    files.write_run(run)
+    return replace(run, directory=str(task.folder))
+
+
+def _attempt(job: Job, task: Task, progress: Callable[[int], None]) -> Run:
+    try:
+        return fit(job, task.strategy, seed=task.seed, folder=RunFolder(task.folder), progress=progress)
+    except Exception as error:
+        return failed(job, task, error)
+
+
+class _Steps:
+    """Adds up the steps of all tasks."""
+
+    def __init__(self, job: Job, tasks: Sequence[Task], progress: Progress) -> None:
+        self.done = [0] * len(tasks)
+        self.total, self.names, self.progress = job.settings.steps * len(tasks), [str(t) for t in tasks], progress
+
+    def tell(self, index: int, done: int) -> None:
+        self.done[index] = done
+        self.progress(self.names[index], sum(self.done), self.total)
+
+    def of(self, index: int) -> Callable[[int], None]:
+        return lambda done: self.tell(index, done)
+
+
+def _in_processes(job: Job, tasks: Sequence[Task], jobs: int, steps: _Steps) -> list[Run]:
+    for pixels in job.pixels.values():
+        pixels.share_memory()
+    results: list[Run | None] = [None] * len(tasks)
+    with _pool(job, jobs, steps) as pool:
+        futures = [pool.submit(_in_worker, i, task) for i, task in enumerate(tasks)]
+        lost = [i for i, future in enumerate(futures) if not _collect(results, i, future)]
+    # A process that the system killed takes the pool along: what was lost with it is tried again alone.
+    for i in lost:
+        with _pool(job, 1, steps) as pool:
+            if not _collect(results, i, pool.submit(_in_worker, i, tasks[i])):
+                killed = CounterpoiseError("its process was killed, perhaps for want of memory")
+                results[i] = failed(job, tasks[i], killed)
+    return [run for run in results if run is not None]
+
+
+def _collect(results: list[Run | None], index: int, future: Future[Run]) -> bool:
+    try:
+        results[index] = future.result()
+    except BrokenProcessPool:
+        return False
+    return True
+
+
+_worker: dict[str, Any] = {}
+"""In a worker process: its job and the queue of steps."""
+
+
+@contextmanager
+def _pool(job: Job, jobs: int, steps: _Steps) -> Iterator[ProcessPoolExecutor]:
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    listener = threading.Thread(target=_listen, args=(queue, steps), daemon=True)
+    listener.start()
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    pool = ProcessPoolExecutor(jobs, context, initializer=_start_worker, initargs=(job, threads, queue))
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown()
+        queue.put(None)
+        listener.join()
+        queue.close()
+
+
+def _listen(queue: Any, steps: _Steps) -> None:
+    while (message := queue.get()) is not None:
+        steps.tell(*message)
+
+
+def _start_worker(job: Job, threads: int, queue: Any) -> None:
+    torch.set_num_threads(threads)
+    _worker.update(job=job, queue=queue)
+
+
+def _in_worker(index: int, task: Task) -> Run:
+    return _attempt(_worker["job"], task, lambda done: _worker["queue"].put((index, done)))
