@@ -1,4 +1,4 @@
-"""Samplers side by side with torch's, in one run: ``python benchmarks/samplers.py [--items N] [--huge N] [--rounds R]``.
+"""Samplers side by side with torch's, in one run: ``python benchmarks/samplers.py [--items N] [--rounds R]``.
 
 Every row is the least of several interleaved rounds on one thread, so that other work on the machine disturbs the
 ratios little. The right column says whether the target is met here.

@@ -1,5 +1,18 @@
 """Scores to scores: corrections of saved logits that need no training. NumPy or torch in, the same out."""
 
 from counterpoise.posthoc.adjustment import adjust_logits
+from counterpoise.posthoc.prior import estimate_prior
+from counterpoise.posthoc.tau import tau_normalize, tune_tau
+from counterpoise.posthoc.temperature import apply_temperature, fit_temperature
+from counterpoise.posthoc.thresholds import apply_thresholds, tune_thresholds
 
-__all__ = ["adjust_logits"]
+__all__ = [
+    "adjust_logits",
+    "apply_temperature",
+    "apply_thresholds",
+    "estimate_prior",
+    "fit_temperature",
+    "tau_normalize",
+    "tune_tau",
+    "tune_thresholds",
+]

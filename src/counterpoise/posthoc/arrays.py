@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 else:
     Array = TypeVar("Array")
 
-__all__ = ["Array", "as_float64", "as_given", "as_labels", "as_prior", "like"]
+__all__ = ["Array", "as_float64", "as_given", "as_labels", "as_prior", "as_scores", "like"]
 
 
 def _is_tensor(value: Any) -> bool:
@@ -54,6 +54,20 @@ def as_float64(values: Any, argument: str) -> NDArray[np.float64]:
     if array.size and array.dtype.kind not in "iuf":
         raise ArgumentTypeError(f"`{argument}` must hold numbers; got dtype {array.dtype}")
     return array.astype(np.float64)
+
+
+def as_scores(values: Any, argument: str) -> NDArray[np.float64]:
+    """``(N, C)`` float64 without NaN; a row may have -inf, for a class that it excludes, but not only those."""
+    array = as_float64(values, argument)
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise ArgumentError(f"`{argument}` must have shape (N, C); got {array.shape}")
+    wrong = np.isnan(array).any(axis=1) | (array == np.inf).any(axis=1) | np.isneginf(array).all(axis=1)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ArgumentError(
+            f"`{argument}` must be finite, or -inf for an excluded class; row {row} is {array[row, :5]}"
+        )
+    return array
 
 
 def as_labels(labels: Any, rows: int, num_classes: int) -> NDArray[np.int64]:
