@@ -1,7 +1,17 @@
 """Counts to weights: float64 NumPy arrays, no torch. Every loss here takes them as they are."""
 
 from counterpoise.weights.positives import pos_weight
+from counterpoise.weights.priors import Correction, correction, effective_prior
 from counterpoise.weights.samples import sample_weights
 from counterpoise.weights.schemes import SCHEMES, Scheme, class_weights
 
-__all__ = ["SCHEMES", "Scheme", "class_weights", "pos_weight", "sample_weights"]
+__all__ = [
+    "SCHEMES",
+    "Correction",
+    "Scheme",
+    "class_weights",
+    "correction",
+    "effective_prior",
+    "pos_weight",
+    "sample_weights",
+]
