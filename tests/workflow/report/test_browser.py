@@ -75,7 +75,7 @@ def open_page(browser: Any, tmp_path: Path) -> Iterator[Any]:
 
 @pytest.mark.parametrize(
     ("kind", "figures"),
-    [("comparison", 8), ("hostile", 8), ("large", 7), ("audit", 1), ("evaluation", 4), ("run", 0), ("strategies", 0)],
+    [("comparison", 9), ("hostile", 9), ("large", 8), ("audit", 1), ("evaluation", 4), ("run", 0), ("strategies", 0)],
 )
 @pytest.mark.fault("R1")
 @pytest.mark.fault("R5")

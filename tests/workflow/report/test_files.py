@@ -65,7 +65,7 @@ def test_markdown_escapes(text: str, expected: str):
     assert escaped(text) == expected
 
 
-FIGURES = ("differences", "recall", "tradeoff", "gap", "confusion", "calibration", "training", "counts")
+FIGURES = ("differences", "selection", "recall", "tradeoff", "gap", "confusion", "calibration", "training", "counts")
 
 
 def test_every_figure_follows_the_schema_of_vega_lite():

@@ -162,7 +162,7 @@ def test_the_table_of_results_has_the_numbers_of_the_artifact():
         for metric in ("balanced_accuracy", "macro_f1", "few", "few_false_positives", "expected_calibration_error"):
             score = arm.scores["test"][metric]
             assert f"{100 * score.mean:.1f} ± {100 * score.sd:.1f}" in row
-    d = next(d for d in comparison.differences if d.strategy == "logit-adjusted" and d.split == "test")
+    d = next(d for d in comparison.differences if d.strategy == "logit-adjusted")
     expected = f"{100 * d.estimate:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
     assert expected in rows[3].replace("−", "-")
     assert 'class="marked"' in table.split("<tr")[5]
@@ -175,10 +175,55 @@ def _words(fragment: str) -> str:
 
 
 def test_the_verdict_stands_before_everything_else():
-    texts = [text.strip() for around, text in Tree(pages.html("comparison")).texts if "main" in around and text.strip()]
+    found = Tree(pages.html("comparison")).texts
+    texts = [text.strip().replace("\u00a0", " ") for around, text in found if "main" in around and text.strip()]
     verdict = samples.comparison().verdict
     assert texts.index(verdict.headline) == 3  # after the name of the dataset, the subtitle and the kind of verdict
     assert texts.index(verdict.costs[0]) < texts.index("Results")
+
+
+def test_differences_on_validation_are_shown_against_the_choice_not_among_those_from_the_baseline():
+    text = pages.html("comparison")
+    from_baseline = _spec(text, "differences")
+    from_choice = _spec(text, "selection")
+    comparison = samples.comparison()
+    for spec, split, against in ((from_baseline, "test", "baseline"), (from_choice, "val", "logit-adjusted")):
+        rows = next(rows for rows in spec["datasets"].values() if "estimate" in rows[0])
+        main = [d for d in comparison.differences if d.metric == "balanced_accuracy" and d.split == split]
+        assert [(r["strategy"], r["estimate"], r["low"], r["high"]) for r in rows] == [
+            (d.strategy, d.estimate, d.low, d.high) for d in main if d.baseline == against
+        ]
+    assert "each strategy minus logit-adjusted" in text
+
+
+def _spec(text: str, figure: str) -> dict:
+    return json.loads(re.search(rf'id="{figure}-specs">(.*?)</script>', text, re.S)[1])[0]
+
+
+def test_memorised_classes_are_counted_over_seeds():
+    text = pages.html("comparison")
+    table = text[text.index(">Classes memorised</caption>") :].split("</table>")[0]
+    rows = [_words(row) for row in table.split("<tr")[2:]]
+    assert rows == [
+        f"{name} truck (2 of 2 seeds) none"
+        for name in ("weighted-ce", "class-balanced-focal", "logit-adjusted", "post-hoc-logit-adjusted")
+    ]
+
+
+def test_a_trade_off_is_drawn_between_the_groups_that_there_are():
+    from dataclasses import replace
+
+    comparison = samples.comparison()
+    gone = samples.spread([None, None])
+    arms = [
+        replace(arm, scores={**arm.scores, "test": {**arm.scores["test"], "many": gone}}) if arm.scores else arm
+        for arm in comparison.arms
+    ]
+    text = render_html(replace(comparison, arms=tuple(arms)))
+    rows = next(rows for rows in _spec(text, "tradeoff")["datasets"].values() if rows[0].get("seed") == "mean")
+    scores = arms[3].scores["test"]
+    assert rows[3] == {**rows[3], "head": scores["medium"].mean, "tail": scores["few"].mean}
+    assert "Recall of the classes with medium images" in text
 
 
 @pytest.mark.fault("R4")

@@ -50,7 +50,7 @@ def render(
     """Write a report of ``artifact``; the format follows from the suffix of ``path``.
 
     ``.html`` is one file that fetches nothing, ``.md`` has the tables, ``.json`` is the artifact itself. ``.svg`` and
-    ``.png`` hold the one figure named by ``figure``; for a comparison: differences, recall, tradeoff, gap,
+    ``.png`` hold the one figure named by ``figure``; for a comparison: differences, selection, recall, tradeoff, gap,
     confusion, calibration, training, counts.
 
     Args:

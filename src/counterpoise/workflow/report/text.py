@@ -21,6 +21,7 @@ __all__ = [
     "percent",
     "points",
     "shown",
+    "spaced",
     "value_cell",
     "without_roots",
 ]
@@ -80,6 +81,11 @@ def duration(seconds: float | None) -> str:
 def visible(text: str) -> str:
     """Control characters, direction overrides and lone surrogates as escapes, so that nothing acts unseen."""
     return "".join(_escape(char) if _hidden(char) else char for char in text)
+
+
+def spaced(text: str) -> str:
+    """A number and its per cent sign stay on one line."""
+    return re.sub(r"(?<=\d) %", "\u00a0%", text)
 
 
 def _hidden(char: str) -> bool:

@@ -6,24 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from counterpoise.core.artifacts import Evaluation, Finding
+from counterpoise.core.artifacts import Evaluation
 from counterpoise.workflow.report.collect.pieces import ShownClasses, interval, rate
 from counterpoise.workflow.report.collect.seeds import ClassMean, class_means, confusion_sum
 from counterpoise.workflow.report.figures import classes as drawn
 from counterpoise.workflow.report.page import Cell, Choice, Column, Figure, Mark, Series, Table
 from counterpoise.workflow.report.text import count, number, percent, points
 
-__all__ = ["Evaluations", "confusion_figure", "gap_figure", "is_memorised", "recall_figure"]
+__all__ = ["Evaluations", "confusion_figure", "gap_figure", "recall_figure"]
 
 Evaluations = Mapping[str, Sequence[Evaluation]]
 CHOICES = 12
 PAIRS = 8
 WRITTEN = 12
-
-
-def is_memorised(finding: Finding) -> bool:
-    """Whether a finding is about classes recognised in training only."""
-    return "memor" in finding.kind
 
 
 def recall_figure(
@@ -50,9 +45,10 @@ def recall_figure(
         Column("Images here"),
         *(Column(s.name) for s in series),
     )
-    over = "The bars are 95\u00a0% Wilson intervals"
+    level = f"{100 * by_strategy[series[0].name][0].confidence:g}\u00a0%"
+    over = f"The bars are {level} Wilson intervals"
     if _several(by_strategy, series):
-        over = "Means over seeds; the bars are the means of the seeds' 95\u00a0% Wilson intervals"
+        over = f"Means over seeds; the bars are the means of the seeds' {level} Wilson intervals"
     caption = f"Classes from the most training images to the fewest. {over}: wide where there are few images."
     words = f"Recall of {len(classes.ids)} classes under {len(series)} strategies; the table below has the numbers."
     draw = partial(drawn.recall, rows, classes.labels, series, words, split=split)

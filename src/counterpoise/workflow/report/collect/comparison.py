@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
 
-from counterpoise.core.artifacts import Arm, Comparison, Finding
+from counterpoise.core.artifacts import Arm, Comparison
 from counterpoise.workflow.report.collect import classes as per_class
 from counterpoise.workflow.report.collect import strategies as per_strategy
+from counterpoise.workflow.report.collect.differences import difference_figure, selection_figure
 from counterpoise.workflow.report.collect.pieces import (
     ShownClasses,
     data_section,
     definition_section,
-    findings,
     settings_section,
     shown_classes,
     strategy_table,
 )
 from counterpoise.workflow.report.collect.python import comparison_section
+from counterpoise.workflow.report.collect.said import said_table
 from counterpoise.workflow.report.page import (
     Block,
     Cell,
@@ -30,7 +30,7 @@ from counterpoise.workflow.report.page import (
     Section,
     Series,
 )
-from counterpoise.workflow.report.text import count, duration, missing, number, shown, value_cell, visible
+from counterpoise.workflow.report.text import count, duration, missing, number, shown, spaced, value_cell
 from counterpoise.workflow.report.theme import series_of
 
 __all__ = ["comparison_page"]
@@ -98,8 +98,16 @@ def _subtitle(comparison: Comparison) -> str:
 def _headline(comparison: Comparison) -> Headline:
     verdict = comparison.verdict
     label, tone = LABELS[verdict.kind]
-    costs, notes = (tuple(shown(visible(t), 600) for t in texts) for texts in (verdict.costs, verdict.notes))
-    return Headline(label, tone, shown(verdict.headline, 600), costs, notes)  # type: ignore[arg-type]
+    names = {arm.strategy.name for arm in comparison.arms}
+    costs, notes = (tuple(_sentence(t, names) for t in texts) for texts in (verdict.costs, verdict.notes))
+    return Headline(label, tone, spaced(shown(verdict.headline, 600)), costs, notes)  # type: ignore[arg-type]
+
+
+def _sentence(text: str, names: Collection[str]) -> str:
+    """With a capital, unless it begins with a strategy's name, and a full stop."""
+    line = spaced(shown(text, 600))
+    line = line if line.split(" ")[0].strip(",:") in names else line[:1].upper() + line[1:]
+    return line if line.endswith((".", "!", "?", "…")) else f"{line}."
 
 
 def _facts(comparison: Comparison) -> tuple[Fact, ...]:
@@ -118,8 +126,9 @@ def _facts(comparison: Comparison) -> tuple[Fact, ...]:
 
 
 def _results(comparison: Comparison, series: dict[str, Series]) -> Section:
-    found = per_strategy.difference_figure(comparison, series)
-    blocks: list[Block] = [per_strategy.result_table(comparison, series), *_drawn_or_not(found, "")]
+    figures = (difference_figure(comparison, series), selection_figure(comparison, series))
+    blocks: list[Block] = [per_strategy.result_table(comparison, series)]
+    blocks += [figure for figure in figures if figure is not None]
     return Section("results", "Results", tuple(blocks))
 
 
@@ -150,7 +159,7 @@ def _per_class(comparison: Comparison, drawn: Sequence[Series], classes: ShownCl
             )
         tests = {name: arm.test for name, arm in _arms(comparison).items()}
         blocks.append(per_class.recall_figure(tests, classes, drawn, sizes=_sizes(comparison)))
-        none = "There is no trade-off to draw: no class has many images, or none has few."
+        none = "There is no trade-off to draw: all classes are in one group of many, medium or few images."
         blocks += _drawn_or_not(per_strategy.tradeoff_figure(comparison, drawn), none)
     return Section("classes", "Class by class", tuple(blocks))
 
@@ -159,32 +168,22 @@ def _memorised(comparison: Comparison, drawn: Sequence[Series], classes: ShownCl
     vals = {name: arm.validation for name, arm in _arms(comparison).items()}
     blocks: list[Block] = []
     if drawn:
-        blocks.append(
-            findings(
-                (f for f in _said(comparison) if per_class.is_memorised(f)), empty="No class was found to be memorised."
-            )
-        )
-        figure = per_class.gap_figure(vals, classes, drawn, sizes=_sizes(comparison))
+        series = {s.name: s for s in drawn}
+        note = "Rare classes with a high recall in training whose recall here is surely far lower."
+        found = said_table(comparison.arms, series, caption="Classes memorised", memorised=True, note=note)
+        blocks.append(found or Prose("No rare class was found to be memorised."))
+        figure = per_class.gap_figure(vals, classes, _recommended_first(comparison, drawn), sizes=_sizes(comparison))
         blocks += _drawn_or_not(figure, "Recall on the training images was not measured.")
     return Section("memorisation", "Memorised or learned", tuple(blocks))
 
 
-def _said(comparison: Comparison) -> list[Finding]:
-    """The evaluations' findings, each with the strategy and the seed it is about."""
-    return [
-        replace(finding, reason=f"{arm.strategy.name}, seed {seed}: {finding.reason}")
-        for arm in comparison.arms
-        for evaluations in (arm.validation, arm.test)
-        for seed, evaluation in zip(arm.seeds, evaluations, strict=False)
-        for finding in evaluation.findings
-    ]
+def _recommended_first(comparison: Comparison, drawn: Sequence[Series]) -> list[Series]:
+    return sorted(drawn, key=lambda one: one.name != comparison.verdict.recommended)
 
 
 def _confusion(comparison: Comparison, drawn: Sequence[Series], classes: ShownClasses) -> Section:
     tests = {name: arm.test for name, arm in _arms(comparison).items()}
-    first = [s for s in drawn if s.name == comparison.verdict.recommended]
-    order = [*first, *(s for s in drawn if s not in first)]
-    figure = per_class.confusion_figure(tests, classes, order)
+    figure = per_class.confusion_figure(tests, classes, _recommended_first(comparison, drawn))
     none = "The evaluations keep no confusion matrix." if drawn else ""
     return Section("confusions", "What is taken for what", tuple(_drawn_or_not(figure, none)))
 
@@ -195,6 +194,7 @@ def _behaviour(comparison: Comparison, drawn: Sequence[Series]) -> Section:
         *_drawn_or_not(per_strategy.calibration_figure(tests, drawn), ""),
         *_drawn_or_not(per_strategy.curve_figure(comparison, drawn), ""),
     ]
-    other = [f for f in _said(comparison) if not per_class.is_memorised(f)]
-    blocks += [findings(other, empty="")] if other else []
+    series, note = {s.name: s for s in drawn}, "A class that is never predicted has recall 0 and no precision."
+    other = said_table(comparison.arms, series, caption="What else stands out", memorised=False, note=note)
+    blocks += [other] if other is not None else []
     return Section("models", "Calibration and training", tuple(blocks))

@@ -28,6 +28,10 @@ METRICS: dict[str, tuple[str, str]] = {
         "Images wrongly given to one of the rare classes, as a share of all images of the other classes: "
         "the price of preferring rare classes.",
     ),
+    "medium_false_positives": (
+        "Medium-class false positives",
+        "The same for the classes with a medium number of training images.",
+    ),
     "expected_calibration_error": (
         "Calibration error",
         "Expected calibration error: the mean distance between how sure the predictions are and how often they are "

@@ -32,6 +32,7 @@ from counterpoise.workflow.report.text import (
     number,
     percent,
     shown,
+    spaced,
     value_cell,
     without_roots,
 )
@@ -108,7 +109,9 @@ def findings(items: Iterable[Finding], *, empty: str) -> Findings:
 def _clean(item: Finding) -> Finding:
     about = tuple(shown(without_roots(name)) for name in item.about[:8])
     more = (f"{len(item.about) - 8} more",) if len(item.about) > 8 else ()
-    return replace(item, reason=shown(without_roots(item.reason), 600), about=(*about, *more))
+    reason = spaced(shown(without_roots(item.reason), 600))
+    about = tuple(name for name in about if name not in reason)  # most reasons name what they are about
+    return replace(item, reason=reason, about=(*about, *more) if about else ())
 
 
 def class_counts(audit: AuditResult) -> tuple[Figure, ...]:

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from counterpoise.core.artifacts import Arm, Comparison, Difference, Evaluation, Spread
+from counterpoise.workflow.report.collect.differences import bounds, described, from_baseline
 from counterpoise.workflow.report.collect.metrics import METRICS, metric_title
 from counterpoise.workflow.report.collect.pieces import rate
 from counterpoise.workflow.report.collect.seeds import calibration_sum, mean
 from counterpoise.workflow.report.figures import strategies as drawn
-from counterpoise.workflow.report.page import Cell, Choice, Column, Figure, Mark, Series, Table
+from counterpoise.workflow.report.page import Cell, Choice, Column, Figure, Series, Table
 from counterpoise.workflow.report.text import (
     count,
     duration,
@@ -22,7 +23,7 @@ from counterpoise.workflow.report.text import (
     without_roots,
 )
 
-__all__ = ["calibration_figure", "curve_figure", "difference_figure", "result_table", "tradeoff_figure"]
+__all__ = ["calibration_figure", "curve_figure", "result_table", "tradeoff_figure"]
 
 NO_SCORE = "the strategy failed or has no score for this"
 CURVES = (
@@ -95,18 +96,14 @@ def _spread(spread: Spread | None, reason: str, *, strong: bool = False) -> Cell
 def _difference(comparison: Comparison, arm: Arm) -> Cell:
     if arm.strategy.name == comparison.baseline:
         return missing("the baseline itself")
-    found = next((d for d in _main(comparison, "test") if d.strategy == arm.strategy.name), None)
+    found = next((d for d in from_baseline(comparison) if d.strategy == arm.strategy.name), None)
     if found is None or number(found.estimate) is None:
         return missing("no difference could be taken: one of the two failed")
-    return Cell(points(found.estimate), detail=_bounds(found))
+    return Cell(points(found.estimate), detail=bounds(found))
 
 
 def _bounds(d: Difference) -> str:
     return f"[{points(d.low)}, {points(d.high)}]" if number(d.low) is not None and number(d.high) is not None else ""
-
-
-def _main(comparison: Comparison, split: str) -> list[Difference]:
-    return [d for d in comparison.differences if d.metric == comparison.metric and d.split == split]
 
 
 def _result_notes(comparison: Comparison) -> tuple[str, ...]:
@@ -115,103 +112,44 @@ def _result_notes(comparison: Comparison) -> tuple[str, ...]:
         f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed, so there is no spread over seeds"
     )
     notes = [f"Percentages of the test images unless the heading says validation: {over}."]
-    methods = dict.fromkeys((d.method, d.confidence, d.resamples) for d in _main(comparison, "test"))
-    notes += [f"Intervals: {100 * level:g}\u00a0%, {_METHODS[method]}{_times(n)}." for method, level, n in methods]
+    methods = dict.fromkeys((d.method, d.confidence, d.resamples) for d in from_baseline(comparison))
+    notes += [described(*method) for method in methods]
     failed = (arm for arm in comparison.arms if arm.status == "failed")
     notes += [f"{shown(a.strategy.name)} failed: {shown(without_roots(a.error or _SILENT), 400)}" for a in failed]
     return tuple(notes)
 
 
 _SILENT = "no reason was recorded"
-_METHODS = {
-    "images": "paired bootstrap over the test images, stratified by class, of the difference of seed means; "
-    "it says nothing about other seeds",
-    "images-and-seeds": "two-level bootstrap, over the seeds and over the test images stratified by class",
-}
-_BRIEF = {"images": "images", "images-and-seeds": "images and seeds"}
-
-
-def _times(resamples: int) -> str:
-    return f", {count(resamples)} resamples" if resamples else ""
-
-
-def difference_figure(comparison: Comparison, series: dict[str, Series]) -> Figure | None:
-    """A forest plot of the differences from the baseline; None where there is none to draw."""
-    found = [d for split in ("test", "val") for d in _main(comparison, split) if number(d.estimate) is not None]
-    if not found:
-        return None
-    rows = [
-        {
-            "strategy": d.strategy,
-            "split": d.split,
-            "estimate": d.estimate,
-            "low": d.estimate if number(d.low) is None else d.low,
-            "high": d.estimate if number(d.high) is None else d.high,
-            "shown": f"{points(d.estimate)} {_bounds(d)}".strip(),
-            "method": _BRIEF[d.method],
-            "fill": f"{d.split} {d.strategy}",
-        }
-        for d in found
-    ]
-    present = [series[name] for name in dict.fromkeys(d.strategy for d in found)]
-    title = f"Difference in {metric_title(comparison.metric).lower()} from {shown(comparison.baseline)}"
-    spoken = "; ".join(f"{d.strategy} {points(d.estimate)} {_bounds(d)}" for d in found if d.split == "test")
-    words = f"{title} on the test images, percentage points: {shown(spoken, 1200)}."
-    caption = "The choice was made on validation; the test images tell how it turned out. "
-    caption += "An interval that crosses the line at 0 does not separate the strategy from the baseline."
-    draw = partial(drawn.differences, rows, present, words, title="Difference, percentage points")
-    return Figure(
-        "differences", "Difference from the baseline", caption, words, (Choice("", draw),),
-        legend=(Mark("test", "ink", "circle"), Mark("validation", "ink", "circle", hollow=True)),
-        table=_difference_table(comparison, series),
-    )  # fmt: skip
-
-
-def _difference_table(comparison: Comparison, series: dict[str, Series]) -> Table:
-    titles = ("Strategy", "Metric", "Split")
-    columns = [Column(title, numeric=False) for title in titles]
-    columns += [Column("Difference"), Column("Interval"), Column("± over seeds"), Column("Bootstrap over", "", False)]
-    none = "undefined for one of the two"
-    rows = tuple(
-        (
-            Cell(shown(d.strategy), series=series.get(d.strategy)),
-            Cell(metric_title(d.metric)),
-            Cell(d.split),
-            Cell(points(d.estimate)) if number(d.estimate) is not None else missing(none),
-            Cell(_bounds(d)) if _bounds(d) else missing(none),
-            Cell(percent(d.seed_sd)) if number(d.seed_sd) is not None else missing("one seed: no spread"),
-            Cell(_BRIEF[d.method]),
-        )
-        for d in comparison.differences[:200]
-    )
-    return Table("Differences in every metric, percentage points", tuple(columns), rows, folded=True)
 
 
 def tradeoff_figure(comparison: Comparison, series: Sequence[Series]) -> Figure | None:
-    """Head against tail: one small mark a seed, one large mark a strategy; None without both groups."""
-    rows, means, body = [], [], []
+    """Head against tail: one small mark a seed, one large mark a strategy; None unless two groups have classes."""
     arms = {arm.strategy.name: arm for arm in comparison.arms}
+    groups = [g for g in ("many", "medium", "few") if any(_known(_score(arms[s.name], "test", g)) for s in series)]
+    if len(groups) < 2:
+        return None
+    head, tail = groups[0], groups[-1]
+    rows, means, body = [], [], []
     for one in series:
         arm = arms[one.name]
-        many, few = _score(arm, "test", "many"), _score(arm, "test", "few")
-        if many is None or few is None or number(many.mean) is None or number(few.mean) is None:
+        across, up = _score(arm, "test", head), _score(arm, "test", tail)
+        if across is None or up is None or not (_known(across) and _known(up)):
             continue
-        means.append({"strategy": one.name, "seed": "mean", "many": many.mean, "few": few.mean})
-        pairs = zip(arm.seeds, many.values, few.values, strict=False)
-        rows += [
-            {"strategy": one.name, "seed": str(seed), "many": a, "few": b}
-            for seed, a, b in pairs
-            if number(a) is not None and number(b) is not None
-        ]
-        body.append((Cell(shown(one.name), series=one), _spread(many, NO_SCORE), _spread(few, NO_SCORE)))
-    if not means:
-        return None
-    words = "Mean recall of the classes with many images against that of the classes with few; up and right is better."
-    draw = partial(drawn.tradeoff, rows, means, series, words)
-    columns = (Column("Strategy", numeric=False), Column("Many"), Column("Few"))
+        means.append({"strategy": one.name, "seed": "mean", "head": across.mean, "tail": up.mean})
+        pairs = zip(arm.seeds, across.values, up.values, strict=False)
+        rows += [{"strategy": one.name, "seed": str(seed), "head": a, "tail": b} for seed, a, b in pairs]
+        body.append((Cell(shown(one.name), series=one), _spread(across, NO_SCORE), _spread(up, NO_SCORE)))
+    words = f"Mean recall of the classes with {head} images against that of the classes with {tail}; "
+    words += "up and to the right is better."
+    draw = partial(drawn.tradeoff, rows, means, series, words, head=head, tail=tail)
+    columns = (Column("Strategy", numeric=False), Column(head.capitalize()), Column(tail.capitalize()))
     caption = "Large marks are means over seeds, small ones single seeds. Moving left is the price of moving up."
     table = Table("Mean recall on the test images, %", columns, tuple(body), folded=True)
     return Figure("tradeoff", "Head against tail", caption, words, (Choice("", draw),), key=tuple(series), table=table)
+
+
+def _known(spread: Spread | None) -> bool:
+    return spread is not None and number(spread.mean) is not None
 
 
 def calibration_figure(by_strategy: Mapping[str, Sequence[Evaluation]], series: Sequence[Series]) -> Figure | None:
@@ -247,19 +185,18 @@ def calibration_figure(by_strategy: Mapping[str, Sequence[Evaluation]], series: 
 def curve_figure(comparison: Comparison, series: Sequence[Series]) -> Figure | None:
     """Training curves, a picture for every quantity recorded; None where nothing was."""
     arms = {arm.strategy.name: arm for arm in comparison.arms}
+    trained = tuple(one for one in series if arms[one.name].history and not arms[one.name].strategy.reuses)
     choices = []
     for key, title, as_rate in CURVES:
-        rows = [row for one in series for row in _curve(arms[one.name], key)]
+        rows = [row for one in trained for row in _curve(arms[one.name], key)]
         if rows:
             words = f"{title} by epoch, one line a strategy and seed."
-            choices.append(Choice(title, partial(drawn.curves, rows, series, words, title=title, rate=as_rate)))
+            choices.append(Choice(title, partial(drawn.curves, rows, trained, words, title=title, rate=as_rate)))
     if not choices:
         return None
-    drawn_names = {one.name for one in series if arms[one.name].history}
-    key_ = tuple(one for one in series if one.name in drawn_names)
     caption = "One line a seed; the mark is its last epoch. Strategies that reuse another's model train nothing."
     words = "Training curves of every strategy and seed."
-    return Figure("training", "Training", caption, words, tuple(choices), "Quantity", key=key_)
+    return Figure("training", "Training", caption, words, tuple(choices), "Quantity", key=trained)
 
 
 def _curve(arm: Arm, key: str) -> list[dict[str, object]]:

@@ -124,9 +124,9 @@ def confusion(rows: Sequence[Row], labels: Sequence[str], text: str, *, written:
     scale = alt.Scale(domain=list(labels), padding=0.04)
     ink = theme.variable("ink")
     small: dict[str, Any] = {"labelFontSize": 11, "labelOverlap": False, "labelColor": ink, "grid": False}
-    x = alt.X(
-        "p:N", scale=scale, axis=alt.Axis(title="Predicted", orient="top", labelAngle=-45, labelLimit=96, **small)
-    )
+    angle = 0 if max(map(len, labels)) <= 3 else -45
+    above = alt.Axis(title="Predicted", orient="top", labelAngle=angle, labelLimit=96, **small)
+    x = alt.X("p:N", scale=scale, axis=above)
     y = alt.Y("t:N", scale=scale, axis=alt.Axis(title="True class", labelLimit=130, **small))
     tooltip = [
         alt.Tooltip("t:N", title="True class"),

@@ -20,72 +20,48 @@ from counterpoise.workflow.report.page import Series
 __all__ = ["calibration", "curves", "differences", "tradeoff"]
 
 
-def differences(rows: Sequence[Row], series: Sequence[Series], text: str, *, title: str) -> Row:
-    """A forest plot. Rows: strategy, split, estimate, low, high (rates), shown."""
+def differences(rows: Sequence[Row], series: Sequence[Series], text: str, *, title: str, hollow: bool = False) -> Row:
+    """A forest plot. Rows: strategy, estimate, low, high (rates), shown, method."""
     import altair as alt
 
     names = [s.name for s in series]
-    splits = [split for split in ("test", "val") if any(row["split"] == split for row in rows)]
-    y = alt.Y(
-        "strategy:N",
-        scale=alt.Scale(domain=names),
-        axis=alt.Axis(title=None, grid=False, labelColor=theme.variable("ink"), labelFontSize=13, labelLimit=200),
-    )
-    offset = alt.YOffset("split:N", scale=alt.Scale(domain=splits, paddingOuter=0.6))
-    tooltip = [alt.Tooltip(f"{field}:N", title=label) for field, label in _DIFFERENCE]
-    base = chart(y=y, yOffset=offset, color=strategy_colour(series))
+    labelled = alt.Axis(title=None, grid=False, labelColor=theme.variable("ink"), labelFontSize=13, labelLimit=200)
+    tooltip = [
+        alt.Tooltip("strategy:N", title="Strategy"),
+        alt.Tooltip("shown:N", title="Difference, percentage points"),
+        alt.Tooltip("method:N", title="Bootstrap over"),
+    ]
+    y = alt.Y("strategy:N", scale=alt.Scale(domain=names), axis=labelled)
+    base = chart(y=y, color=strategy_colour(series), tooltip=tooltip)
     zero = alt.Chart(data([{}])).mark_rule(color=theme.variable("ink"), strokeWidth=1).encode(x=alt.datum(0))
     axis = alt.Axis(title=title, tickCount=6, labelExpr=_POINTS)
-    whisker = base.mark_rule(strokeWidth=2).encode(
-        x=alt.X("low:Q", axis=axis), x2="high:Q", strokeDash=_dash(splits), tooltip=tooltip
-    )
-    point = base.mark_point(size=80, strokeWidth=2, opacity=1).encode(
-        x=alt.X("estimate:Q", axis=axis), fill=_filled(series), tooltip=tooltip
-    )
-    return finished([zero, whisker, point], text, rows=rows, height=len(names) * (20 * len(splits) + 12))
+    dash = alt.value([3, 3] if hollow else [1, 0])
+    whisker = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", axis=axis), x2="high:Q", strokeDash=dash)
+    x, inside = alt.X("estimate:Q", axis=axis), alt.value(theme.variable("paper"))
+    point = base.mark_point(size=80, strokeWidth=2, opacity=1, filled=not hollow).encode(x=x)
+    point = point.encode(fill=inside) if hollow else point
+    return finished([zero, whisker, point], text, rows=rows, height=32 * len(names))
 
 
 # A zero without a sign; everything else in percentage points with one.
 _POINTS = "datum.value === 0 ? '0' : format(100 * datum.value, '+.3~g')"
-_DIFFERENCE = (
-    ("strategy", "Strategy"),
-    ("split", "Split"),
-    ("shown", "Difference, percentage points"),
-    ("method", "Bootstrap over"),
-)
 
 
-def _dash(splits: Sequence[str]) -> object:
-    import altair as alt
-
-    scale = alt.Scale(domain=list(splits), range=[[1, 0] if split == "test" else [3, 3] for split in splits])
-    return alt.StrokeDash("split:N", scale=scale, legend=None)
-
-
-def _filled(series: Sequence[Series]) -> object:
-    """Test points are filled with the strategy's colour, validation points are hollow."""
-    import altair as alt
-
-    scale = alt.Scale(
-        domain=[*(f"test {s.name}" for s in series), *(f"val {s.name}" for s in series)],
-        range=[*(theme.colour(s) for s in series), *(theme.variable("paper") for _ in series)],
-    )
-    return alt.Fill("fill:N", scale=scale, legend=None)
-
-
-def tradeoff(rows: Sequence[Row], means: Sequence[Row], series: Sequence[Series], text: str) -> Row:
-    """Recall of the largest classes against that of the rarest. Rows: strategy, seed, many, few (rates)."""
+def tradeoff(
+    rows: Sequence[Row], means: Sequence[Row], series: Sequence[Series], text: str, *, head: str, tail: str
+) -> Row:
+    """Recall of the larger classes against that of the rarer. Rows: strategy, seed, head, tail (rates)."""
     import altair as alt
 
     scale = alt.Scale(zero=False, nice=True, padding=14)
-    many = alt.Axis(title="Recall of the classes with many images", format=".0%", tickCount=6)
-    few = alt.Axis(title="Recall of the classes with few", format=".0%", tickCount=6)
-    x, y = alt.X("many:Q", axis=many, scale=scale), alt.Y("few:Q", axis=few, scale=scale)
+    across = alt.Axis(title=f"Recall of the classes with {head} images", format=".0%", tickCount=6)
+    up = alt.Axis(title=f"Recall of the classes with {tail} images", format=".0%", tickCount=6)
+    x, y = alt.X("head:Q", axis=across, scale=scale), alt.Y("tail:Q", axis=up, scale=scale)
     tooltip = [
         alt.Tooltip("strategy:N", title="Strategy"),
         alt.Tooltip("seed:N", title="Seed"),
-        alt.Tooltip("many:Q", title="Many", format=".1%"),
-        alt.Tooltip("few:Q", title="Few", format=".1%"),
+        alt.Tooltip("head:Q", title=head.capitalize(), format=".1%"),
+        alt.Tooltip("tail:Q", title=tail.capitalize(), format=".1%"),
     ]
     seeds = (
         alt.Chart()
