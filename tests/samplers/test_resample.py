@@ -103,6 +103,11 @@ def test_what_cannot_be_is_refused(strategy: object, message: str) -> None:
         ResampleSampler(LABELS, sampling_strategy=strategy)  # type: ignore[arg-type]
 
 
+def test_one_hot_targets_are_one_class_an_item() -> None:
+    one_hot = np.eye(4, dtype=int)[LABELS]
+    assert list(ResampleSampler(one_hot, seed=1)) == list(ResampleSampler(LABELS, seed=1))
+
+
 def test_items_of_several_classes_are_sent_elsewhere() -> None:
     with pytest.raises(CounterpoiseError, match="RepeatFactorSampler"):
         ResampleSampler(np.array([[1, 1, 0], [0, 1, 1]]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,10 +132,12 @@ def test_a_cap_moves_weight_to_the_others_in_proportion() -> None:
     np.testing.assert_allclose(class_weights(COUNTS, "balanced", max_weight=5.0), [0.37, 3.7, 5.0])
 
 
-def test_an_excluded_class_leaves_the_others_as_if_it_were_not_there() -> None:
+@pytest.mark.parametrize("normalize", ["auto", "mean", "sample", None])
+def test_an_excluded_class_leaves_the_others_as_if_it_were_not_there(normalize: Any) -> None:
     for scheme in SCHEMES:
-        with_empty = class_weights([5000, 0, 50], scheme, empty="exclude")
-        np.testing.assert_allclose(with_empty, np.insert(class_weights([5000, 50], scheme), 1, 0.0))
+        with_empty = class_weights([5000, 0, 50, 3], scheme, normalize=normalize, empty="exclude")
+        without = class_weights([5000, 50, 3], scheme, normalize=normalize)
+        np.testing.assert_allclose(with_empty, np.insert(without, 1, 0.0))
 
 
 @pytest.mark.fault("W3")

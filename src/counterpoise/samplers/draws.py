@@ -57,7 +57,7 @@ class _Steps:
 
     def __init__(self, shares: NDArray[Any]) -> None:
         self._top = np.cumsum(shares, dtype=np.float64)
-        buckets = 1 << max(12, (16 * len(shares)).bit_length())
+        buckets = 1 << min(max(12, (16 * len(shares)).bit_length()), 17)  # at most 1 MB, made in milliseconds
         self._scale = buckets / float(self._top[-1])
         self._top[np.flatnonzero(shares)[-1] :] = np.inf  # so that no rounding leads beyond the last class with a share
         # An edge may be rounded either way: begin a hair below it, with a step that can only be too low.

@@ -105,6 +105,8 @@ class Membership:
     ) -> Membership:
         if not len(classes):
             raise ArgumentError(f"`{argument}` give no item a class; there is nothing to draw from")
+        if len(owners) == num_items and bool((owners == np.arange(num_items)).all()):
+            return cls(classes, None, num_items, _names(size))  # one class each after all
         return cls(classes, owners, num_items, _names(size))
 
 

@@ -25,8 +25,8 @@ class RepeatFactorSampler(OrderedSampler):
     """Every image r_I times an epoch on average: ``r_c = max(1, (t / f_c)^power)``, r_I the largest r_c of its classes.
 
     f_c is the share of images that hold class c; an image without a class comes once. In each epoch an image comes
-    floor(r_I) or ceil(r_I) times, the latter with probability r_I - floor(r_I), drawn anew. Images of one r_I are
-    rounded together, so the length of an epoch varies by less than one image for each distinct r_I.
+    floor(r_I) or ceil(r_I) times, the latter with probability r_I - floor(r_I), drawn anew. Images are rounded
+    together, not each by itself, so the length of an epoch varies by one image at most.
 
     LVIS, Gupta et al., CVPR 2019 (arXiv:1908.03195). To round up always, as some do, doubles every image whose r_I is
     between 1 and 2.
@@ -99,8 +99,13 @@ class RepeatFactorSampler(OrderedSampler):
 
     def _draws(self) -> Draws:
         counts = self._index.counts
-        chance = uniforms(self._key(ROUNDING), 0, len(counts))
-        return ExactDraws(np.floor(counts * self._factors + chance).astype(np.int64), self._key(CLASSES))
+        wanted = counts * self._factors
+        # Systematic rounding: one random start on the line of all fractions. Each group is rounded up with the
+        # probability of its own fraction, and their sum is the floor or the ceil of the sum.
+        start = uniforms(self._key(ROUNDING), 0, 1)
+        steps = np.floor(np.cumsum(wanted - np.floor(wanted)) + start)
+        quotas = np.floor(wanted) + np.diff(steps, prepend=0.0)
+        return ExactDraws(quotas.astype(np.int64), self._key(CLASSES))
 
     def _settings(self) -> dict[str, Any]:
         return {"repeat_thresh": self.repeat_thresh, "power": self.power}

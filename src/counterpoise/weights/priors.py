@@ -48,8 +48,8 @@ def effective_prior(prior: Numbers, *, weight: Numbers | None = None) -> FloatAr
 class Correction:
     """How far the largest class was favoured over the smallest by the data, and by how much that was corrected.
 
-    All are ratios; ``applied = sampler · weights · adjustment``, and 1 is no correction. Where it equals ``wanted`` both
-    classes count alike; at twice that the smallest counts as if it had twice the images of the largest.
+    All are ratios; ``applied = sampler · weights · adjustment``, and 1 is no correction. Where it equals ``wanted``
+    both classes count alike; at twice that the smallest counts as if it had twice the images of the largest.
     """
 
     wanted: float
