@@ -205,7 +205,7 @@ def test_memorised_classes_are_counted_over_seeds():
     table = text[text.index(">Classes memorised</caption>") :].split("</table>")[0]
     rows = [_words(row) for row in table.split("<tr")[2:]]
     assert rows == [
-        f"{name} truck (2 of 2 seeds) none"
+        f"{name} truck (2/2) none"
         for name in ("weighted-ce", "class-balanced-focal", "logit-adjusted", "post-hoc-logit-adjusted")
     ]
 

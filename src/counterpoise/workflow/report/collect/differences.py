@@ -89,8 +89,7 @@ def _forest(
     metric, against = metric_title(found[0].metric), shown(found[0].baseline)
     words = "; ".join(f"{d.strategy} {points(d.estimate)} {bounds(d)}".strip() for d in found)
     words = shown(f"{metric} minus that of {against}, percentage points: {words}.", 1200)
-    axis = f"{metric}: difference from {against}, percentage points"
-    axis = axis if len(axis) <= 72 else "Difference, percentage points"
+    axis = f"{metric}, percentage points"  # short: it must fit a phone; the caption says against what
     present = [series[d.strategy] for d in found]
     draw = partial(drawn.differences, rows, present, words, title=axis, hollow=hollow)
     return Figure(name, title, caption, words, (Choice("", draw),), table=table)

@@ -38,10 +38,12 @@ def said_table(
     ]
     if not rows:
         return None
+    several = any(len(arm.seeds) > 1 for arm in arms)
+    seeds = ("In brackets: how many of the seeds show it.",) if several else ()
     columns = [Column(title, numeric=False) for title in ("Strategy", "Finding", "On validation", "On test")]
     skip = 1 if memorised else None
     kept = [tuple(cell for i, cell in enumerate(row) if i != skip) for row in rows]
-    return Table(caption, tuple(c for i, c in enumerate(columns) if i != skip), tuple(kept), (note,))
+    return Table(caption, tuple(c for i, c in enumerate(columns) if i != skip), tuple(kept), (note, *seeds))
 
 
 def _kinds(arm: Arm) -> list[str]:
@@ -52,7 +54,7 @@ def _classes(evaluations: Sequence[Evaluation], kind: str) -> str:
     """The classes that findings of this kind name, with the number of seeds that name them."""
     found = [f for e in evaluations for f in e.findings if f.kind == kind]
     seen = Counter(name for f in found for name in dict.fromkeys(f.about or _reason(f)))
-    parts = [f"{shown(name)} ({n} of {len(evaluations)} seeds)" for name, n in seen.most_common(NAMES)]
+    parts = [f"{shown(name)} ({n}/{len(evaluations)})" for name, n in seen.most_common(NAMES)]
     if len(evaluations) == 1:
         parts = [shown(name) for name, _ in seen.most_common(NAMES)]
     parts += [f"{len(seen) - NAMES} more"] if len(seen) > NAMES else []
