@@ -119,7 +119,7 @@ def test_quarantined_files_are_listed_and_counted(make, encoded):
     root = make({"cat": 5, "dog": 5})
     (root / "cat/empty.jpg").touch()
     (root / "cat/notes.txt").touch()
-    result = audit(root)
+    result = audit(load(root))
     assert [(q.path, q.reason) for q in result.quarantined] == [("cat/empty.jpg", "empty file (0 bytes)")]
     assert (result.num_images, result.num_files, result.num_ignored) == (10, 12, 1)
     finding = _of_kind(result, "quarantined-files")[0]
@@ -144,32 +144,32 @@ def test_deep_decodes_everything(make, encoded):
 
 
 def test_the_result_survives_json(tmp_path, make):
-    result = audit(make({"cat": 5, 'do"g, </script>': 2}))
+    result = audit(load(make({"cat": 5, 'do"g, </script>': 2})))
     result.save(tmp_path / "audit.json")
     assert AuditResult.load(tmp_path / "audit.json") == result
     assert str(tmp_path) not in json.dumps(result.to_dict())
 
 
 def test_digits_have_no_faults():
-    result = audit("digits")
+    result = audit(load("digits"))
     assert result.imbalance_ratio == 30
     assert result.constant_balanced_accuracy == 0.1
     assert result.findings == ()
 
 
 def test_what_is_no_dataset():
-    with pytest.raises(ArgumentTypeError, match="`data` must be a dataset or a path; got list"):
+    with pytest.raises(ArgumentTypeError, match="`data` must be a dataset, got list; load it first"):
         audit([1, 2])
-    with pytest.raises(DatasetError, match="does not exist"):
-        audit("nowhere")
+    with pytest.raises(ArgumentTypeError, match=r"got str; load it first: audit\(load\('photos'\)\)"):
+        audit("photos")
     with pytest.raises(ArgumentError, match="`few`"):
-        audit("digits", many=5, few=10)
+        audit(load("digits"), many=5, few=10)
     with pytest.raises(DatasetError, match="has no classes"):
         audit(_dataset({}))
 
 
 def test_cifar10_lt(real_data):
-    result = audit(real_data / "cifar10-lt")
+    result = audit(load(real_data / "cifar10-lt"))
     assert result.imbalance_ratio == 100
     assert result.constant_accuracy == result.constant_balanced_accuracy == 0.1
     assert result.constant_class == "airplane"

@@ -51,6 +51,19 @@ def test_progressive_jpeg_and_one_with_large_metadata_are_sound(tmp_path, encode
     assert read_header(str(file))[2:4] == (300, 200)
 
 
+def test_jpeg_whose_huffman_tables_come_before_its_frame(tmp_path, encoded):
+    whole, moved, rest, offset = encoded("JPEG", size=(31, 17)), b"", b"", 2
+    while whole[offset + 1] != 0xDA:
+        end = offset + 2 + int.from_bytes(whole[offset + 2 : offset + 4], "big")
+        moved, rest = (
+            (moved + whole[offset:end], rest) if whole[offset + 1] == 0xC4 else (moved, rest + whole[offset:end])
+        )
+        offset = end
+    (tmp_path / "x.jpg").write_bytes(whole[:2] + moved + rest + whole[offset:])
+    assert moved
+    assert read_header(str(tmp_path / "x.jpg"))[:4] == ("JPEG", "RGB", 31, 17)
+
+
 @pytest.mark.parametrize(("format", "tail"), [("JPEG", b"\0" * 40), ("JPEG", b"ftypmp42" * 999), ("PNG", b"\n")])
 def test_bytes_appended_behind_the_end_are_no_fault(tmp_path, encoded, format, tail):
     file = tmp_path / "x.jpg"

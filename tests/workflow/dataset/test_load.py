@@ -204,6 +204,9 @@ def test_quarantine_by_hand(make):
         ("train/cat/002.jpg", "blurred"),
     ]
     assert kept.paths == ("train/cat/001.jpg", "train/cat/003.jpg", "val/cat/000.jpg")
+    twice = kept.quarantine({2: "too dark"})  # the earlier ones stay
+    assert [q.path for q in twice.quarantined] == ["train/cat/000.jpg", "train/cat/002.jpg", "val/cat/000.jpg"]
+    assert twice.num_files == data.num_files
 
 
 @pytest.mark.parametrize("package", ["dataset", "audit"])
@@ -219,8 +222,8 @@ def test_importing_stays_light(package):
 def test_loading_and_auditing_import_no_torch(make):
     root = make({"cat": 5, "dog": 5})
     code = (
-        "import sys; from counterpoise.workflow.audit import audit; "
-        f"audit({str(root)!r}, deep=True); audit('digits'); print('torch' in sys.modules)"
+        "import sys; from counterpoise.workflow.audit import audit; from counterpoise.workflow.dataset import load; "
+        f"audit(load({str(root)!r}), deep=True); audit(load('digits')); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -34,7 +34,7 @@ def test_sizes_by_hand(n, val, test, expected):
 
 
 @given(n=st.integers(0, 3000), val=st.floats(0, 0.999), test=st.floats(0, 0.999))
-def test_each_part_has_its_share_to_one_image_and_nobody_goes_empty(n, val, test):
+def test_each_part_has_its_share_to_an_image_and_nobody_goes_empty(n, val, test):
     if val + test >= 1:
         val, test = val / 2, test / 2
     n_val, n_test = sizes(n, val=val, test=test)
@@ -45,8 +45,10 @@ def test_each_part_has_its_share_to_one_image_and_nobody_goes_empty(n, val, test
     assert n < 2 + (val > 0) or test == 0 or n_test >= 1
     assert val > 0 or n_val == 0
     assert test > 0 or n_test == 0
-    assert abs(n_val - n * val) <= 1.5
-    assert abs(n_test - n * test) <= 1.5
+    # Half an image by rounding, one more where both rounded up; in tiny classes the others' one image comes first.
+    bound = 1 if min(n * val, n * test, n * (1 - val - test)) >= 1 else 2
+    assert abs(n_val - n * val) <= bound
+    assert abs(n_test - n * test) <= bound
 
 
 def test_the_draw_does_not_depend_on_the_order_of_files_or_on_other_classes():

@@ -33,7 +33,7 @@ class _Sieved(LabeledImages, Protocol):
 
 
 def audit(
-    data: LabeledImages | str | os.PathLike[str],
+    data: LabeledImages,
     *,
     duplicates: bool = True,
     deep: bool = False,
@@ -43,7 +43,7 @@ def audit(
     """State the facts about a dataset: counts, imbalance, what a constant prediction would reach, what is wrong.
 
     Args:
-        data: a dataset, or a source that `load` takes (read with its defaults).
+        data: a dataset, as `load` returns it.
         duplicates: also look for images with the same content, which means reading the files.
         deep: also decode every image; those that cannot be are quarantined (datasets of `load` only).
         many, few: classes with more than ``many`` training images are "many", with fewer than ``few`` "few".
@@ -52,16 +52,17 @@ def audit(
         An `AuditResult`; each finding has its kind, severity, reason and what it is about.
 
     Raises:
-        DatasetError: the source cannot be used, or nothing in it can be decoded.
-        ArgumentTypeError: ``data`` is neither.
+        DatasetError: the dataset has no classes.
+        ArgumentTypeError: ``data`` is no dataset.
         ArgumentError: ``few`` exceeds ``many``.
 
     Example:
-        >>> result = audit("digits")
+        >>> from counterpoise import load
+        >>> result = audit(load("digits"))
         >>> result.imbalance_ratio, result.constant_class, result.constant_accuracy
         (30.0, '0', 0.1)
     """
-    dataset = _dataset(data)
+    dataset = _checked(data)
     quarantined = tuple(getattr(dataset, "quarantined", ()))
     if deep:
         dataset, quarantined = _decoded(dataset, quarantined)
@@ -90,13 +91,10 @@ def audit(
     )
 
 
-def _dataset(data: LabeledImages | str | os.PathLike[str]) -> LabeledImages:
-    if isinstance(data, str | os.PathLike):
-        from counterpoise.workflow.dataset import load
-
-        return load(data)
+def _checked(data: object) -> LabeledImages:
     if not isinstance(data, LabeledImages):
-        raise ArgumentTypeError(f"`data` must be a dataset or a path; got {type(data).__name__}")
+        hint = f": audit(load({os.fspath(data)!r}))" if isinstance(data, str | os.PathLike) else ""
+        raise ArgumentTypeError(f"`data` must be a dataset, got {type(data).__name__}; load it first{hint}")
     if not data.classes:
         raise DatasetError(f"{data.name!r} has no classes; there is nothing to audit")
     return data
