@@ -169,9 +169,9 @@ def test_copies_and_pickles_go_on_alike(make: Make) -> None:
 
 
 PINNED = {
-    "balanced": [93, 76, 43, 62, 68, 90, 81, 91],
-    "balanced-uniform": [93, 62, 16, 62, 61, 90, 80, 89],
-    "progressive": [90, 43, 11, 42, 4, 76, 57, 54],
+    "balanced": [90, 43, 11, 93, 91, 76, 93, 93],
+    "balanced-uniform": [88, 7, 6, 93, 85, 67, 93, 93],
+    "progressive": [76, 43, 11, 93, 62, 42, 90, 68],
     "over": [43, 11, 76, 42, 62, 4, 90, 57],
     "repeat-factor": [43, 11, 42, 76, 90, 4, 57, 62],
 }

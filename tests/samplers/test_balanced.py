@@ -98,6 +98,12 @@ def test_items_of_several_classes_bring_their_other_classes_along() -> None:
     ).all()
 
 
+def test_as_many_pairs_as_items_are_not_yet_one_class_each() -> None:
+    sampler = ClassBalancedSampler(np.array([[1, 1], [0, 0], [1, 0]]), num_samples=50)
+    assert set(drawn(sampler).tolist()) == {0, 2}
+    np.testing.assert_allclose(sampler.prior, [1.0, 0.75])
+
+
 def test_progress_goes_from_the_data_to_balance() -> None:
     sampler = ProgressiveSampler(LABELS, epochs=4, seed=1, num_samples=100_000)
     instance, balanced = COUNTS / COUNTS.sum(), np.full(5, 0.2)

@@ -66,7 +66,7 @@ class _Steps:
         self._first = np.searchsorted(self._top, edges, side="right").astype(narrow)
 
     def find(self, values: NDArray[np.float64]) -> NDArray[Any]:
-        step: NDArray[Any] = self._first[np.minimum((values * self._scale).astype(np.int64), len(self._first) - 1)]
-        low = np.flatnonzero(self._top[step] <= values)
+        step: NDArray[Any] = self._first.take((values * self._scale).astype(np.intp), mode="clip")
+        low = np.flatnonzero(self._top.take(step) <= values)
         step[low] = np.searchsorted(self._top, values[low], side="right")
         return step

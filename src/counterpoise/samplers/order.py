@@ -65,9 +65,9 @@ class Order:
             self._known.popitem(last=False)
 
     def _uniform(self, start: int, stop: int) -> IntArray:
-        index, chosen = self._index, self._draws.classes(start, stop)
-        place = (uniforms(self._key, start, stop) * index.counts[chosen]).astype(np.int64)
-        items: IntArray = index.items[index.starts[chosen] + place].astype(np.int64)
+        index, chosen = self._index, self._draws.classes(start, stop).astype(np.intp)
+        place = (uniforms(self._key, start, stop) * index.counts.take(chosen)).astype(np.int64)
+        items: IntArray = index.items.take(index.starts.take(chosen) + place).astype(np.int64)
         return items
 
     def _cycle(self, start: int, stop: int, given: IntArray) -> IntArray:

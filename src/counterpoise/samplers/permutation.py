@@ -28,11 +28,10 @@ def keys_of(*numbers: int) -> NDArray[np.uint64]:
 def uniforms(key: NDArray[np.uint64], start: int, stop: int) -> NDArray[np.float64]:
     """Numbers ``start`` to ``stop`` of the stream of ``key``, uniform in [0, 1) with 53 bits.
 
-    Philox 4x64-10 (Salmon et al., SC 2011) gives four numbers for each value of a counter.
+    PCG64 DXSM (O'Neill, 2014) can be advanced by any number of steps at once, and a double takes one step.
     """
-    first = start // 4
-    raw = np.random.Philox(key=key, counter=first).random_raw(stop - 4 * first)[start - 4 * first :]
-    return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    generator = np.random.Generator(np.random.PCG64DXSM(key).advance(start))
+    return generator.random(stop - start)
 
 
 def mix(x: NDArray[np.uint32]) -> NDArray[np.uint32]:
