@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from counterpoise.cli.options import Debug, Json
 from counterpoise.cli.output import emit_json, say
 from counterpoise.core.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from counterpoise.workflow.report import Renderable
 
 SOURCES = {"comparison.json": "report.html", "audit.json": "audit.html", "run.json": "run.html"}
 
@@ -33,7 +36,7 @@ def report(
     source = _source(directory)
     target = to or source.with_name(SOURCES.get(source.name, f"{source.stem}.html"))
     artifact = read_artifact(source)
-    written = render(artifact, target)
+    written = render(cast("Renderable", artifact), target)
     if as_json:
         emit_json(artifact.to_dict())
     else:

@@ -113,7 +113,7 @@ class Strategy(Artifact):
     name: str
     summary: str
     loss: str = "cross_entropy"
-    loss_options: dict[str, float] = field(default_factory=dict)
+    loss_options: dict[str, float | str] = field(default_factory=dict)
     weights: str | None = None
     weight_options: dict[str, float] = field(default_factory=dict)
     sampler: str | None = None

@@ -180,7 +180,7 @@ def test_mistakes_come_before_anything_is_written(dataset, tmp_path):
     out = tmp_path / "run"
     with pytest.raises(ArgumentError, match="strategy 'focall' is unknown; did you mean focal"):
         train("focall", dataset, out=out)
-    with pytest.raises(ArgumentError, match="`model` 'resnet21' is unknown; did you mean .*resnet20"):
+    with pytest.raises(ArgumentError, match=r"`model` 'resnet21' is unknown; did you mean .*resnet20"):
         train("baseline", dataset, model="resnet21", out=out)
     with pytest.raises(ArgumentError, match="no weights are published for 'resnet20'"):
         train("baseline", dataset, model="resnet20", pretrained=True, out=out)

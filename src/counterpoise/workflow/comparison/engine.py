@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from counterpoise.core.artifacts import Run, Strategy
-from counterpoise.core.errors import ArgumentError, CounterpoiseError
+from counterpoise.core.errors import CounterpoiseError
 from counterpoise.workflow.training import Job, RunFolder, fit, recorded
 
 __all__ = ["Progress", "Task", "failed", "run_tasks", "sensible_jobs"]
@@ -43,11 +43,9 @@ def run_tasks(job: Job, tasks: Sequence[Task], *, jobs: int, progress: Progress)
     Args:
         job: the data and the settings, shared by all.
         tasks: what to train.
-        jobs: how many at a time; above 1 each in a process of its own with its share of the cores.
+        jobs: how many at a time, at least 1; above 1 each in a process of its own with its share of the cores.
         progress: told after every step.
     """
-    if jobs < 1:
-        raise ArgumentError(f"`jobs` must be at least 1; got {jobs}")
     steps = _Steps(job, tasks, progress)
     if min(jobs, len(tasks)) <= 1:
         return [_attempt(job, task, steps.of(i)) for i, task in enumerate(tasks)]

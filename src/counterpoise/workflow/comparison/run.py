@@ -63,6 +63,8 @@ def compare(
         ArgumentError: an unknown strategy, model or setting; no validation or test images.
         ArtifactError: ``out`` holds other files, or other runs.
     """
+    if jobs is not None and jobs < 1:
+        raise ArgumentError(f"`jobs` must be at least 1; got {jobs}")
     numbers, checked = _seeds(seeds), Settings.of(settings)
     asked = _chosen(strategies) if strategies is not None else None
     folder = claim(out, resume=resume, overwrite=overwrite)
@@ -107,7 +109,9 @@ class _Bench:
     def run_all(self, jobs: int | None, progress: Progress) -> dict[str, list[Run]]:
         """Runs by strategy, in the order of the seeds."""
         tasks = self.tasks(trains=True)
-        done = run_tasks(self.job, tasks, jobs=jobs or sensible_jobs(self.job, len(tasks)), progress=progress)
+        done = run_tasks(
+            self.job, tasks, jobs=sensible_jobs(self.job, len(tasks)) if jobs is None else jobs, progress=progress
+        )
         done += [self.reuse(task) for task in self.tasks(trains=False)]
         return {s.name: [run for run in done if run.strategy.name == s.name] for s in self.arms}
 

@@ -13,6 +13,7 @@ _CUI = "Cui et al., CVPR 2019"
 _LIN = "Lin et al., ICCV 2017"
 _MENON = "Menon et al., ICLR 2021"
 _KANG = "Kang et al., ICLR 2020"
+_LDAM_SCALE = 30.0
 
 _STRATEGIES = (
     Strategy("baseline", "cross-entropy, every image once an epoch: what to beat"),
@@ -53,10 +54,50 @@ _STRATEGIES = (
         reference="Ren et al., NeurIPS 2020",
     ),
     Strategy(
+        "vector-scaling",
+        "the log prior is added, and the logits of rare classes are scaled down in training",
+        loss="vector_scaling",
+        loss_options={"gamma": 0.3, "tau": 1.0},
+        reference="Kini et al., NeurIPS 2021",
+    ),
+    Strategy(
+        "ldam",
+        "rare classes get a larger margin, on a cosine head",
+        loss="ldam",
+        loss_options={"max_margin": 0.5, "scale": _LDAM_SCALE},
+        posthoc="scale_logits",
+        posthoc_options={"scale": _LDAM_SCALE},
+        head="cosine",
+        reference="Cao et al., NeurIPS 2019",
+    ),
+    Strategy(
+        "sigmoid-focal",
+        "one yes or no a class; easy answers weigh less",
+        loss="sigmoid_focal",
+        loss_options={"alpha": 0.25, "gamma": 2.0, "reduction": "batchmean"},
+        scores="sigmoid",
+        reference=_LIN,
+    ),
+    Strategy(
+        "asymmetric",
+        "one yes or no a class; easy noes weigh far less than easy yeses",
+        loss="asymmetric",
+        loss_options={"gamma_neg": 4.0, "gamma_pos": 1.0, "clip": 0.05, "reduction": "batchmean"},
+        scores="sigmoid",
+        reference="Ridnik et al., ICCV 2021",
+    ),
+    Strategy(
         "class-balanced-sampling",
         "every class is drawn equally often",
         sampler="class_balanced",
         sampler_options={"power": 0.0},
+        reference=_KANG,
+    ),
+    Strategy(
+        "sqrt-sampling",
+        "a class is drawn as often as the square root of its count says",
+        sampler="class_balanced",
+        sampler_options={"power": 0.5},
         reference=_KANG,
     ),
     Strategy(

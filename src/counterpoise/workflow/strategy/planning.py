@@ -80,8 +80,8 @@ def _for_imbalance(facts: _Facts) -> dict[str, str]:
             f"the square root is {facts.ratio**0.5:.0f}:1"
         )
     reasons["weighted-ce"] = f"the classical remedy, weights of {ratio}: shows what recall costs in false positives"
-    if facts.smallest < 1e4 * 2:
-        weight = _effective_ratio(facts)
+    weight = _effective_ratio(facts)
+    if weight > BALANCED:  # with tens of thousands of images in every class, beta = 0.9999 weighs them all alike
         reasons["class-balanced-focal"] = f"effective-number weights of {weight:.0f}:1, and easy images weigh less"
     reasons["class-balanced-sampling"] = (
         f"every class equally often: {facts.rarest!r} repeats about {repeats:.0f} times as often as the largest class"

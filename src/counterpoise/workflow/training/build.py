@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from counterpoise import losses, posthoc, samplers, weights
 from counterpoise.core.artifacts import Strategy
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError
+from counterpoise.losses.stored import StoredLoss
 from counterpoise.workflow.training.stream import Order, shuffled
 
 __all__ = ["build_loss", "build_order", "build_posthoc"]
@@ -20,7 +20,7 @@ __all__ = ["build_loss", "build_order", "build_posthoc"]
 Scores = NDArray[np.floating[Any]]
 
 
-def build_loss(strategy: Strategy, counts: ClassCounts) -> nn.Module:
+def build_loss(strategy: Strategy, counts: ClassCounts) -> StoredLoss:
     """The loss module of a strategy, from the training counts.
 
     A class without training images gets weight 0, and is left out of the softmax where its prior would be 0.
@@ -30,7 +30,7 @@ def build_loss(strategy: Strategy, counts: ClassCounts) -> nn.Module:
         options: dict[str, Any] = strategy.weight_options
         scheme: Any = strategy.weights
         weight = weights.class_weights(counts, scheme, empty="exclude", **options)
-    make: Callable[..., nn.Module] = _one_of(_LOSSES, strategy.loss, "loss", strategy)
+    make: Callable[..., StoredLoss] = _one_of(_LOSSES, strategy.loss, "loss", strategy)
     return make(counts, weight, **strategy.loss_options)
 
 
@@ -75,7 +75,7 @@ def _adjust_logits(counts: ClassCounts, *, tau: float) -> Callable[[Scores], Sco
     return adjust
 
 
-_LOSSES: dict[str, Callable[..., nn.Module]] = {
+_LOSSES: dict[str, Callable[..., StoredLoss]] = {
     "cross_entropy": lambda counts, weight: losses.CrossEntropyLoss(weight=weight),
     "focal": lambda counts, weight, **o: losses.FocalLoss(weight=weight, **o),
     "class_balanced": lambda counts, weight, **o: losses.ClassBalancedLoss(class_counts=counts, empty="exclude", **o),
@@ -85,9 +85,18 @@ _LOSSES: dict[str, Callable[..., nn.Module]] = {
     "balanced_softmax": lambda counts, weight: losses.BalancedSoftmaxLoss(
         class_counts=counts, weight=weight, empty="exclude"
     ),
+    "vector_scaling": lambda counts, weight, **o: losses.VectorScalingLoss(
+        class_counts=counts, weight=weight, empty="exclude", **o
+    ),
+    "ldam": lambda counts, weight, **o: losses.LDAMLoss(class_counts=counts, weight=weight, empty="exclude", **o),
+    "sigmoid_focal": lambda counts, weight, **o: losses.SigmoidFocalLoss(weight=weight, **o),
+    "asymmetric": lambda counts, weight, **o: losses.AsymmetricLoss(weight=weight, **o),
 }
 _SAMPLERS: dict[str, Callable[..., Any]] = {
     "class_balanced": samplers.ClassBalancedSampler,
     "resample": samplers.ResampleSampler,
 }
-_POSTHOC: dict[str, Callable[..., Callable[[Scores], Scores]]] = {"adjust_logits": _adjust_logits}
+_POSTHOC: dict[str, Callable[..., Callable[[Scores], Scores]]] = {
+    "adjust_logits": _adjust_logits,
+    "scale_logits": lambda counts, *, scale: lambda scores: scores * np.float32(scale),
+}

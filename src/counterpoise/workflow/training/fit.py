@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -88,7 +90,7 @@ def fit(job: Job, strategy: Strategy, *, seed: int, folder: RunFolder, progress:
         writes = loop.accelerator.is_main_process
         if writes:
             folder.write_run(run)
-        scorer = _Scorer(job, build_posthoc(strategy, job.counts), loop)
+        scorer = _Scorer(job, strategy, build_posthoc(strategy, job.counts), loop)
         while loop.epoch < job.settings.epochs:
             history.append({**loop.run_epoch(progress), **scorer.validate()})
             if writes:
@@ -168,6 +170,9 @@ def _loop(job: Job, strategy: Strategy, seed: int, folder: RunFolder) -> tuple[L
         mean=mean,
         std=std,
     )
+    if strategy.scores == "sigmoid" and isinstance(model.head, torch.nn.Linear):
+        # Every class starts at probability 1/C (Cui et al. 2019, section 4.3): else the many noes swamp the start.
+        torch.nn.init.constant_(model.head.bias, -math.log(max(1, job.counts.num_classes - 1)))
     labels = job.data.subset("train").labels
     order = build_order(strategy, labels, seed)
     loop = Loop(model, build_loss(strategy, job.counts), settings, seed, job.pixels["train"], order)
@@ -198,14 +203,17 @@ class _Scorer:
     """Final scores: the model's logits with the strategy's correction, and no class without training images."""
 
     job: Job
-    adjust: Any
+    strategy: Strategy
+    adjust: Callable[[NDArray[np.floating[Any]]], NDArray[np.floating[Any]]]
     loop: Loop
 
     def scores(self, split: Split) -> NDArray[np.floating[Any]]:
         logits = self.loop.predict(self.job.pixels[split])
+        if self.strategy.scores == "sigmoid":
+            # log σ(z): its softmax shares out the classes' own probabilities, so that calibration has a meaning.
+            logits = -np.logaddexp(0, -logits)
         logits[:, self.job.counts.counts == 0] = -np.inf
-        adjusted: NDArray[np.floating[Any]] = self.adjust(logits)
-        return adjusted
+        return self.adjust(logits)
 
     def predictions(self, split: Split) -> Predictions:
         images = self.job.data.subset(split)

@@ -50,7 +50,8 @@ class RunFolder:
         text = io.StringIO()
         writer = csv.DictWriter(text, HISTORY)
         writer.writeheader()
-        writer.writerows(rows)
+        # Read back they are floats, like all else; a whole number is written as one.
+        writer.writerows({**row, **{key: int(row[key] or 0) for key in ("epoch", "step")}} for row in rows)
         with atomic_write(self.path / "history.csv") as file:
             file.write(text.getvalue().encode())
 
@@ -60,7 +61,7 @@ class RunFolder:
         if not file.exists():
             return []
         with file.open(newline="") as lines:
-            return [{key: _number(key, text) for key, text in row.items()} for row in csv.DictReader(lines)]
+            return [{key: float(text) if text else None for key, text in row.items()} for row in csv.DictReader(lines)]
 
     def write_predictions(self, split: str, predictions: Predictions) -> None:
         """predictions-<split>.npz."""
@@ -96,9 +97,3 @@ class RunFolder:
     def forget_checkpoint(self) -> None:
         """Once a run is done, its checkpoint is dead weight."""
         (self.path / "checkpoint.safetensors").unlink(missing_ok=True)
-
-
-def _number(key: str, text: str) -> float | None:
-    if not text:
-        return None
-    return int(text) if key in ("epoch", "step") else float(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader
 
 from counterpoise.augment import random_crop, random_symmetry
 from counterpoise.core.errors import TrainingError
+from counterpoise.losses import global_normalizer
+from counterpoise.losses.stored import StoredLoss
 from counterpoise.workflow.training.pixels import Batch, Pixels, collate
 from counterpoise.workflow.training.settings import Resolved
 from counterpoise.workflow.training.stream import BatchStream, Order
@@ -35,7 +37,7 @@ class Loop:
     """
 
     model: nn.Module
-    loss: nn.Module
+    loss: StoredLoss
     settings: Resolved
     seed: int
     train: Pixels
@@ -91,11 +93,19 @@ class Loop:
         images = self.augmented(batch["images"])
         with self.accelerator.autocast():
             logits = self.model(images)
-        loss: Tensor = self.loss(logits, batch["labels"])
+        loss = self.loss_of(logits, batch["labels"])
         self.accelerator.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss.detach()
+
+    def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of this process's share; a weighted mean divides by the weights of the whole batch."""
+        weight = getattr(self.loss, "weight", None)
+        shared = self.accelerator.num_processes > 1 and weight is not None
+        if not shared or self.loss.options.get("reduction", "mean") != "mean":
+            return cast("Tensor", self.loss(logits, labels))
+        return cast("Tensor", self.loss(logits, labels, normalizer=global_normalizer(labels, weight=weight)))
 
     def augmented(self, images: Tensor) -> Tensor:
         """The batch in [0, 1] with this step's random changes, drawn from (seed, step, process)."""

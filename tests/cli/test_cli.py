@@ -1,0 +1,231 @@
+"""The command line as a user meets it: help, results on stdout, mistakes in one line, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from counterpoise.cli import app
+from counterpoise.core.artifacts import AuditResult, Comparison, Evaluation, Run
+
+COMMANDS = ("demo", "audit", "plan", "train", "compare", "evaluate", "report", "weights")
+SHORT = ("--epochs", "1")
+
+
+def call(*arguments: object, code: int = 0):
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == code, (result.output, result.stderr, result.exception)
+    return result
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Class folders alone: 24 red, 8 green, 6 blue images, and one file that is no image."""
+    root = tmp_path_factory.mktemp("data") / "photos"
+    rng = np.random.default_rng(0)
+    for name, n, channel in (("red", 24, 0), ("green", 8, 1), ("blue", 6, 2)):
+        (root / name).mkdir(parents=True)
+        for i in range(n):
+            pixels = rng.integers(0, 90, (12, 10, 3))
+            pixels[..., channel] += 120
+            Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{i:02}.png")
+    (root / "blue" / "broken.jpg").write_bytes(b"<html>not found</html>")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run_folder(photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    call("train", photos, "--strategy", "weighted-ce", "--out", out, *SHORT)
+    return out
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)], ids=lambda c: c[0] if c else "counterpoise")
+def test_help_says_what_each_command_does(command):
+    text = call(*command, "--help").stdout
+    assert "Usage" in text
+    if command:
+        assert "--json" in text
+        assert "--debug" in text
+    else:
+        assert all(name in text for name in COMMANDS)
+
+
+def test_audit_prints_counts_faults_and_advice(photos, tmp_path):
+    text = call("audit", photos, "--out", tmp_path / "audit").stdout
+    assert "red" in text
+    assert "imbalance ratio" in text
+    assert "always answering 'red'" in text
+    assert "blue/broken.jpg" in text
+    assert "worth comparing: baseline" in text
+    assert AuditResult.load(tmp_path / "audit/audit.json").quarantined[0].path == "blue/broken.jpg"
+    assert (tmp_path / "audit/audit.html").read_text().startswith("<!doctype html>")
+
+
+def test_audit_fails_on_request_only(photos):
+    call("audit", photos)
+    call("audit", photos, "--fail-on", "warning", code=1)
+
+
+def test_plan_ends_with_the_command_to_run(photos):
+    text = call("plan", photos).stdout
+    assert "logit-adjusted" in text
+    assert text.rstrip().splitlines()[-1].startswith(f"counterpoise compare {photos} --strategies baseline,")
+
+
+def test_train_leaves_a_run_and_evaluate_reads_it(run_folder):
+    assert Run.load(run_folder / "run.json").status == "done"
+    text = call("evaluate", run_folder).stdout
+    assert "balanced accuracy" in text
+    assert "green" in text
+    alone = call("evaluate", run_folder / "predictions-val.npz", "--json").stdout
+    assert Evaluation.from_dict(json.loads(alone)).split == "val"
+
+
+def test_compare_ends_in_a_report_that_can_be_drawn_again(photos, tmp_path):
+    out = tmp_path / "out"
+    asked = (
+        "compare",
+        photos,
+        "--strategies",
+        "focal,post-hoc-logit-adjusted",
+        "--seeds",
+        1,
+        "--jobs",
+        1,
+        "--out",
+        out,
+    )
+    result = call(*asked, *SHORT)
+    assert "baseline was run too" in result.stderr
+    assert f"report: {out / 'report.html'}" in result.stdout
+    assert "post-hoc-logit-adjusted" in result.stdout
+    before = (out / "report.html").read_text()
+    (out / "report.html").unlink()
+    call("report", out)
+    assert (out / "report.html").read_text() == before
+    call("report", out, "--to", tmp_path / "r.md")
+    assert "| baseline" in (tmp_path / "r.md").read_text()
+    call(*asked, *SHORT, code=2)
+    again = call(*asked, *SHORT, "--resume", "--json")
+    assert Comparison.from_dict(json.loads(again.stdout)).verdict.headline
+
+
+@pytest.mark.parametrize("command", ["audit", "plan", "weights"])
+def test_json_is_all_that_is_on_stdout(photos, command):
+    assert json.loads(call(command, photos, "--json").stdout)
+
+
+def test_weights_from_counts_a_file_or_a_dataset(photos, tmp_path):
+    assert json.loads(call("weights", "90,10", "--scheme", "balanced", "--json").stdout) == {"0": 100 / 180, "1": 5.0}
+    (tmp_path / "c.json").write_text('{"a": 90, "b": 10}')
+    assert json.loads(call("weights", tmp_path / "c.json", "--json").stdout) == pytest.approx({"a": 0.2, "b": 1.8})
+    assert "red" in call("weights", photos).stdout
+
+
+def test_train_says_the_same_in_json(photos, tmp_path):
+    done = call("train", photos, "--strategy", "focal", "--out", tmp_path / "r", "--json", *SHORT)
+    assert Run.from_dict(json.loads(done.stdout)).strategy.name == "focal"
+
+
+@pytest.mark.fault("R9")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("audit", "{tmp}/nowhere"), "nowhere"),
+        (("audit", "{tmp}"), ""),
+        (("audit", "{photos}", "--out", "{photos}"), "holds other files"),
+        (("plan", "{tmp}/bad.csv"), "line"),
+        (("plan", "{tmp}/nolabel.csv"), "label"),
+        (("train", "{photos}", "--strategy", "focall", "--out", "{tmp}/o"), "did you mean focal"),
+        (("train", "{photos}", "--strategy", "focal", "--model", "resnet99", "--out", "{tmp}/o"), "`model` 'resnet99'"),
+        (("train", "{photos}", "--strategy", "focal", "--out", "{photos}"), "holds other files"),
+        (
+            ("train", "{photos}", "--strategy", "focal", "--out", "{tmp}/o", "--augment", "crop,spin"),
+            "'spin' is unknown",
+        ),
+        (("train", "{photos}", "--strategy", "focal", "--out", "{tmp}/o", "--augment", "rot90"), "'rot90' changes the"),
+        (("train", "digits", "--strategy", "focal", "--out", "{tmp}/o", "--augment", "hflip"), "'hflip' changes the"),
+        (("train", "{photos}", "--strategy", "focal", "--out", "{tmp}/o", "--lr", "-1"), "`learning_rate`"),
+        (("compare", "{photos}", "--strategies", "baseline,magic", "--out", "{tmp}/o"), "'magic' is unknown"),
+        (("compare", "{photos}", "--strategies", "focal", "--symmetries", "twist", "--out", "{tmp}/o"), "twist"),
+        (("evaluate", "{tmp}/nowhere"), "does not exist"),
+        (("evaluate", "{tmp}/bad.csv"), "cannot be read as predictions"),
+        (("report", "{tmp}"), "holds none of"),
+        (("report", "{tmp}/nowhere"), "does not exist"),
+        (("weights", "{photos}", "--scheme", "inverted"), "inverted"),
+        (("weights", "{tmp}/bad.json"), "cannot be read as counts"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else None,
+)
+def test_a_mistake_is_one_line_and_exit_2_and_writes_nothing(arguments, message, photos, tmp_path):
+    (tmp_path / "bad.csv").write_text('path,label\n"a.png,x\n')
+    (tmp_path / "nolabel.csv").write_text("path,class\na.png,x\n")
+    (tmp_path / "bad.json").write_text("{")
+    before = sorted(p.name for p in tmp_path.iterdir())
+    result = call(*(a.format(tmp=tmp_path, photos=photos) for a in arguments), code=2)
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert message in lines[0]
+    assert result.stdout == ""
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+@pytest.mark.fault("R9")
+def test_an_unknown_option_is_exit_2():
+    assert "--epoch" in call("train", "digits", "--epoch", "3", code=2).stderr
+
+
+def test_debug_shows_where_a_mistake_was_found(tmp_path):
+    result = CliRunner().invoke(app, ["audit", str(tmp_path / "nowhere"), "--debug"])
+    assert type(result.exception).__name__ == "DatasetError"
+
+
+def test_interrupting_is_exit_130(photos, tmp_path, monkeypatch):
+    from counterpoise.workflow.training import loop
+
+    def interrupted(self, batch):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.Loop, "train_step", interrupted)
+    result = call("train", photos, "--strategy", "focal", "--out", tmp_path / "r", *SHORT, code=130)
+    assert "--resume goes on" in result.stderr
+    monkeypatch.undo()
+    call("train", photos, "--strategy", "focal", "--out", tmp_path / "r", "--resume", *SHORT)
+    assert Run.load(tmp_path / "r/run.json").starts == (0, 0)
+
+
+@pytest.mark.fault("R10")
+@pytest.mark.skipif(os.name == "nt", reason="pipes of a POSIX shell")
+def test_a_closed_pipe_and_a_poor_locale_are_no_crash(tmp_path):
+    (tmp_path / "c.json").write_text(json.dumps({f"klasse-ö-{i}": 5 + i for i in range(3000)}), encoding="utf-8")
+    command = f"{sys.executable} -c 'from counterpoise.cli import main; main()' weights {tmp_path / 'c.json'}"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    done = subprocess.run(
+        ["bash", "-c", f"{command} | head -n 2"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout.startswith("class")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_demo_can_be_run_twice_and_its_strategies_differ(tmp_path):
+    for _ in range(2):
+        out = call("demo", "--out", tmp_path / "demo", "--json").stdout
+    comparison = Comparison.from_dict(json.loads(out))
+    means = {arm.scores["test"]["balanced_accuracy"].mean for arm in comparison.arms}
+    assert len(comparison.arms) == len(means) == 6
+    assert (tmp_path / "demo/report.html").exists()

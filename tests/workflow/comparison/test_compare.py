@@ -1,0 +1,205 @@
+"""The whole flow on a small dataset: equal budget, every number again from the predictions, failures kept apart."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from tests.workflow.blobs import blobs
+from tests.workflow.evaluation.recompute import recompute_comparison
+
+import counterpoise as cp
+from counterpoise.core.artifacts import Comparison, Predictions, Run, Strategy
+from counterpoise.core.errors import ArgumentError, ArtifactError
+from counterpoise.workflow.comparison import compare, engine
+from counterpoise.workflow.comparison.engine import Task, run_tasks
+from counterpoise.workflow.strategy import CATALOG
+from counterpoise.workflow.training import Job, Settings, fit
+
+ASKED = ("weighted-ce", "post-hoc-logit-adjusted")
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    out = tmp_path_factory.mktemp("comparison") / "out"
+    return compare(blobs(), strategies=ASKED, seeds=2, epochs=3, out=out), out
+
+
+def test_it_leaves_what_the_contract_names(compared):
+    comparison, out = compared
+    assert sorted(p.name for p in out.iterdir()) == ["comparison.json", "report.html", "runs"]
+    runs = [f"{name}-seed{seed}" for name in ("baseline", *ASKED) for seed in (0, 1)]
+    assert sorted(p.name for p in (out / "runs").iterdir()) == sorted(runs)
+    assert Comparison.load(out / "comparison.json") == comparison
+    assert str(out) not in (out / "comparison.json").read_text()
+
+
+def test_every_number_can_be_computed_again_from_the_predictions_alone(compared):
+    _, out = compared
+    assert recompute_comparison(out) == 3 * 2 * 2  # arms × seeds × splits
+
+
+def test_a_number_that_is_wrong_in_the_ninth_digit_is_noticed(compared, tmp_path):
+    _, out = compared
+    data = json.loads((out / "comparison.json").read_text())
+    data["arms"][1]["test"][0]["balanced_accuracy"] += 1e-8
+    (tmp_path / "comparison.json").write_text(json.dumps(data))
+    (tmp_path / "runs").symlink_to(out / "runs")
+    with pytest.raises(AssertionError):
+        recompute_comparison(tmp_path)
+
+
+def test_the_budget_is_equal_and_a_corrected_strategy_trains_nothing(compared):
+    comparison, out = compared
+    steps = {
+        arm.strategy.name: [Run.load(out / d / "run.json").steps for d in arm.directories] for arm in comparison.arms
+    }
+    assert steps == {"baseline": [6, 6], "weighted-ce": [6, 6], "post-hoc-logit-adjusted": [0, 0]}
+    assert not (out / "runs/post-hoc-logit-adjusted-seed0/model.safetensors").exists()
+
+
+def test_the_corrected_scores_are_the_baselines(compared):
+    _, out = compared
+    raw, adjusted = (
+        Predictions.load(out / f"runs/{name}-seed1/predictions-test.npz").logits for name in ("baseline", ASKED[1])
+    )
+    np.testing.assert_allclose(adjusted - raw, np.tile(-np.log(np.array([40, 10, 4]) / 54), (30, 1)), atol=1e-5)
+
+
+def test_the_choice_is_made_on_validation(compared):
+    comparison, _ = compared
+    best = max(comparison.arms, key=lambda arm: arm.scores["val"]["balanced_accuracy"].mean)
+    tied = {comparison.verdict.recommended, *comparison.verdict.tied}
+    assert best.strategy.name in tied
+
+
+def test_the_same_comparison_again_has_the_same_numbers(compared, tmp_path):
+    comparison, _ = compared
+    again = compare(blobs(), strategies=ASKED, seeds=2, epochs=3, out=tmp_path / "again")
+
+    def numbers(c):
+        arms = tuple(dataclasses.replace(arm, seconds=()) for arm in c.arms)
+        return dataclasses.replace(c, arms=arms)
+
+    assert numbers(again) == numbers(comparison)
+
+
+def test_resume_keeps_what_is_done(compared, tmp_path):
+    _, out = compared
+    calls = []
+    again = compare(
+        blobs(), strategies=ASKED, seeds=2, epochs=3, out=out, resume=True, progress=lambda *step: calls.append(step)
+    )
+    assert not calls
+    assert again.arms[0].seconds == compared[0].arms[0].seconds
+    longer = compare(blobs(), strategies=(*ASKED, "focal"), seeds=2, epochs=3, out=out, resume=True)
+    assert [arm.strategy.name for arm in longer.arms] == ["baseline", *ASKED, "focal"]
+
+
+def test_other_runs_in_the_folder_are_refused_before_any_work(compared):
+    _, out = compared
+    with pytest.raises(ArtifactError, match="holds another run: its settings has epochs = 3, asked for was 4"):
+        compare(blobs(), strategies=ASKED, seeds=2, epochs=4, out=out, resume=True)
+    with pytest.raises(ArtifactError, match="holds other files"):
+        compare(blobs(), strategies=ASKED, seeds=2, epochs=3, out=out)
+
+
+@pytest.mark.fault("C16")
+def test_a_run_that_fails_is_shown_as_failed_and_the_others_are_kept(tmp_path):
+    hopeless = Strategy("hopeless", "a focusing parameter that no loss takes", loss="focal", loss_options={"gamma": -1})
+    comparison = compare(blobs(), strategies=[hopeless, "focal"], seeds=1, epochs=1, out=tmp_path / "out")
+    arms = {arm.strategy.name: arm for arm in comparison.arms}
+    assert arms["hopeless"].status == "failed"
+    assert "seed 0" in arms["hopeless"].error
+    assert "gamma" in arms["hopeless"].error
+    assert arms["focal"].status == arms["baseline"].status == "done"
+    assert Run.load(tmp_path / "out/runs/hopeless-seed0/run.json").status == "failed"
+    assert any("hopeless" in note for note in (*comparison.verdict.notes, *comparison.verdict.costs))
+    assert "hopeless" in (tmp_path / "out/report.html").read_text()
+
+
+def test_without_a_baseline_run_nothing_can_reuse_it(tmp_path, monkeypatch):
+    def fails_for_the_baseline(job, strategy, **options):
+        if strategy.name == "baseline":
+            raise MemoryError("no memory left")
+        return fit(job, strategy, **options)
+
+    monkeypatch.setattr(engine, "fit", fails_for_the_baseline)
+    comparison = compare(
+        blobs(), strategies=["post-hoc-logit-adjusted", "focal"], seeds=1, epochs=1, out=tmp_path / "o"
+    )
+    arms = {arm.strategy.name: arm for arm in comparison.arms}
+    assert arms["baseline"].error == "seed 0: MemoryError: no memory left"
+    assert arms["post-hoc-logit-adjusted"].error == "seed 0: baseline, whose run it reuses, did not finish"
+    assert arms["focal"].status == "done"
+
+
+def test_runs_side_by_side_are_the_runs_one_after_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine.os, "cpu_count", lambda: 2)  # one thread a process, as here: the same bits
+    torch.set_num_threads(1)
+    job = Job.prepare(blobs(), Settings(epochs=2))
+    for jobs in (1, 2):
+        tasks = [Task(CATALOG["focal"], seed, tmp_path / f"{jobs}-{seed}") for seed in (0, 1)]
+        seen = []
+        runs = run_tasks(job, tasks, jobs=jobs, progress=lambda *step, seen=seen: seen.append(step))
+        assert [(run.status, run.seed) for run in runs] == [("done", 0), ("done", 1)]
+        assert seen[-1][1:] == (8, 8)
+        assert len(seen) == 8
+    for seed in (0, 1):
+        alone, beside = (Predictions.load(tmp_path / f"{jobs}-{seed}/predictions-test.npz").logits for jobs in (1, 2))
+        np.testing.assert_array_equal(alone, beside)
+
+
+class _Fatal(type(blobs())):
+    """Kills the process that trains on it, as a system short of memory would."""
+
+    def counts(self, split="train"):
+        if multiprocessing.parent_process() is not None and multiprocessing.current_process().name != "MainProcess":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().counts(split)
+
+
+@pytest.mark.fault("C16")
+def test_a_process_that_is_killed_is_a_failed_run(tmp_path):
+    data = blobs()
+    job = Job.prepare(data, Settings(epochs=1))
+    job = dataclasses.replace(job, data=_Fatal(**{f.name: getattr(data, f.name) for f in dataclasses.fields(data)}))
+    tasks = [Task(CATALOG["baseline"], seed, tmp_path / str(seed)) for seed in (0, 1)]
+    runs = run_tasks(job, tasks, jobs=2, progress=lambda *step: None)
+    assert [run.status for run in runs] == ["failed", "failed"]
+    assert "its process was killed" in runs[0].error
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strategies": ["focall"]}, "strategy 'focall' is unknown"),
+        ({"seeds": 0}, "`seeds` must be at least 1"),
+        ({"seeds": [1, 1]}, "`seeds` must be"),
+        ({"strategies": [Strategy("focal", "x"), "focal"]}, "two different ones named 'focal'"),
+        ({"jobs": 0}, "`jobs` must be at least 1"),
+        ({"model": "timm:resnet999"}, "`model` 'timm:resnet999' is unknown to timm; did you mean"),
+    ],
+)
+def test_mistakes_come_before_anything_is_written(options, message, tmp_path):
+    with pytest.raises(ArgumentError, match=message):
+        compare(blobs(), **{"strategies": ["focal"], "seeds": 1, "epochs": 1, "out": tmp_path / "out", **options})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("missing", ["val", "test"])
+def test_a_comparison_needs_all_three_splits(missing, tmp_path):
+    data = blobs({"train": (9, 4, 3), "val": (3, 3, 3), "test": (3, 3, 3)} | {missing: (0, 0, 0)})
+    with pytest.raises(ArgumentError, match=f"blobs has no {missing} images, and a comparison needs"):
+        compare(data, strategies=["focal"], out=tmp_path / "out")
+
+
+def test_without_strategies_the_plan_is_run(tmp_path):
+    comparison = compare(blobs(), seeds=1, epochs=1, out=tmp_path / "out")
+    assert [arm.strategy.name for arm in comparison.arms] == [s.name for s in cp.plan(blobs().counts())]
