@@ -33,29 +33,31 @@ def print_comparison(comparison: Comparison) -> None:
         for d in comparison.differences
         if (d.split, d.metric, d.baseline) == ("test", comparison.metric, comparison.baseline)
     }
-    headers: tuple[str, ...] = (
-        "strategy",
-        "val bal. acc.",
-        "test bal. acc.",
-        "vs baseline [95 %]",
-        "accuracy",
-        "many",
-        "medium",
-        "few",
-    )
-    headers += ("few: false pos.", "time")
-    print_table(headers, [_row(arm, gains.get(arm.strategy.name)) for arm in comparison.arms])
+    metrics = _metrics(comparison)
+    headers = ("strategy", "val bal. acc.", "test bal. acc.", "vs baseline [95 %]", *metrics.values(), "time")
+    rows = [_row(arm, gains.get(arm.strategy.name), list(metrics)) for arm in comparison.arms]
+    print_table(headers, rows)
     verdict = comparison.verdict
     say()
     for line in (verdict.headline, *(f"  cost: {cost}" for cost in verdict.costs), *verdict.notes):
         say(line)
 
 
-def _row(arm: Arm, gain: Difference | None) -> tuple[str, ...]:
+def _metrics(comparison: Comparison) -> dict[str, str]:
+    """Columns by metric: the groups that have classes, and the false positives of the rarest of them."""
+    scores = next((arm.scores["test"] for arm in comparison.arms if arm.status == "done"), {})
+    groups = [g for g in ("many", "medium", "few") if g in scores and scores[g].mean is not None]
+    columns: dict[str, str] = {name: name for name in ("accuracy", *groups)}
+    if groups and groups[-1] != "many":
+        columns[f"{groups[-1]}_false_positives"] = f"{groups[-1]}: false pos."
+    return columns
+
+
+def _row(arm: Arm, gain: Difference | None, metrics: list[str]) -> tuple[str, ...]:
     if arm.status == "failed":
-        return (arm.strategy.name, f"failed: {(arm.error or '')[:60]}", *[""] * 8)
+        return (arm.strategy.name, f"failed: {(arm.error or '')[:60]}", *[""] * (len(metrics) + 3))
     val, test = arm.scores["val"], arm.scores["test"]
-    shares = [percent(test[name].mean) for name in ("accuracy", "many", "medium", "few", "few_false_positives")]
+    shares = [percent(test[name].mean) for name in metrics]
     interval = "" if gain is None else f"{points(gain.estimate)} [{points(gain.low)}, {points(gain.high)}]"
     both = (_spread(val["balanced_accuracy"]), _spread(test["balanced_accuracy"]))
     return (arm.strategy.name, *both, interval, *shares, f"{sum(arm.seconds):.0f} s")

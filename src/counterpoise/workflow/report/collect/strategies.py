@@ -33,6 +33,7 @@ CURVES = (
     ("val_loss", "Validation loss", False),
     ("learning_rate", "Learning rate", False),
 )
+GROUPS = ("many", "medium", "few", "few_false_positives")
 AFTER = ("accuracy", "macro_f1", "many", "medium", "few", "few_false_positives", "expected_calibration_error")
 
 
@@ -46,7 +47,7 @@ def result_table(comparison: Comparison, series: dict[str, Series]) -> Table:
         Column(f"{title}, validation", about),
         Column(f"{title}, test", about),
         Column("Difference from baseline", "In percentage points, on the test images, with its interval."),
-        *(Column(*METRICS[m]) for m in _others(metric)),
+        *(Column(*METRICS[m]) for m in _others(comparison)),
         Column("Time a seed", "Training and evaluation of one seed, on average."),
     ]
     rows = tuple(_result_row(comparison, arm, series[arm.strategy.name]) for arm in comparison.arms)
@@ -55,9 +56,16 @@ def result_table(comparison: Comparison, series: dict[str, Series]) -> Table:
     return Table("Strategies compared", tuple(columns), rows, _result_notes(comparison), marked=marked)
 
 
-def _others(metric: str) -> list[str]:
-    rest = [m for m in AFTER if m != metric]
-    return rest if metric == "balanced_accuracy" else ["balanced_accuracy", *rest]
+def _others(comparison: Comparison) -> list[str]:
+    """The metrics beside the one of the comparison; of the groups those that have classes, the rarest for its price."""
+
+    def known(metric: str) -> bool:
+        return any(_known(_score(arm, "test", metric)) for arm in comparison.arms)
+
+    candidates = [m for m in ("balanced_accuracy", *AFTER) if m != comparison.metric]
+    if not known("few_false_positives") and known("medium_false_positives"):
+        candidates[candidates.index("few_false_positives")] = "medium_false_positives"
+    return [m for m in candidates if m not in GROUPS or known(m)]
 
 
 def _result_row(comparison: Comparison, arm: Arm, series: Series) -> tuple[Cell, ...]:
@@ -72,7 +80,7 @@ def _result_row(comparison: Comparison, arm: Arm, series: Series) -> tuple[Cell,
         _spread(_score(arm, "val", metric), reason),
         _spread(_score(arm, "test", metric), reason, strong=True),
         _difference(comparison, arm),
-        *(_spread(_score(arm, "test", m), _reason(m, reason)) for m in _others(metric)),
+        *(_spread(_score(arm, "test", m), _reason(m, reason)) for m in _others(comparison)),
         Cell(seconds) if seconds else missing("not recorded"),
     )
 
@@ -82,8 +90,7 @@ def _score(arm: Arm, split: str, metric: str) -> Spread | None:
 
 
 def _reason(metric: str, otherwise: str) -> str:
-    groups = ("many", "medium", "few", "few_false_positives")
-    return "no class is in this group" if otherwise == NO_SCORE and metric in groups else otherwise
+    return "no class is in this group" if otherwise == NO_SCORE and metric in GROUPS else otherwise
 
 
 def _spread(spread: Spread | None, reason: str, *, strong: bool = False) -> Cell:
