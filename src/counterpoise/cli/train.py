@@ -78,6 +78,8 @@ def train(
             progress=lambda done, total: bar(f"{chosen.name}, seed {seed}", done, total),
             **settings,
         )
+    if not training.processes().is_main_process:
+        return
     if as_json:
         emit_json(run.to_dict())
         return

@@ -1,8 +1,9 @@
 """From a strategy and a dataset to a trained model and its predictions: `train`."""
 
+from counterpoise.workflow.training.environment import processes
 from counterpoise.workflow.training.fit import Job, fit, recorded, rescore
 from counterpoise.workflow.training.folder import RunFolder
 from counterpoise.workflow.training.run import train
 from counterpoise.workflow.training.settings import Settings
 
-__all__ = ["Job", "RunFolder", "Settings", "fit", "recorded", "rescore", "train"]
+__all__ = ["Job", "RunFolder", "Settings", "fit", "processes", "recorded", "rescore", "train"]

@@ -8,10 +8,17 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 
-__all__ = ["environment"]
+__all__ = ["environment", "processes"]
 
 _PACKAGES = ("counterpoise", "torch", "torchvision", "timm", "accelerate", "numpy", "scikit-learn", "pillow")
+
+
+def processes() -> PartialState:
+    """The processes that share this run, joined on first use; without a launcher this one is all there is."""
+    several_on_cpu = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
+    return PartialState(cpu=several_on_cpu)
 
 
 def environment() -> dict[str, str]:

@@ -19,6 +19,7 @@ from counterpoise.augment import random_crop, random_symmetry
 from counterpoise.core.errors import TrainingError
 from counterpoise.losses import global_normalizer
 from counterpoise.losses.stored import StoredLoss
+from counterpoise.workflow.training.environment import processes
 from counterpoise.workflow.training.pixels import Batch, Pixels, collate
 from counterpoise.workflow.training.settings import Resolved
 from counterpoise.workflow.training.stream import BatchStream, Order
@@ -50,6 +51,7 @@ class Loop:
         s = self.settings
         # split_batches: a batch is the global batch, whatever the number of processes.
         config = DataLoaderConfiguration(split_batches=True)
+        processes()
         self.accelerator = Accelerator(mixed_precision=s.precision, dataloader_config=config)
         self.stream = BatchStream(self.order, steps=s.steps_per_epoch, batch_size=s.batch_size)
         loader = DataLoader(self.train, batch_sampler=self.stream, collate_fn=collate, num_workers=self.train.workers)
@@ -81,7 +83,7 @@ class Loop:
             rows.append(batch["rows"])
             self.step += 1
             progress(self.step)
-        epoch_losses = torch.stack(values).float().cpu()
+        epoch_losses = self.accelerator.reduce(torch.stack(values).float(), "mean").cpu()
         self._check_finite(epoch_losses, rows)
         rate = self.settings.rate_at(self.step - 1)
         return {"epoch": self.epoch, "step": self.step, "loss": epoch_losses.mean().item(), "learning_rate": rate}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from counterpoise.core.files import claim, locked
 from counterpoise.core.images import LabeledImages
 from counterpoise.workflow.dataset import load
 from counterpoise.workflow.strategy import strategy_named
+from counterpoise.workflow.training.environment import processes
 from counterpoise.workflow.training.fit import Job, fit
 from counterpoise.workflow.training.folder import RunFolder
 from counterpoise.workflow.training.settings import Settings
@@ -32,6 +34,9 @@ def train(
     """Train a model with one strategy and leave the files of the run in ``out``.
 
     A strategy that only corrects scores (``reuses``) trains what it builds on first, in the same folder.
+
+    Under ``accelerate launch`` or ``torchrun`` the processes share every batch: ``batch_size`` must be a multiple of
+    their number, and stays the size of the whole batch.
 
     Args:
         strategy: a `Strategy`, or a name from the catalog.
@@ -58,12 +63,18 @@ def train(
     """
     chosen = strategy_named(strategy) if isinstance(strategy, str) else strategy
     checked = Settings.of(settings)
-    folder = claim(out if out is not None else f"runs/{chosen.name}-seed{seed}", resume=resume, overwrite=overwrite)
+    group = processes()
+    where = Path(out if out is not None else f"runs/{chosen.name}-seed{seed}")
+    # With several processes the first one guards and writes the folder; the others only read in it.
+    first = group.is_main_process
+    if first:
+        claim(where, resume=resume, overwrite=overwrite)
     dataset = load(data) if isinstance(data, str | Path) else data
     job = Job.prepare(dataset, checked)
-    with locked(folder):
-        files = RunFolder(folder)
-        if overwrite:
+    with locked(where) if first else nullcontext():
+        files = RunFolder(where)
+        if overwrite and first:
             files.clear()
+        group.wait_for_everyone()
         tell = progress or (lambda done, total: None)
         return fit(job, chosen, seed=seed, folder=files, progress=lambda done: tell(done, job.settings.steps))
