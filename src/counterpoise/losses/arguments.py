@@ -313,7 +313,7 @@ def checked_normalizer(normalizer: float | Tensor | None, reduction: str, logits
 
 def class_counts_of(counts: CountsLike | Tensor) -> ClassCounts:
     """Any form of class counts, a tensor included."""
-    return ClassCounts(counts.detach().cpu().numpy() if isinstance(counts, Tensor) else counts)
+    return ClassCounts(np.asarray(counts.tolist()) if isinstance(counts, Tensor) else counts)
 
 
 def warn_if_massless(mass: Tensor, target: Tensor, ignore_index: int, weight: Tensor | None) -> None:
