@@ -1,0 +1,43 @@
+"""The guides say what is true: every python block runs, and prints the text block that follows it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    page for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")) if "```python\n" in page.read_text("utf-8")
+)
+BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
+
+
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+
+
+def test_the_pages_with_code_are_found() -> None:
+    assert {"README.md", "losses.md", "weights.md", "samplers.md", "posthoc.md"} <= {page.name for page in PAGES}
+
+
+@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")], ids=lambda page: page.name)
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    missing = [link for link in LINK.findall(page.read_text("utf-8")) if not (page.parent / link).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_runs_and_prints_what_stands_below(page: Path) -> None:
+    text = page.read_text("utf-8")
+    blocks = list(BLOCK.finditer(text))
+    assert len(blocks) >= 2
+    namespace: dict[str, object] = {"__name__": page.stem}
+    for block in blocks:
+        line = text[: block.start()].count("\n") + 2
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            exec(compile("\n" * (line - 1) + block[1], str(page), "exec"), namespace)
+        assert out.getvalue().split() == (block[2] or "").split(), f"{page.name} line {line}"
