@@ -56,7 +56,7 @@ def test_artifacts_are_frozen():
         ({"artifact": "Run"}, "expected a Strategy, got 'Run'"),
         ({"head": "round"}, r"Strategy.head: expected one of \('linear', 'cosine'\), got 'round'"),
         ({"colour": "red"}, "unknown field 'colour'"),
-        ({"loss_options": {"gamma": "two"}}, "Strategy.loss_options.gamma: expected float, got 'two'"),
+        ({"weight_options": {"beta": "two"}}, "Strategy.weight_options.beta: expected float, got 'two'"),
         ({"loss": 3}, "Strategy.loss: expected str, got 3"),
     ],
 )
