@@ -23,8 +23,9 @@ from counterpoise.kernels.terms import SigmoidTerms, accumulation_dtype, class_v
 
 __all__ = ["sigmoid_closed"]
 
-# Elements of a block: about ten float32 temporaries of this size stay in the second-level cache.
-_BLOCK = 1 << 16
+# Elements of a block for each thread: fewer, and starting torch's operations costs more than they do; more, and their
+# temporaries leave the cache. Measured on 4096 x 1000 float32 with 1 and 4 threads.
+_BLOCK = 1 << 17
 
 
 def sigmoid_closed(
@@ -78,7 +79,8 @@ def _elements(
     f, g = (None if tensor is None else fold.classes(tensor) for tensor in (loss, gradient))
     c = fold.rows(coefficient.expand((logits.shape[0], *logits.shape[2:])))
     sums = [torch.zeros((), dtype=dtype, device=logits.device)]
-    for n, at in blocks(z, _BLOCK):
+    size = _BLOCK if torch.compiler.is_compiling() else _BLOCK * torch.get_num_threads()
+    for n, at in blocks(z, size):
         pair = _block(z[at], y[at if dense else n], terms, ignore_index, want_slope=g is not None)
         scale = c[n].unsqueeze(1)
         if f is None:
