@@ -1,0 +1,29 @@
+"""Every case of the fault table of the parts that exist is proven by a test that carries its id."""
+
+import re
+from pathlib import Path
+
+HERE = Path(__file__).parent
+MARK = re.compile(r"""mark\.fault\(\s*["']([A-Z]\d+)["']""")
+
+PARTS = {"L": 38, "W": 6, "S": 17, "D": 33, "H": 6, "C": 18, "R": 11}
+LATER = {
+    "D22 D23 D24 D27 D28": "COCO, JSON manifests, archives, multi-label manifests and masks are not read yet",
+    "D25 D31 R7 R8 R11": "augmented copies, configuration files and downloads do not exist yet",
+    "D29 D30 D32": "the audit runs in one process, keeps no cache, and cannot be interrupted half way yet",
+    "H1 H2 H3 H4 H5 H6": "hierarchies do not exist yet",
+    "C1 C8 C10 C11 C18": "checkpoints of several ages, signals and devices beyond the first are not handled yet",
+    "R3": "no CSV is exported but the history, which holds numbers only",
+}
+
+
+def marked() -> set[str]:
+    return {case for file in HERE.rglob("*.py") for case in MARK.findall(file.read_text("utf-8"))}
+
+
+def test_every_case_is_proven_or_named_as_later():
+    everything = {f"{part}{i}" for part, n in PARTS.items() for i in range(1, n + 1)}
+    later = {case for cases in LATER for case in cases.split()}
+    assert not marked() - everything, "unknown ids"
+    assert not marked() & later, "no longer later: take them off the list"
+    assert everything - marked() - later == set()
