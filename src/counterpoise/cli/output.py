@@ -75,7 +75,8 @@ def progress_bar(start: str) -> Iterator[Callable[[str, int, int], None]]:
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(start, total=None)
         yield lambda what, done, total: progress.update(task, description=what, completed=done, total=total)
 

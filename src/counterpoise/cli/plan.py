@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from counterpoise.cli.options import Data, Debug, Json, SplitSeed, ValFraction
 from counterpoise.cli.output import emit_json, say
 
@@ -25,4 +27,5 @@ def plan(
     for s in strategies:
         say(str(s))
         say(f"    {s.reason}")
-    say(f"\ncounterpoise compare {data} --strategies {','.join(s.name for s in strategies)} --out comparison")
+    names = ",".join(s.name for s in strategies)
+    say(f"\ncounterpoise compare {shlex.quote(data)} --strategies {names} --out comparison")

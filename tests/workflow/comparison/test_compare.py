@@ -79,6 +79,11 @@ def test_the_choice_is_made_on_validation(compared):
     assert best.strategy.name in tied
 
 
+def test_a_short_training_is_said_to_be_short(compared):
+    comparison, _ = compared
+    assert any("took 6 steps, too few" in note and "`epochs` of 100" in note for note in comparison.verdict.notes)
+
+
 def test_the_same_comparison_again_has_the_same_numbers(compared, tmp_path):
     comparison, _ = compared
     again = compare(blobs(), strategies=ASKED, seeds=2, epochs=3, out=tmp_path / "again")
@@ -203,3 +208,15 @@ def test_a_comparison_needs_all_three_splits(missing, tmp_path):
 def test_without_strategies_the_plan_is_run(tmp_path):
     comparison = compare(blobs(), seeds=1, epochs=1, out=tmp_path / "out")
     assert [arm.strategy.name for arm in comparison.arms] == [s.name for s in cp.plan(blobs().counts())]
+
+
+def test_weights_that_cannot_be_had_are_a_mistake_not_six_failed_runs(tmp_path, monkeypatch):
+    import timm
+
+    def offline(*args, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(ArgumentError, match=r"weights of timm:resnet18 could not be had \(no network\)"):
+        compare(blobs(), strategies=["focal"], model="timm:resnet18", pretrained=True, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from counterpoise.core.artifacts import Arm, AuditResult, Comparison, Evaluation, Predictions, Run, Strategy
+from counterpoise.core.artifacts import Arm, AuditResult, Comparison, Evaluation, Predictions, Run, Strategy, Verdict
 from counterpoise.core.errors import ArgumentError, TrainingError
 from counterpoise.core.files import claim, locked
 from counterpoise.core.images import SPLITS, LabeledImages
@@ -19,11 +19,13 @@ from counterpoise.workflow.dataset import load
 from counterpoise.workflow.evaluation import evaluate
 from counterpoise.workflow.report import render
 from counterpoise.workflow.strategy import plan, strategy_named
-from counterpoise.workflow.training import Job, RunFolder, Settings, recorded, rescore
+from counterpoise.workflow.training import Job, Resolved, RunFolder, Settings, recorded, rescore
 
 __all__ = ["compare"]
 
 METRIC = "balanced_accuracy"
+SHORT = 200
+"""Below this many steps the verdict warns."""
 BASELINE = "baseline"
 
 
@@ -140,10 +142,21 @@ def _comparison(bench: _Bench, facts: AuditResult, runs: dict[str, list[Run]]) -
         seeds=bench.seeds,
         arms=arms,
         differences=tuple(found),
-        verdict=verdict(arms, found, baseline=BASELINE, metric=METRIC),
+        verdict=_with_length(verdict(arms, found, baseline=BASELINE, metric=METRIC), bench.job.settings),
         settings=bench.job.settings.to_dict(),
         environment=runs[BASELINE][0].environment,
     )
+
+
+def _with_length(said: Verdict, settings: Resolved) -> Verdict:
+    """A training of few steps is dominated by its start; whoever reads the verdict should know."""
+    if settings.steps >= SHORT:
+        return said
+    words = (
+        f"each training took {settings.steps} steps, too few to tell strategies apart by what they learn; "
+        f"{SHORT} or more would need `epochs` of {-(-SHORT // settings.steps_per_epoch)}"
+    )
+    return replace(said, notes=(*said.notes, words))
 
 
 def _predictions(bench: _Bench, arm: Arm, split: str) -> list[Predictions]:

@@ -4,6 +4,6 @@ from counterpoise.workflow.training.environment import processes
 from counterpoise.workflow.training.fit import Job, fit, recorded, rescore
 from counterpoise.workflow.training.folder import RunFolder
 from counterpoise.workflow.training.run import train
-from counterpoise.workflow.training.settings import Settings
+from counterpoise.workflow.training.settings import Resolved, Settings
 
-__all__ = ["Job", "RunFolder", "Settings", "fit", "processes", "recorded", "rescore", "train"]
+__all__ = ["Job", "Resolved", "RunFolder", "Settings", "fit", "processes", "recorded", "rescore", "train"]

@@ -47,6 +47,9 @@ class Job:
         check_model(settings.model if settings.model != "auto" else "resnet20")
         resolved = settings.resolve(data)
         check_model(resolved.model, pretrained=resolved.pretrained)
+        if resolved.pretrained:
+            # Fetches the weights once for all runs, or says now that they cannot be had.
+            build_model(resolved.model, data.counts("train").num_classes, pretrained=True)
         pixels = _pixels(data, resolved)
         faults = {split: here.faults for split, here in pixels.items() if here.faults}
         if faults:
