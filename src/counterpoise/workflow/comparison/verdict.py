@@ -180,7 +180,8 @@ def _closest(case: _Case) -> str:
     gain = case.gain(case.metric, second)
     number = f"{_percent(case.mean(second, case.metric))}{f', {_points(gain)}' if gain else ''}"
     if case.tied:
-        return f"validation cannot tell it from {_list(case.tied)}, the nearest of them {second} ({number} on test)"
+        nearest = f", the nearest of them {second}" if len(case.tied) > 1 else ""
+        return f"validation cannot tell it from {_list(case.tied)}{nearest} ({number} on test)"
     return f"no strategy is better on validation, the nearest is {second} ({number} on test)"
 
 
