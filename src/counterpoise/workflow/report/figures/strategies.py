@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from counterpoise.workflow.report import theme
 from counterpoise.workflow.report.figures.drawing import (
@@ -54,8 +55,14 @@ def tradeoff(
     import altair as alt
 
     scale = alt.Scale(zero=False, nice=True, padding=14)
-    across = alt.Axis(title=f"Recall of the classes with {head} images", format=".0%", tickCount=6)
-    up = alt.Axis(title=f"Recall of the classes with {tail} images", format=".0%", tickCount=6)
+    # The padding around the marks may reach beyond what a rate can be: no number stands there.
+    rates: dict[str, Any] = {
+        "format": ".0%",
+        "tickCount": 6,
+        "labelExpr": "datum.value < 0 || datum.value > 1 ? '' : datum.label",
+    }
+    across = alt.Axis(title=f"Recall of the classes with {head} images", **rates)
+    up = alt.Axis(title=f"Recall of the classes with {tail} images", **rates)
     x, y = alt.X("head:Q", axis=across, scale=scale), alt.Y("tail:Q", axis=up, scale=scale)
     tooltip = [
         alt.Tooltip("strategy:N", title="Strategy"),
