@@ -18,10 +18,10 @@ def drawn(sampler: OrderedSampler) -> np.ndarray:
 
 
 @pytest.mark.parametrize("within", ["cycle", "uniform"])
-@pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("power", [-1.0, 0.0, 0.5, 1.0, 2.0])
 def test_classes_come_as_often_as_the_prior_says(within: str, power: float) -> None:
     sampler = ClassBalancedSampler(LABELS, power=power, num_samples=200_000, within=within, seed=1)  # type: ignore[arg-type]
-    expected = COUNTS.astype(float) ** power
+    expected = np.where(COUNTS > 0, COUNTS.clip(1).astype(float) ** power, 0.0)
     np.testing.assert_allclose(sampler.prior, expected / expected.sum())
     held = np.bincount(LABELS[drawn(sampler)], minlength=5)
     assert chisquare(held, sampler.prior * 200_000).pvalue > 1e-4
@@ -126,7 +126,6 @@ def test_progress_goes_from_the_data_to_balance() -> None:
         (np.array([[0, 1], [0, 2]]), {}, r"`labels` of shape \(N, C\) must hold only 0 and 1; row 1"),
         (np.zeros((3, 2), dtype=int), {}, "`labels` give no item a class"),
         ([0, 1], {"power": float("nan")}, "`power` must be finite"),
-        ([0, 1], {"power": -0.5}, "`power` .* -0.5"),
         ([0, 1], {"num_samples": 0}, "`num_samples` must be at least 1"),
         ([0, 1], {"num_samples": 1.5}, "`num_samples` must be a whole number; got 1.5"),
         ([0, 1], {"within": "class"}, "`within` .* 'class'"),

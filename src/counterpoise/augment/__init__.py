@@ -1,5 +1,21 @@
-"""Augmentation: image or batch → image or batch."""
+"""Images → images: for a whole batch at once, by class, and two images into one."""
 
 from counterpoise.augment.batch import random_crop, random_symmetry
+from counterpoise.augment.conditional import ClassConditional, rarity_strength, repeat_strength, some_of
+from counterpoise.augment.mixing import cmo, cutmix, mixup, remix
+from counterpoise.augment.operations import OPERATIONS, strengthened
 
-__all__ = ["random_crop", "random_symmetry"]
+__all__ = [
+    "OPERATIONS",
+    "ClassConditional",
+    "cmo",
+    "cutmix",
+    "mixup",
+    "random_crop",
+    "random_symmetry",
+    "rarity_strength",
+    "remix",
+    "repeat_strength",
+    "some_of",
+    "strengthened",
+]

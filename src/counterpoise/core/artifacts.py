@@ -7,18 +7,14 @@ None in Python, null in JSON. Numbers of a report are these numbers; nothing is 
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from counterpoise.core.codec import Artifact
-from counterpoise.core.errors import ArgumentError, ArtifactError
-from counterpoise.core.files import atomic_write, read_json
+from counterpoise.core.errors import ArtifactError
+from counterpoise.core.files import read_json
+from counterpoise.core.predictions import Predictions
 
 __all__ = [
     "Arm",
@@ -120,6 +116,12 @@ class Strategy(Artifact):
     sampler_options: dict[str, float | str] = field(default_factory=dict)
     posthoc: str | None = None
     posthoc_options: dict[str, float] = field(default_factory=dict)
+    reweighting: str | None = None
+    reweighting_options: dict[str, float | str] = field(default_factory=dict)
+    augment: str | None = None
+    augment_options: dict[str, float] = field(default_factory=dict)
+    mixing: str | None = None
+    mixing_options: dict[str, float] = field(default_factory=dict)
     head: Literal["linear", "cosine"] = "linear"
     scores: Literal["softmax", "sigmoid"] = "softmax"
     reuses: str | None = None
@@ -130,6 +132,9 @@ class Strategy(Artifact):
         parts = [_call(self.loss, self.loss_options)]
         parts += [f"weights {_call(self.weights, self.weight_options)}"] if self.weights else []
         parts += [f"sampler {_call(self.sampler, self.sampler_options)}"] if self.sampler else []
+        parts += [f"reweighting {_call(self.reweighting, self.reweighting_options)}"] if self.reweighting else []
+        parts += [f"augment {_call(self.augment, self.augment_options)}"] if self.augment else []
+        parts += [f"mixing {_call(self.mixing, self.mixing_options)}"] if self.mixing else []
         parts += [f"then {_call(self.posthoc, self.posthoc_options)}"] if self.posthoc else []
         parts += ["cosine head"] if self.head == "cosine" else []
         start = f"from {self.reuses}: " if self.reuses else ""
@@ -146,7 +151,9 @@ class Run(Artifact):
     """One training of one strategy with one seed, and where its files are.
 
     ``starts`` has the first optimiser step of every start (0, then one for each resumption). ``train_recall`` is
-    the recall per class on the training images without augmentation; None for a class without any.
+    the recall per class on the training images without augmentation; None for a class without any. ``prior`` is the
+    class prior that is left in the scores (uniform once it is corrected; empty where the loss does not define it),
+    ``fitted`` what a correction chose on validation, ``notes`` what the reader should know.
     """
 
     strategy: Strategy
@@ -162,64 +169,11 @@ class Run(Artifact):
     steps: int = 0
     seconds: float = 0.0
     train_recall: tuple[float | None, ...] = ()
+    prior: tuple[float, ...] = ()
+    fitted: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     error: str | None = None
     directory: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """Final scores of a model on one split: the prediction is ``logits.argmax(1)``.
-
-    Attributes:
-        logits: ``(N, C)`` float32 or float64.
-        labels: ``(N,)`` int64.
-        paths: ``(N,)`` unicode.
-        classes: ``(C,)`` unicode.
-    """
-
-    logits: NDArray[np.floating[Any]]
-    labels: NDArray[np.int64]
-    paths: NDArray[np.str_]
-    classes: NDArray[np.str_]
-
-    def __post_init__(self) -> None:
-        n, c = self.logits.shape if self.logits.ndim == 2 else (-1, -1)
-        if n < 0 or self.labels.shape != (n,) or self.paths.shape != (n,) or self.classes.shape != (c,):
-            raise ArgumentError(
-                "predictions need logits (N, C), labels (N,), paths (N,) and classes (C,); got "
-                f"{self.logits.shape}, {self.labels.shape}, {self.paths.shape}, {self.classes.shape}"
-            )
-        bad = (self.labels < 0) | (self.labels >= c)
-        if bad.any():
-            row = int(np.argmax(bad))
-            raise ArgumentError(f"`labels` row {row} is {self.labels[row]}, outside the {c} classes")
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write as .npz, readable with ``allow_pickle=False``."""
-        with atomic_write(path) as file:
-            np.savez(file, logits=self.logits, labels=self.labels, paths=self.paths, classes=self.classes)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Predictions:
-        """Read a .npz of ours, or of anyone with the same four arrays; ``paths`` and ``classes`` may be missing."""
-        try:
-            # Opened here: NumPy leaves a damaged file open.
-            with Path(path).open("rb") as raw, np.lib.npyio.NpzFile(raw, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-        except FileNotFoundError:
-            raise ArtifactError(f"{path} does not exist") from None
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise ArtifactError(f"{path} cannot be read as predictions: {error}") from error
-        missing = {"logits", "labels"} - arrays.keys()
-        if missing:
-            raise ArtifactError(f"{path} lacks {sorted(missing)}; predictions hold logits, labels, paths and classes")
-        logits, labels = arrays["logits"], arrays["labels"].astype(np.int64)
-        paths = arrays.get("paths", np.arange(len(labels)).astype(np.str_))
-        classes = arrays.get("classes", np.arange(logits.shape[-1]).astype(np.str_))
-        try:
-            return cls(logits, labels, paths, classes)
-        except ArgumentError as error:
-            raise ArtifactError(f"{path}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,14 @@ FloatArray = NDArray[np.float64]
 class ClassBalancedSampler(OrderedSampler):
     """Draws a class with ``p(class) ∝ n_c^power``, then an item of that class.
 
-    ``power=0`` draws every class equally often, ``0.5`` by the square root of its count, ``1`` as the data are.
+    ``power=0`` draws every class equally often, ``0.5`` by the square root of its count, ``1`` as the data are,
+    ``-1`` the rare classes most.
     Decoupling, Kang et al., ICLR 2020 (arXiv:1910.09217).
 
     Args:
         labels: ``(N,)`` class ids or names (`labels_of` reads them from a dataset). Where items have several classes:
             an ``(N, C)`` array of 0/1 targets or a list with the ids of each item; an item without any is never drawn.
-        power: q, at least 0.
+        power: q; negative draws rare classes more often than frequent ones.
         num_samples: length of an epoch; default N.
         within: ``"cycle"``: every item of a class once before any twice; ``"uniform"``: independent draws.
         seed: with the epoch it fixes the order.
@@ -60,8 +61,8 @@ class ClassBalancedSampler(OrderedSampler):
     ) -> None:
         if within not in ("cycle", "uniform"):
             raise ArgumentError(f'`within` must be "cycle" or "uniform"; got {within!r}')
-        if not (np.isfinite(power) and power >= 0):
-            raise ArgumentError(f"`power` must be finite and at least 0; got {power}")
+        if not np.isfinite(power):
+            raise ArgumentError(f"`power` must be finite; got {power}")
         super().__init__(ClassIndex(Membership.read(labels, num_classes=num_classes)), seed=seed, within=within)
         self.power = float(power)
         self.num_samples = self._index.num_items if num_samples is None else whole_number("num_samples", num_samples)

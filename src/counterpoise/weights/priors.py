@@ -48,19 +48,20 @@ def effective_prior(prior: Numbers, *, weight: Numbers | None = None) -> FloatAr
 class Correction:
     """How far the largest class was favoured over the smallest by the data, and by how much that was corrected.
 
-    All are ratios; ``applied = sampler · weights · adjustment``, and 1 is no correction. Where it equals ``wanted``
-    both classes count alike; at twice that the smallest counts as if it had twice the images of the largest.
+    All are ratios; ``applied = sampler · weights · adjustment · focusing``, and 1 is no correction. Where it equals
+    ``wanted`` both classes count alike; at twice that the smallest counts as if it had twice the images of the largest.
     """
 
     wanted: float
     sampler: float
     weights: float
     adjustment: float
+    focusing: float = 1.0
 
     @property
     def applied(self) -> float:
-        """The product of the three."""
-        return self.sampler * self.weights * self.adjustment
+        """The product of the four."""
+        return self.sampler * self.weights * self.adjustment * self.focusing
 
     @property
     def summary(self) -> str:
@@ -68,7 +69,14 @@ class Correction:
         return (
             f"the classes differ {self.wanted:.3g} to 1; corrected by {self.applied:.3g}: sampler {self.sampler:.3g}, "
             f"weights {self.weights:.3g}, logit adjustment {self.adjustment:.3g}"
+            + (f", focusing {self.focusing:.3g}" if self.focusing != 1 else "")
         )
+
+    @property
+    def excessive(self) -> bool:
+        """Is more than 1.5 times the wanted correction applied, and not by focusing alone?"""
+        stated = self.sampler * self.weights * self.adjustment
+        return stated > 1 and self.applied > _TOO_MUCH * self.wanted
 
 
 def correction(
@@ -78,6 +86,7 @@ def correction(
     weight: Numbers | None = None,
     adjusted: Numbers | None = None,
     tau: float = 1.0,
+    gamma: float = 0.0,
 ) -> Correction:
     """How often sampler, weights and logit adjustment correct the same prior, between its largest and smallest class.
 
@@ -87,6 +96,9 @@ def correction(
         weight: ``(C,)`` class weights of the loss; None without.
         adjusted: ``(C,)``, the prior given to logit adjustment, in the loss or after training; None without.
         tau: strength of that adjustment.
+        gamma: of focal loss, which throttles a majority that has become easy. Counted is by how much more than the
+            gradient of an image at p = 0.5, the smallest class's, it shrinks that of one at p = 0.9, the largest's:
+            21 for gamma = 2. That is why alpha falls as gamma rises (Lin et al., ICCV 2017).
 
     Returns:
         The correction wanted and those applied.
@@ -108,15 +120,25 @@ def correction(
         sampler=relative * _ratio(sampled, "sampled", len(shares), small, large),
         weights=_ratio(weight, "weight", len(shares), small, large),
         adjustment=_ratio(adjusted, "adjusted", len(shares), large, small) ** tau,
+        focusing=_throttle(0.5, gamma) / _throttle(0.9, gamma),
     )
-    if found.applied > _TOO_MUCH * found.wanted:
+    if found.excessive:
+        remedy = (
+            "Lower the weights, as focal loss already throttles the easy majority"
+            if found.applied / found.focusing <= _TOO_MUCH * found.wanted
+            else "Drop one, or give logit adjustment the prior that the others leave (effective_prior)"
+        )
         warnings.warn(
-            f"the prior is corrected more than once: {found.summary}. Drop one, or give logit adjustment the prior "
-            "that the others leave (effective_prior)",
+            f"the prior is corrected more than once: {found.summary}. {remedy}",
             UserWarning,
             stacklevel=2,
         )
     return found
+
+
+def _throttle(p: float, gamma: float) -> float:
+    """Gradient of focal loss over that of cross-entropy: ``(1−p)^γ (1 + γ p (−log p) / (1−p))``."""
+    return float((1 - p) ** gamma * (1 - gamma * p * np.log(p) / (1 - p)))
 
 
 def _ratio(values: Numbers | None, argument: str, length: int, up: int, down: int) -> float:

@@ -1,5 +1,7 @@
 """The catalog reads as one line each and goes through JSON; a plan has reasons with numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from counterpoise.core.artifacts import Strategy
 from counterpoise.core.errors import ArgumentError
 from counterpoise.workflow.audit import audit
 from counterpoise.workflow.strategy import CATALOG, plan, strategy_named
-from counterpoise.workflow.training.build import build_loss, build_order, build_posthoc
+from counterpoise.workflow.training.build import build, build_posthoc, corrections
 
 COUNTS = ClassCounts([50, 10, 5], names=["a", "b", "c"])
 LABELS = np.repeat([0, 1, 2], COUNTS.counts)
@@ -26,21 +28,94 @@ def test_a_strategy_is_one_line_and_goes_through_json(name):
 
 @pytest.mark.parametrize("name", CATALOG)
 def test_every_name_in_a_strategy_becomes_a_function(name):
-    build_loss(CATALOG[name], COUNTS)
-    order = build_order(CATALOG[name], LABELS, seed=0)
-    assert len(order.draw(0)) == order.length
-    scores = np.array([[0.5, 1.0, -2.0]])
-    changed = not np.array_equal(build_posthoc(CATALOG[name], COUNTS)(scores), scores)
-    assert changed == (CATALOG[name].posthoc is not None)
+    strategy = CATALOG[name]
+    recipe = built(strategy)
+    assert len(recipe.order.draw(0)) == recipe.order.length
+    assert (recipe.order.prior is not None) == (strategy.sampler is not None)
+    assert (recipe.reweighting is not None) == (strategy.reweighting is not None)
+    assert (recipe.treatment.mix is not None) == (strategy.mixing is not None)
+    assert (recipe.treatment.strength is not None) == (strategy.augment is not None)
+    rng = np.random.default_rng(0)
+    scores, labels = rng.normal((2, 0, 0), size=(60, 3)), rng.integers(3, size=60)
+    known = replace(recipe.known, head=(rng.normal(size=(3, 4)) * [[3], [2], [1]], rng.normal(size=3)))
+    changed = not np.array_equal(build_posthoc(strategy, known)(scores, labels).apply(scores), scores)
+    assert changed == (strategy.posthoc is not None)
+
+
+def built(strategy, epochs=4):
+    return build(strategy, LABELS, COUNTS, symmetries=frozenset({"hflip"}), seed=0, epochs=epochs)
 
 
 def test_samplers_do_what_their_names_say():
     def drawn(name):
-        return np.bincount(LABELS[build_order(CATALOG[name], LABELS, seed=0).draw(0)], minlength=3).tolist()
+        return np.bincount(LABELS[built(CATALOG[name]).order.draw(0)], minlength=3).tolist()
 
     assert drawn("baseline") == [50, 10, 5]
     assert drawn("oversample") == [50, 50, 50]
     assert drawn("undersample") == [5, 5, 5]
+
+
+def test_progressive_sampling_goes_from_the_data_to_balance():
+    order = built(CATALOG["progressive-sampling"], epochs=100).order
+    first, middle, last = (
+        np.mean([np.bincount(LABELS[order.draw(e + i)], minlength=3) / 65 for i in range(40)], 0) for e in (0, 30, 100)
+    )
+    prior, balanced = np.array([50, 10, 5]) / 65, np.full(3, 1 / 3)
+    np.testing.assert_allclose(first, 0.8 * prior + 0.2 * balanced, atol=0.03)
+    np.testing.assert_allclose(middle, 0.5 * prior + 0.5 * balanced, atol=0.03)
+    np.testing.assert_allclose(last, balanced, atol=0.03)
+    np.testing.assert_allclose(order.prior, balanced)
+
+
+def test_one_prior_is_carried_from_sampler_and_weights_to_loss_and_correction():
+    plain = Strategy("mine", "", loss="logit_adjusted", loss_options={"tau": 1.0})
+    prior = np.array([50, 10, 5]) / 65
+    np.testing.assert_allclose(built(plain).loss.offset.exp(), prior, rtol=1e-5)
+    square = replace(plain, sampler="class_balanced", sampler_options={"power": 0.5})
+    root = np.sqrt(prior) / np.sqrt(prior).sum()
+    np.testing.assert_allclose(built(square).loss.offset.exp(), root, rtol=1e-5)
+    both = replace(square, weights="inverse_sqrt")
+    np.testing.assert_allclose(built(both).loss.offset.exp(), np.full(3, 1 / 3), rtol=1e-5)
+
+    after = Strategy("after", "", posthoc="adjust_logits", posthoc_options={"tau": 1.0})
+    scores = np.zeros((1, 3))
+    weighted = built(replace(after, weights="inverse_sqrt"))
+    got = build_posthoc(after, weighted.known)(scores, []).apply(scores)
+    np.testing.assert_allclose(got, -np.log(root)[None], rtol=1e-12)
+    balanced = built(replace(after, sampler="class_balanced", sampler_options={"power": 0.0}))
+    got = build_posthoc(after, balanced.known)(scores, []).apply(scores)
+    assert np.ptp(got) < 1e-12
+    focal = built(replace(after, loss="focal"))
+    with pytest.raises(ArgumentError, match="'adjust_logits' needs a loss that leaves a known prior"):
+        build_posthoc(after, focal.known)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            {"sampler": "class_balanced", "sampler_options": {"power": 0.0}, "weights": "inverse"},
+            "sampler 10, weights 10",
+        ),
+        ({"loss": "vector_scaling", "weights": "inverse"}, "weights 10, logit adjustment 10"),
+        ({"loss": "focal", "loss_options": {"gamma": 2.0}, "weights": "inverse"}, "focusing 20.6. Lower the weights"),
+        ({"loss": "focal", "loss_options": {"gamma": 2.0}}, None),
+        ({"loss": "logit_adjusted", "weights": "inverse"}, None),
+        ({"loss": "logit_adjusted", "sampler": "class_balanced", "sampler_options": {"power": 0.0}}, None),
+    ],
+)
+def test_a_prior_corrected_twice_is_told_with_the_numbers(change, told):
+    strategy = replace(Strategy("mine", ""), **change)
+    found = corrections(strategy, COUNTS, built(strategy).order.prior)
+    assert (found is None) if told is None else (told in found)
+
+
+def test_what_does_not_go_together_is_refused():
+    with pytest.raises(ArgumentError, match="'mine' has both fixed weights and reweighting 'adaptive'"):
+        built(Strategy("mine", "", weights="inverse", reweighting="adaptive"))
+    for field, known in (("mixing", "mixup"), ("augment", "by_rarity"), ("reweighting", "adaptive")):
+        with pytest.raises(ArgumentError, match=f"'mine': {field} 'x' is unknown; expected one of .*{known}"):
+            built(replace(Strategy("mine", ""), **{field: "x"}))
 
 
 def test_a_plan_starts_from_the_baseline_and_gives_numbers_as_reasons():

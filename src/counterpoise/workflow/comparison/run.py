@@ -142,21 +142,27 @@ def _comparison(bench: _Bench, facts: AuditResult, runs: dict[str, list[Run]]) -
         seeds=bench.seeds,
         arms=arms,
         differences=tuple(found),
-        verdict=_with_length(verdict(arms, found, baseline=BASELINE, metric=METRIC), bench.job.settings),
+        verdict=_with_doubts(verdict(arms, found, baseline=BASELINE, metric=METRIC), bench.job, arms),
         settings=bench.job.settings.to_dict(),
         environment=runs[BASELINE][0].environment,
     )
 
 
-def _with_length(said: Verdict, settings: Resolved) -> Verdict:
-    """A training of few steps is dominated by its start; whoever reads the verdict should know."""
+def _with_doubts(said: Verdict, job: Job, arms: tuple[Arm, ...]) -> Verdict:
+    """What whoever reads the verdict should know: priors corrected twice, and a training of few steps."""
+    notes = [f"{arm.strategy.name}: {told}" for arm in arms for told in job.doubts(arm.strategy)]
+    return replace(said, notes=(*said.notes, *notes, *_on_length(job.settings)))
+
+
+def _on_length(settings: Resolved) -> tuple[str, ...]:
+    """A training of few steps is dominated by its start."""
     if settings.steps >= SHORT:
-        return said
+        return ()
     words = (
         f"each training took {settings.steps} steps, too few to tell strategies apart by what they learn; "
         f"{SHORT} or more would need `epochs` of {-(-SHORT // settings.steps_per_epoch)}"
     )
-    return replace(said, notes=(*said.notes, words))
+    return (words,)
 
 
 def _predictions(bench: _Bench, arm: Arm, split: str) -> list[Predictions]:

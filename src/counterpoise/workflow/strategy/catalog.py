@@ -13,6 +13,7 @@ _CUI = "Cui et al., CVPR 2019"
 _LIN = "Lin et al., ICCV 2017"
 _MENON = "Menon et al., ICLR 2021"
 _KANG = "Kang et al., ICLR 2020"
+_CAO = "Cao et al., NeurIPS 2019"
 _LDAM_SCALE = 30.0
 
 _STRATEGIES = (
@@ -68,7 +69,7 @@ _STRATEGIES = (
         posthoc="scale_logits",
         posthoc_options={"scale": _LDAM_SCALE},
         head="cosine",
-        reference="Cao et al., NeurIPS 2019",
+        reference=_CAO,
     ),
     Strategy(
         "sigmoid-focal",
@@ -111,6 +112,79 @@ _STRATEGIES = (
         "images of the larger classes are left out down to the smallest class",
         sampler="resample",
         sampler_options={"sampling_strategy": "under"},
+    ),
+    Strategy(
+        "progressive-sampling",
+        "images as they come at first, every class equally often at the end",
+        sampler="progressive",
+        reference=_KANG,
+    ),
+    Strategy(
+        "minority-augment",
+        "every class is drawn equally often, and its images are changed the more the more often they repeat",
+        sampler="class_balanced",
+        sampler_options={"power": 0.0},
+        augment="by_repeats",
+        augment_options={"half": 4.0},
+    ),
+    Strategy(
+        "mixup",
+        "two images and their labels are averaged into one",
+        mixing="mixup",
+        mixing_options={"alpha": 1.0},
+        reference="Zhang et al., ICLR 2018",
+    ),
+    Strategy(
+        "remix",
+        "mixup whose label goes to the rarer of two uneven classes",
+        mixing="remix",
+        mixing_options={"alpha": 1.0, "kappa": 3.0, "tau": 0.5},
+        reference="Chou et al., ECCV Workshops 2020",
+    ),
+    Strategy(
+        "cmo",
+        "a part of an image of a rare class is pasted on an ordinary image",
+        mixing="cmo",
+        mixing_options={"alpha": 1.0, "probability": 0.5},
+        reference="Park et al., CVPR 2022",
+    ),
+    Strategy(
+        "class-balanced-ce-drw",
+        "no weights at first, effective-number weights for the last fifth of the training",
+        reweighting="deferred",
+        reweighting_options={"start": 0.8, "beta": 0.9999},
+        reference=_CAO,
+    ),
+    Strategy(
+        "ldam-drw",
+        "larger margins for rare classes, and effective-number weights for the last fifth of the training",
+        loss="ldam",
+        loss_options={"max_margin": 0.5, "scale": _LDAM_SCALE},
+        reweighting="deferred",
+        reweighting_options={"start": 0.8, "beta": 0.9999},
+        posthoc="scale_logits",
+        posthoc_options={"scale": _LDAM_SCALE},
+        head="cosine",
+        reference=_CAO,
+    ),
+    Strategy(
+        "adaptive-weights",
+        "a class weighs more while validation misses it, and less once its false positives exceed a budget",
+        reweighting="adaptive",
+        reweighting_options={"budget": 0.05},
+    ),
+    Strategy(
+        "tau-norm",
+        "the weight vectors of the baseline's head are brought towards one length, by how much chosen on validation",
+        posthoc="tau_normalize",
+        reuses="baseline",
+        reference=_KANG,
+    ),
+    Strategy(
+        "tuned-thresholds",
+        "a threshold for each class on the baseline's probabilities, chosen on validation",
+        posthoc="tune_thresholds",
+        reuses="baseline",
     ),
     Strategy(
         "post-hoc-logit-adjusted",

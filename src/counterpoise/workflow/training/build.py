@@ -1,8 +1,10 @@
-"""The one place where a strategy's names become functions."""
+"""The one place where a strategy's names become functions, and one class prior is carried through them."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,50 +15,131 @@ from counterpoise.core.artifacts import Strategy
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError
 from counterpoise.losses.stored import StoredLoss
+from counterpoise.workflow.evaluation import Fit, Fitted
+from counterpoise.workflow.evaluation.tuning import fit_norm, fit_thresholds
+from counterpoise.workflow.training.reweighting import Reweighting, build_reweighting
 from counterpoise.workflow.training.stream import Order, shuffled
+from counterpoise.workflow.training.treatment import Treatment, build_treatment
 
-__all__ = ["build_loss", "build_order", "build_posthoc"]
+__all__ = ["Known", "Recipe", "build", "build_posthoc", "corrections", "known_of", "needs_validation"]
 
 Scores = NDArray[np.floating[Any]]
+Floats = NDArray[np.float64]
 
 
-def build_loss(strategy: Strategy, counts: ClassCounts) -> StoredLoss:
-    """The loss module of a strategy, from the training counts.
+@dataclass(frozen=True)
+class Known:
+    """What a correction may know: the counts, the prior left in the scores, the linear head; never the test split.
 
-    A class without training images gets weight 0, and is left out of the softmax where its prior would be 0.
+    ``trained`` is the prior that the loss has seen, as sampled and weighted; ``left`` what of it is in the scores, None
+    where the loss does not define it (focal, margins, sigmoids).
     """
-    weight = None
-    if strategy.weights:
-        options: dict[str, Any] = strategy.weight_options
-        scheme: Any = strategy.weights
-        weight = weights.class_weights(counts, scheme, empty="exclude", **options)
+
+    counts: ClassCounts
+    trained: Floats
+    left: Floats | None
+    head: tuple[Floats, Floats] | None = None
+
+    def tempered(self, power: float) -> Floats:
+        """``left ^ power``, normalised: what a correction of strength 1 − power leaves."""
+        return _tempered(self.trained if self.left is None else self.left, power)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A strategy as functions: what the loop trains with, and what is known for the correction afterwards."""
+
+    order: Order
+    known: Known
+    loss: StoredLoss
+    treatment: Treatment
+    reweighting: Reweighting | None
+
+
+def build(
+    strategy: Strategy,
+    labels: NDArray[np.int64],
+    counts: ClassCounts,
+    *,
+    symmetries: frozenset[str],
+    seed: int,
+    epochs: int,
+) -> Recipe:
+    """Turn the names of a strategy into functions, for these training images."""
+    order = build_order(strategy, labels, counts, seed=seed, epochs=epochs)
+    known = known_of(strategy, counts, order.prior)
+    reweighting = build_reweighting(strategy, counts, epochs=epochs)
+    weight = _class_weight(strategy, counts) if strategy.weights else None
+    if reweighting is not None:
+        weight = reweighting.weight_at(0)
     make: Callable[..., StoredLoss] = _one_of(_LOSSES, strategy.loss, "loss", strategy)
-    return make(counts, weight, **strategy.loss_options)
+    loss = make(known, weight, **strategy.loss_options)
+    treatment = build_treatment(strategy, labels, counts, prior=order.prior, symmetries=symmetries, seed=seed)
+    return Recipe(order, known, loss, treatment, reweighting)
 
 
-def build_order(strategy: Strategy, labels: NDArray[np.int64], seed: int) -> Order:
+def needs_validation(strategy: Strategy) -> str | None:
+    """What of a strategy is fitted on validation images; None where nothing is."""
+    if strategy.reweighting == "adaptive":
+        return "reweighting 'adaptive'"
+    return f"posthoc {strategy.posthoc!r}" if strategy.posthoc in _FITTED else None
+
+
+def known_of(strategy: Strategy, counts: ClassCounts, sampled: Floats | None) -> Known:
+    """The one prior of a strategy: as sampled, times the weights, and what its loss takes out of the scores."""
+    trained = weights.effective_prior(
+        counts.prior() if sampled is None else sampled, weight=_class_weight(strategy, counts)
+    )
+    if strategy.loss in _ADJUSTING:
+        tau = float(strategy.loss_options.get("tau", 1.0))
+        return Known(counts, trained, _tempered(trained, 1.0 - tau))
+    defined = strategy.loss in _LIKELIHOOD and not strategy.loss_options.get("gamma") and not strategy.reweighting
+    return Known(counts, trained, trained if defined else None)
+
+
+def build_order(strategy: Strategy, labels: NDArray[np.int64], counts: ClassCounts, *, seed: int, epochs: int) -> Order:
     """The order of training images of a strategy, the same on every process."""
     if strategy.sampler is None:
         return shuffled(len(labels), seed)
     make = _one_of(_SAMPLERS, strategy.sampler, "sampler", strategy)
-    sampler = make(labels, seed=seed, **strategy.sampler_options)
+    planned = {"epochs": epochs} if strategy.sampler == "progressive" else {}
+    sampler = make(labels, seed=seed, num_classes=counts.num_classes, **planned, **strategy.sampler_options)
 
     def draw(number: int) -> NDArray[np.int64]:
         sampler.set_epoch(number)
         return np.concatenate(list(sampler.batches(1 << 16)))
 
-    return Order(len(sampler), draw)
+    sampler.set_epoch(epochs)
+    return Order(len(sampler), draw, sampler.prior)
 
 
-def build_posthoc(strategy: Strategy, counts: ClassCounts) -> Callable[[Scores], Scores]:
-    """The correction of the scores after training; the identity where a strategy has none."""
+def build_posthoc(strategy: Strategy, known: Known) -> Fit:
+    """The correction of the scores after training, to be fitted on validation scores; most have nothing to fit."""
     if strategy.posthoc is None:
-        return lambda scores: scores
-    make: Callable[..., Callable[[Scores], Scores]] = _one_of(_POSTHOC, strategy.posthoc, "posthoc", strategy)
-    return make(counts, **strategy.posthoc_options)
+        return lambda scores, labels: Fitted({}, lambda scores: scores)
+    make: Callable[..., Fit] = _one_of(_POSTHOC, strategy.posthoc, "posthoc", strategy)
+    return make(known, **strategy.posthoc_options)
+
+
+def corrections(strategy: Strategy, counts: ClassCounts, sampled: Floats | None) -> str | None:
+    """What to tell about a strategy that corrects the prior more often than once; None where it does not."""
+    known = known_of(strategy, counts, sampled)
+    adjusts = strategy.loss in (*_ADJUSTING, "vector_scaling")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        weights.correction(
+            counts.prior(),
+            sampled=sampled,
+            weight=_class_weight(strategy, counts),
+            adjusted=(known.trained if strategy.loss in _ADJUSTING else counts.prior()) if adjusts else None,
+            tau=float(strategy.loss_options.get("tau", 1.0)) if adjusts else 1.0,
+            gamma=float(strategy.loss_options.get("gamma", 0.0)) if strategy.loss in _FOCUSING else 0.0,
+        )
+    return str(told[0].message) if told else None
 
 
 def _one_of(table: dict[str, Any], name: str, kind: str, strategy: Strategy) -> Any:
+    """The function of that name; an unknown one is an `ArgumentError` that lists the table."""
     if name not in table:
         raise ArgumentError(
             f"strategy {strategy.name!r}: {kind} {name!r} is unknown; expected one of {', '.join(table)}"
@@ -64,39 +147,88 @@ def _one_of(table: dict[str, Any], name: str, kind: str, strategy: Strategy) -> 
     return table[name]
 
 
-def _adjust_logits(counts: ClassCounts, *, tau: float) -> Callable[[Scores], Scores]:
-    seen = counts.counts > 0
+def _class_weight(strategy: Strategy, counts: ClassCounts) -> Floats | None:
+    """The class weights of a strategy, wherever it states them; 0 for a class without training images."""
+    if strategy.loss == "class_balanced":
+        beta = float(strategy.loss_options.get("beta", 0.9999))
+        return weights.class_weights(counts, "effective_number", beta=beta, empty="exclude")
+    if strategy.weights is None:
+        return None
+    scheme: Any = strategy.weights
+    options: dict[str, Any] = strategy.weight_options
+    return weights.class_weights(counts, scheme, empty="exclude", **options)
+
+
+def _tempered(prior: Floats, power: float) -> Floats:
+    """∝ prior^power; a class that has no share gets none."""
+    shares = np.where(prior > 0, np.where(prior > 0, prior, 1.0) ** power, 0.0)
+    tempered: Floats = shares / shares.sum()
+    return tempered
+
+
+def _adjust_logits(known: Known, *, tau: float) -> Fit:
+    prior = known.left
+    if prior is None:
+        raise ArgumentError(
+            "posthoc 'adjust_logits' needs a loss that leaves a known prior in the scores: cross-entropy, weighted or "
+            "not; focal loss, margins and sigmoids do not define one"
+        )
 
     def adjust(scores: Scores) -> Scores:
-        adjusted = scores.copy()
-        adjusted[:, seen] = posthoc.adjust_logits(scores[:, seen], counts.prior()[seen], tau=tau)
-        return adjusted
+        return posthoc.adjust_logits(scores, prior, tau=tau, empty="exclude")
 
-    return adjust
+    return lambda scores, labels: Fitted({}, adjust)
 
+
+def _scale_logits(known: Known, *, scale: float) -> Fit:
+    return lambda scores, labels: Fitted({}, lambda scores: scores * np.float32(scale))
+
+
+def _tune_thresholds(known: Known, **options: float) -> Fit:
+    return lambda scores, labels: fit_thresholds(scores, labels, **options)
+
+
+def _tau_normalize(known: Known) -> Fit:
+    if known.head is None:
+        raise ArgumentError("posthoc 'tau_normalize' needs a model with a linear head")
+    weight, bias = known.head
+    return lambda scores, labels: fit_norm(scores, labels, weight=weight, bias=bias)
+
+
+_LIKELIHOOD = ("cross_entropy", "class_balanced")
+_ADJUSTING = ("logit_adjusted", "balanced_softmax")
+_FOCUSING = ("focal", "class_balanced")
+_FITTED = ("tau_normalize", "tune_thresholds")
+"""Corrections that choose their numbers on validation scores."""
 
 _LOSSES: dict[str, Callable[..., StoredLoss]] = {
-    "cross_entropy": lambda counts, weight: losses.CrossEntropyLoss(weight=weight),
-    "focal": lambda counts, weight, **o: losses.FocalLoss(weight=weight, **o),
-    "class_balanced": lambda counts, weight, **o: losses.ClassBalancedLoss(class_counts=counts, empty="exclude", **o),
-    "logit_adjusted": lambda counts, weight, **o: losses.LogitAdjustedLoss(
-        prior=counts.prior(), weight=weight, empty="exclude", **o
+    "cross_entropy": lambda known, weight: losses.CrossEntropyLoss(weight=weight),
+    "focal": lambda known, weight, **o: losses.FocalLoss(weight=weight, **o),
+    "class_balanced": lambda known, weight, **o: losses.ClassBalancedLoss(
+        class_counts=known.counts, empty="exclude", **o
     ),
-    "balanced_softmax": lambda counts, weight: losses.BalancedSoftmaxLoss(
-        class_counts=counts, weight=weight, empty="exclude"
+    "logit_adjusted": lambda known, weight, **o: losses.LogitAdjustedLoss(
+        prior=known.trained, weight=weight, empty="exclude", **o
     ),
-    "vector_scaling": lambda counts, weight, **o: losses.VectorScalingLoss(
-        class_counts=counts, weight=weight, empty="exclude", **o
+    # log n_c and log π_c differ by a constant; the prior is that of the sampler and the weights, too.
+    "balanced_softmax": lambda known, weight: losses.LogitAdjustedLoss(
+        prior=known.trained, weight=weight, empty="exclude"
     ),
-    "ldam": lambda counts, weight, **o: losses.LDAMLoss(class_counts=counts, weight=weight, empty="exclude", **o),
-    "sigmoid_focal": lambda counts, weight, **o: losses.SigmoidFocalLoss(weight=weight, **o),
-    "asymmetric": lambda counts, weight, **o: losses.AsymmetricLoss(weight=weight, **o),
+    "vector_scaling": lambda known, weight, **o: losses.VectorScalingLoss(
+        class_counts=known.counts, weight=weight, empty="exclude", **o
+    ),
+    "ldam": lambda known, weight, **o: losses.LDAMLoss(class_counts=known.counts, weight=weight, empty="exclude", **o),
+    "sigmoid_focal": lambda known, weight, **o: losses.SigmoidFocalLoss(weight=weight, **o),
+    "asymmetric": lambda known, weight, **o: losses.AsymmetricLoss(weight=weight, **o),
 }
 _SAMPLERS: dict[str, Callable[..., Any]] = {
     "class_balanced": samplers.ClassBalancedSampler,
+    "progressive": samplers.ProgressiveSampler,
     "resample": samplers.ResampleSampler,
 }
-_POSTHOC: dict[str, Callable[..., Callable[[Scores], Scores]]] = {
+_POSTHOC: dict[str, Callable[..., Fit]] = {
     "adjust_logits": _adjust_logits,
-    "scale_logits": lambda counts, *, scale: lambda scores: scores * np.float32(scale),
+    "scale_logits": _scale_logits,
+    "tau_normalize": _tau_normalize,
+    "tune_thresholds": _tune_thresholds,
 }

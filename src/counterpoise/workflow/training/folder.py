@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from counterpoise.core.artifacts import Predictions, Run
 from counterpoise.core.errors import ArtifactError
-from counterpoise.core.files import atomic_write
+from counterpoise.core.files import atomic_write, read_json, write_json
 
 __all__ = ["HISTORY", "RunFolder"]
 
@@ -26,6 +27,7 @@ class RunFolder:
     NAMES = (
         "run.json",
         "history.csv",
+        "weights.json",
         "predictions-train.npz",
         "predictions-val.npz",
         "predictions-test.npz",
@@ -62,6 +64,15 @@ class RunFolder:
             return []
         with file.open(newline="") as lines:
             return [{key: float(text) if text else None for key, text in row.items()} for row in csv.DictReader(lines)]
+
+    def write_weights(self, classes: Sequence[str], epochs: Sequence[Sequence[float]]) -> None:
+        """weights.json: the class weights of each epoch, where a strategy changes them."""
+        write_json(self.path / "weights.json", {"classes": list(classes), "epochs": [list(row) for row in epochs]})
+
+    def read_weights(self) -> list[list[float]]:
+        """The class weights of each epoch; none where they are fixed."""
+        file = self.path / "weights.json"
+        return list(read_json(file)["epochs"]) if file.exists() else []
 
     def write_predictions(self, split: str, predictions: Predictions) -> None:
         """predictions-<split>.npz."""

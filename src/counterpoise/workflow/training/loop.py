@@ -22,7 +22,8 @@ from counterpoise.losses.stored import StoredLoss
 from counterpoise.workflow.training.environment import processes
 from counterpoise.workflow.training.pixels import Batch, Pixels, collate
 from counterpoise.workflow.training.settings import Resolved
-from counterpoise.workflow.training.stream import BatchStream, Order
+from counterpoise.workflow.training.stream import BatchStream, Order, PairedStream
+from counterpoise.workflow.training.treatment import Treatment
 
 __all__ = ["Loop", "Progress", "validation_loss"]
 
@@ -43,6 +44,7 @@ class Loop:
     seed: int
     train: Pixels
     order: Order
+    treatment: Treatment = field(default_factory=Treatment)
     accelerator: Accelerator = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
     step: int = 0
@@ -53,7 +55,7 @@ class Loop:
         config = DataLoaderConfiguration(split_batches=True)
         processes()
         self.accelerator = Accelerator(mixed_precision=s.precision, dataloader_config=config)
-        self.stream = BatchStream(self.order, steps=s.steps_per_epoch, batch_size=s.batch_size)
+        self.stream = self._stream()
         loader = DataLoader(self.train, batch_sampler=self.stream, collate_fn=collate, num_workers=self.train.workers)
         self.model = self.model.to(memory_format=torch.channels_last)
         optimizer = torch.optim.SGD(
@@ -92,25 +94,29 @@ class Loop:
         """One optimiser step on one batch; the loss, detached, still on its device."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate_at(self.step)
-        images = self.augmented(batch["images"])
+        images, target = self.prepared(batch["images"], batch["labels"])
         with self.accelerator.autocast():
             logits = self.model(images)
-        loss = self.loss_of(logits, batch["labels"])
+        loss = self.loss_of(logits, target)
         self.accelerator.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss.detach()
 
-    def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def loss_of(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss of this process's share; a weighted mean divides by the weights of the whole batch."""
         weight = getattr(self.loss, "weight", None)
         shared = self.accelerator.num_processes > 1 and weight is not None
         if not shared or self.loss.options.get("reduction", "mean") != "mean":
-            return cast("Tensor", self.loss(logits, labels))
-        return cast("Tensor", self.loss(logits, labels, normalizer=global_normalizer(labels, weight=weight)))
+            return cast("Tensor", self.loss(logits, target))
+        return cast("Tensor", self.loss(logits, target, normalizer=global_normalizer(target, weight=weight)))
 
-    def augmented(self, images: Tensor) -> Tensor:
-        """The batch in [0, 1] with this step's random changes, drawn from (seed, step, process)."""
+    def weigh(self, weight: NDArray[np.float64]) -> None:
+        """Put other class weights ``(C,)`` into the loss."""
+        cast("Tensor", self.loss.weight).copy_(torch.from_numpy(weight))
+
+    def prepared(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The batch in [0, 1] with this step's random changes, drawn from (seed, step, process), and its target."""
         entropy = np.random.SeedSequence((self.seed, self.step, self.accelerator.process_index))
         generator = torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))
         for name in self.settings.augment:
@@ -118,7 +124,8 @@ class Loop:
                 images = random_crop(images, padding=max(1, images.shape[-1] // 8), generator=generator)
             else:
                 images = random_symmetry(images, name, generator=generator)  # type: ignore[arg-type]
-        return as_input(images)
+        images, target = self.treatment.apply(images.float().div_(255), labels, generator)
+        return images.contiguous(memory_format=torch.channels_last), target
 
     def predict(self, pixels: Pixels) -> NDArray[np.float32]:
         """Raw logits float32 ``(N, C)`` in the order of the split, gathered from every process."""
@@ -152,6 +159,13 @@ class Loop:
         self.optimizer.load_state_dict(state)
         torch.set_rng_state(tensors["rng"])
         self.step = step
+
+    def _stream(self) -> BatchStream | PairedStream:
+        steps, size = self.settings.steps_per_epoch, self.settings.batch_size
+        first = BatchStream(self.order, steps=steps, batch_size=size)
+        if self.treatment.foreground is None:
+            return first
+        return PairedStream(first, BatchStream(self.treatment.foreground, steps=steps, batch_size=size))
 
     def _check_finite(self, values: Tensor, rows: list[Tensor]) -> None:
         bad = torch.nonzero(~torch.isfinite(values)).flatten()

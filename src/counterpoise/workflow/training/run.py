@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,9 +12,9 @@ from counterpoise.core.artifacts import Run, Strategy
 from counterpoise.core.files import claim, locked
 from counterpoise.core.images import LabeledImages
 from counterpoise.workflow.dataset import load
-from counterpoise.workflow.strategy import strategy_named
+from counterpoise.workflow.strategy import CATALOG, strategy_named
 from counterpoise.workflow.training.environment import processes
-from counterpoise.workflow.training.fit import Job, fit
+from counterpoise.workflow.training.fit import Job, check_validation, fit
 from counterpoise.workflow.training.folder import RunFolder
 from counterpoise.workflow.training.settings import Settings
 
@@ -52,6 +53,9 @@ def train(
         The `Run`; its `directory` has run.json, history.csv, predictions-val.npz, predictions-test.npz and
         model.safetensors.
 
+    Warns:
+        UserWarning: a strategy of one's own corrects the class prior more than once; names the corrections.
+
     Raises:
         ArgumentError: an unknown strategy, model or setting, or an augmentation that the data forbid.
         ArtifactError: ``out`` holds other files, or the checkpoint is of another run.
@@ -70,7 +74,11 @@ def train(
     if first:
         claim(where, resume=resume, overwrite=overwrite)
     dataset = load(data) if isinstance(data, str | Path) else data
+    check_validation(chosen, dataset)
     job = Job.prepare(dataset, checked)
+    if chosen.name not in CATALOG:
+        for told in job.doubts(chosen):
+            warnings.warn(f"strategy {chosen.name!r}: {told}", UserWarning, stacklevel=2)
     with locked(where) if first else nullcontext():
         files = RunFolder(where)
         if overwrite and first:

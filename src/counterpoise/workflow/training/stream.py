@@ -8,15 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BatchStream", "Order", "shuffled"]
+__all__ = ["BatchStream", "Order", "PairedStream", "shuffled"]
 
 
 @dataclass(frozen=True)
 class Order:
-    """Passes over the training images: ``draw(number)`` has the ``length`` indices of that pass, on every process."""
+    """Passes over the training images: ``draw(number)`` has the ``length`` indices of that pass, on every process.
+
+    ``prior`` is the class prior that the passes produce, the last one's where it changes; None for that of the data.
+    """
 
     length: int
     draw: Callable[[int], NDArray[np.int64]]
+    prior: NDArray[np.float64] | None = None
 
 
 def shuffled(n: int, seed: int) -> Order:
@@ -71,3 +75,31 @@ class BatchStream:
         if self._last[0] != number:
             self._last = (number, self.order.draw(number))
         return self._last[1]
+
+
+class PairedStream:
+    """Two streams in turn: ``a0 b0 a1 b1 …``, so that every part of a batch that begins at a pair holds whole pairs.
+
+    Example:
+        >>> ones, twos = (BatchStream(Order(1, lambda n, v=v: np.array([v])), steps=1, batch_size=2) for v in (1, 2))
+        >>> list(PairedStream(ones, twos))
+        [[1, 2, 1, 2]]
+    """
+
+    drop_last = False
+
+    def __init__(self, first: BatchStream, second: BatchStream) -> None:
+        self.first, self.second = first, second
+        self.batch_size = first.batch_size + second.batch_size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration yields."""
+        self.first.set_epoch(epoch)
+        self.second.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for a, b in zip(self.first, self.second, strict=True):
+            yield [row for pair in zip(a, b, strict=True) for row in pair]
