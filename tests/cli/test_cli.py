@@ -89,6 +89,33 @@ def test_train_leaves_a_run_and_evaluate_reads_it(run_folder):
     assert Evaluation.from_dict(json.loads(alone)).split == "val"
 
 
+@pytest.mark.parametrize("what", ["tau", "thresholds", "temperature"])
+def test_evaluate_tunes_on_validation_and_shows_before_and_after(run_folder, what):
+    text = call("evaluate", run_folder, "--tune", what).stdout
+    assert text.startswith(f"{what}: ")
+    assert "fitted on the validation images" in text
+    assert "before" in text
+    told = json.loads(call("evaluate", run_folder, "--tune", what, "--json").stdout)
+    assert (told["kind"], told["cross_fitted"], told["after"]["split"]) == (what, False, "test")
+    own = json.loads(call("evaluate", run_folder / "predictions-val.npz", "--tune", what, "--json").stdout)
+    assert (own["cross_fitted"], own["after"]["split"]) == (True, "val")
+    assert own["parameters"] == told["parameters"]
+
+
+def test_evaluate_tunes_scores_of_others_with_the_counts_given(run_folder, tmp_path):
+    for name in ("val", "test"):
+        (tmp_path / f"predictions-{name}.npz").write_bytes((run_folder / f"predictions-{name}.npz").read_bytes())
+    text = call("evaluate", tmp_path / "predictions-test.npz", "--tune", "tau", "--counts", "5,8,24").stdout
+    assert text.startswith("tau: ")
+    error = call("evaluate", tmp_path / "predictions-test.npz", "--tune", "tau", code=2).stderr
+    assert "needs the class prior of the training: give `--counts`" in error
+    (tmp_path / "predictions-val.npz").unlink()
+    error = call("evaluate", tmp_path / "predictions-test.npz", "--tune", "thresholds", code=2).stderr
+    assert "`--tune` fits on validation only" in error
+    assert call("evaluate", run_folder, "--tune", "tua", code=2).stderr.count("\n") == 1
+    assert "not seen" in call("evaluate", run_folder, "--tune", "tau", "--split", "train", code=2).stderr
+
+
 def test_compare_ends_in_a_report_that_can_be_drawn_again(photos, tmp_path):
     out = tmp_path / "out"
     asked = (

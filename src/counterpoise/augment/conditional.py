@@ -109,7 +109,7 @@ class ClassConditional:
     """Wraps any augmentation, torchvision's, Albumentations', Kornia's or your own, so that it depends on the class.
 
     The strength of a class chooses the transform. Around each call the generators of torch, NumPy and ``random`` (and
-    the transform's own, if it has ``set_random_seed`` as Albumentations' do) are seeded from ``seed`` and the number of
+    the transform's own, where it is Albumentations') are seeded from ``seed`` and the number of
     the call, in a DataLoader's worker from that worker's seed too, which is another each epoch; then they are put
     back. So an image repeated is never the same twice, and nothing outside notices.
 
@@ -145,9 +145,10 @@ class ClassConditional:
             raise ArgumentError(f"`label` must be in 0 .. {len(self.strengths) - 1}; got {label}")
         transform = self.transforms[float(self.strengths[label])]
         with seeded(self.seed, *self._entropy(draw)) as word:
-            if hasattr(transform, "set_random_seed"):
-                transform.set_random_seed(word)
-            return transform(image)
+            if not hasattr(transform, "set_random_seed"):
+                return transform(image)
+            transform.set_random_seed(word)  # Albumentations: a generator of its own, and named arguments
+            return transform(image=image)["image"]
 
     def _entropy(self, draw: int | None) -> tuple[int, ...]:
         if draw is not None:

@@ -139,7 +139,7 @@ def _colour(images: Tensor, strength: Tensor, generator: torch.Generator) -> Ten
 def _blur(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
     """A Gaussian of up to one part in 24 of the shorter side."""
     most = max(0.5, min(images.shape[-2:]) / 24)
-    sigma = (strength * most * _uniform(images, generator, 0.2, 1.0)).clamp(min=1e-3)
+    sigma = 0.25 + (most - 0.25) * strength * _uniform(images, generator, 0, 1)
     radius = max(1, min(math.ceil(2 * most), min(images.shape[-2:]) - 1))
     offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
     kernel = torch.exp(-0.5 * (offsets / sigma[:, None]) ** 2)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from counterpoise.cli.options import Debug, Json
+from counterpoise.cli.options import Debug, Json, read_counts
 from counterpoise.cli.output import emit_json, findings_text, percent, print_table, say
-from counterpoise.core.errors import ArtifactError
+from counterpoise.core.errors import ArgumentError, ArtifactError
 
 if TYPE_CHECKING:
-    from counterpoise.core.artifacts import ClassScore, Evaluation
+    from counterpoise.core.artifacts import ClassScore, Evaluation, Run
+    from counterpoise.workflow.evaluation import Tuned
 
 
 def evaluate(
@@ -20,13 +21,37 @@ def evaluate(
         Path, typer.Argument(metavar="RUN_OR_PREDICTIONS", help="A run's folder, or a .npz with logits and labels.")
     ],
     split: Annotated[str, typer.Option("--split", help="Of a run's folder: train, val or test.")] = "test",
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            "--tune",
+            metavar="WHAT",
+            help="tau (logit adjustment), thresholds or temperature: fit it on the validation predictions, show the "
+            "split before and after.",
+        ),
+    ] = None,
+    counts: Annotated[
+        str | None,
+        typer.Option(
+            "--counts",
+            metavar="N,N,…",
+            help="Training counts, where no run.json lies beside: 5000,500,50 or a JSON file.",
+        ),
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Every number about saved predictions: per class with intervals, averages, calibration."""
     from counterpoise.workflow import evaluation
 
-    predictions, known = _source(source, split)
+    predictions, known = _source(source, split, counts)
+    if tune is not None:
+        tuned = _tuned(tune, predictions, known, counts)
+        if as_json:
+            emit_json(tuned.to_dict())
+        else:
+            _print_tuned(tuned)
+        return
     result = evaluation.evaluate(predictions, **known)
     if as_json:
         emit_json(result.to_dict())
@@ -34,21 +59,112 @@ def evaluate(
     _print(result)
 
 
-def _source(source: Path, split: str) -> tuple[Path, dict[str, Any]]:
-    """The file of predictions, and what the run beside it knows about the training."""
-    from counterpoise.core.artifacts import Run
+def _source(source: Path, split: str, counts: str | None) -> tuple[Path, dict[str, Any]]:
+    """The file of predictions, and what the run beside it, or the caller, knows about the training."""
     from counterpoise.core.counts import ClassCounts
+    from counterpoise.core.predictions import Predictions
 
     file = source / f"predictions-{split}.npz" if source.is_dir() else source
     if not file.exists():
         raise ArtifactError(f"{file} does not exist; name a run's folder or a .npz with logits and labels")
+    named = file.stem.removeprefix("predictions-")
+    run = _run_of(file)
+    known: dict[str, Any] = {"split": named if named in ("train", "val", "test") else "test"}
+    if counts is not None:
+        given = read_counts(counts)
+        names = [str(name) for name in Predictions.load(file).classes]
+        known["train_counts"] = ClassCounts(given.counts, names) if given.names == _numbered(given) else given
+    elif run is not None:
+        known |= {"train_counts": ClassCounts(run.train_counts, run.classes), "train_recall": run.train_recall or None}
+    return file, known
+
+
+def _run_of(file: Path) -> Run | None:
+    from counterpoise.core.artifacts import Run
+
     record = file.parent / "run.json"
-    split = file.stem.removeprefix("predictions-")
-    if not record.exists() or split not in ("train", "val", "test"):
-        return file, {"split": split if split in ("train", "val", "test") else "test"}
-    run = Run.load(record)
-    counts = ClassCounts(run.train_counts, run.classes)
-    return file, {"split": split, "train_counts": counts, "train_recall": run.train_recall or None}
+    ours = file.stem in ("predictions-train", "predictions-val", "predictions-test")
+    return Run.load(record) if ours and record.exists() else None
+
+
+def _numbered(counts: Any) -> tuple[str, ...]:
+    return tuple(str(i) for i in range(counts.num_classes))
+
+
+def _tuned(what: str, file: Path, known: dict[str, Any], counts: str | None) -> Tuned:
+    """Fitted on the validation predictions that lie beside the file, or are it."""
+    from counterpoise.workflow import evaluation
+
+    kinds = get_args(evaluation.TuningKind)
+    if what not in kinds:
+        raise ArgumentError(f"`--tune` must be one of {', '.join(kinds)}; got {what!r}")
+    validation = file.with_name("predictions-val.npz")
+    if known["split"] == "train":
+        raise ArgumentError("`--tune` corrects what the training has not seen: take `--split val` or test")
+    if not validation.exists():
+        raise ArtifactError(
+            f"{validation} does not exist, and `--tune` fits on validation only; name the folder of a run that has "
+            "validation images, or the validation predictions as predictions-val.npz"
+        )
+    split, options = known["split"], {k: v for k, v in known.items() if k != "split"}
+    other = None if file.name == validation.name else file
+    chosen: Any = what
+    prior = _prior(file, known, counts) if what == "tau" else None
+    return evaluation.tune(chosen, validation, other=other, split=split, prior=prior, **options)
+
+
+def _prior(file: Path, known: dict[str, Any], counts: str | None) -> Any:
+    """The class prior that training left in the scores."""
+    run = _run_of(file)
+    if counts is not None:
+        return known["train_counts"].prior()
+    if run is None:
+        raise ArgumentError("`--tune tau` needs the class prior of the training: give `--counts`")
+    if not run.prior:
+        raise ArgumentError(
+            f"`--tune tau`: the scores of {run.strategy.name!r} carry no known prior (its loss or correction does not "
+            "define one); tune thresholds, or give `--counts` to adjust for those all the same"
+        )
+    return run.prior
+
+
+def _print_tuned(result: Tuned) -> None:
+    before, after = result.before, result.after
+    for name, value in result.parameters.items():
+        say(f"{name}: {_parameter(value, [score.name for score in before.classes])}")
+    how = ", each image with a fit to the other folds" if result.cross_fitted else ""
+    say(f"fitted on the validation images; {before.num_images:,} {before.split} images before and after{how}")
+    say()
+    names = ("accuracy", "balanced_accuracy", "macro_f1", "expected_calibration_error")
+    rows = [(name.replace("_", " "), percent(getattr(before, name)), percent(getattr(after, name))) for name in names]
+    rows += [
+        (f"{b.group} (mean recall)", percent(b.accuracy), percent(a.accuracy))
+        for b, a in zip(before.groups, after.groups, strict=True)
+        if b.classes
+    ]
+    print_table(("", "before", "after"), rows)
+    say()
+    headers = ("class", "images", "recall before", "after", "precision before", "after")
+    classes = zip(before.classes, after.classes, strict=True)
+    print_table(headers, [_change(b, a) for b, a in classes])
+
+
+def _parameter(value: Any, classes: list[str]) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    named = value if isinstance(value, dict) else dict(zip(classes, value, strict=True))
+    return ", ".join(f"{name} {number:.3g}" for name, number in named.items())
+
+
+def _change(before: ClassScore, after: ClassScore) -> tuple[str, ...]:
+    return (
+        before.name,
+        f"{before.support:,}",
+        percent(before.recall),
+        percent(after.recall),
+        percent(before.precision),
+        percent(after.precision),
+    )
 
 
 def _print(result: Evaluation) -> None:

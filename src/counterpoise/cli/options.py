@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from counterpoise.core.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from counterpoise.core.counts import ClassCounts
+
 __all__ = ["Augment", "BatchSize", "Data", "Debug", "Epochs", "ImageSize", "Jobs", "Json", "LearningRate", "Model"]
-__all__ += ["Out", "Overwrite", "Precision", "Pretrained", "Resume", "SplitSeed", "Symmetries", "ValFraction"]
+__all__ += [
+    "Out",
+    "Overwrite",
+    "Precision",
+    "Pretrained",
+    "Resume",
+    "SplitSeed",
+    "Symmetries",
+    "ValFraction",
+    "read_counts",
+]
 
 Data = Annotated[
     str,
@@ -48,3 +64,21 @@ Symmetries = Annotated[
     typer.Option("--symmetries", help="What keeps the labels: some of hflip, vflip, rot90 (with commas), or none."),
 ]
 SplitSeed = Annotated[int, typer.Option("--split-seed", metavar="S", help="Seed of the splits that are drawn.")]
+
+
+def read_counts(text: str) -> ClassCounts:
+    """Counts as a caller writes them: ``5000,500,50``, or a JSON file with ``{name: count}`` or a list."""
+    from counterpoise.core.counts import ClassCounts
+
+    if text.endswith(".json"):
+        try:
+            value = json.loads(Path(text).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ArgumentError(f"{text} cannot be read as counts: {error}") from error
+        if not isinstance(value, dict | list):
+            raise ArgumentError(f"{text} must hold {{name: count}} or a list of counts")
+        return ClassCounts(value)
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() for part in parts):
+        raise ArgumentError(f"counts must be whole numbers with commas, or a JSON file; got {text!r}")
+    return ClassCounts([int(part) for part in parts])

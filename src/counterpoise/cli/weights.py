@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from counterpoise.cli.options import Debug, Json
+from counterpoise.cli.options import Debug, Json, read_counts
 from counterpoise.cli.output import emit_json, print_table
-from counterpoise.core.errors import ArgumentError
 
 if TYPE_CHECKING:
     from counterpoise.core.counts import ClassCounts
@@ -46,18 +43,8 @@ def weights(
 
 
 def _counts(text: str) -> ClassCounts:
-    from counterpoise.core.counts import ClassCounts
-
-    if "," in text and all(part.strip().isdigit() for part in text.split(",")):
-        return ClassCounts([int(part) for part in text.split(",")])
-    if text.endswith(".json"):
-        try:
-            value = json.loads(Path(text).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ArgumentError(f"{text} cannot be read as counts: {error}") from error
-        if not isinstance(value, dict | list):
-            raise ArgumentError(f"{text} must hold {{name: count}} or a list of counts")
-        return ClassCounts(value)
+    if "," in text or text.endswith(".json"):
+        return read_counts(text)
     from counterpoise.workflow.dataset import load
 
     return load(text).counts("train")
