@@ -143,7 +143,7 @@ class ClassConditional:
         """The image, augmented as its class is; ``draw`` fixes what is drawn, else every call draws anew."""
         if not 0 <= label < len(self.strengths):
             raise ArgumentError(f"`label` must be in 0 .. {len(self.strengths) - 1}; got {label}")
-        transform = self.transforms[float(self.strengths[label])]
+        transform: Any = self.transforms[float(self.strengths[label])]
         with seeded(self.seed, *self._entropy(draw)) as word:
             if not hasattr(transform, "set_random_seed"):
                 return transform(image)

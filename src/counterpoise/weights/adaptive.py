@@ -25,7 +25,7 @@ def adapt_weights(
     *,
     budget: float = 0.05,
     eta: float = 0.2,
-    eta_fp: float = 5.0,
+    eta_fp: float = 15.0,
     max_ratio: float = 100.0,
 ) -> FloatArray:
     """``w_c ← clip(w_c · exp(η (r̄ − recall_c) − η' (FP_c − budget)₊))``, with average 1 over the classes.
@@ -100,7 +100,7 @@ class AdaptiveWeights:
         smoothing: float = 0.5,
         budget: float = 0.05,
         eta: float = 0.2,
-        eta_fp: float = 5.0,
+        eta_fp: float = 15.0,
         max_ratio: float = 100.0,
     ) -> None:
         if not 0 <= smoothing < 1:

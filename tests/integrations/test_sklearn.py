@@ -1,0 +1,162 @@
+"""scikit-learn: its own checks, its own numbers, and the Bayes error where it is known."""
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import class_weight as theirs
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from counterpoise.core.errors import ArgumentError
+from counterpoise.integrations.sklearn import (
+    PriorAdjustedClassifier,
+    class_weight_dict,
+    compute_class_weight,
+    compute_sample_weight,
+)
+from counterpoise.weights import class_weights
+
+MEANS = np.array([[0.0, 0.0], [1.5, 0.0], [0.0, 2.0]])
+TRAIN = np.array([0.93, 0.05, 0.02])
+NOT_WITH_THRESHOLDS = {
+    "check_sample_weight_equivalence_on_dense_data": "a sample repeated may be in two folds, a weighted one is in one",
+    "check_classifiers_train": "with thresholds the prediction is not the most probable class, on purpose",
+}
+
+
+@parametrize_with_checks(
+    [
+        PriorAdjustedClassifier(),
+        PriorAdjustedClassifier(LogisticRegression(class_weight="balanced")),
+        PriorAdjustedClassifier(GaussianNB(), thresholds="balanced_accuracy", cv=3),
+    ],
+    expected_failed_checks=lambda estimator: NOT_WITH_THRESHOLDS if estimator.thresholds else {},
+)
+def test_scikit_learns_own_checks(estimator, check):
+    check(estimator)
+
+
+def gaussians(n, prior, seed):
+    rng = np.random.default_rng(seed)
+    y = rng.choice(3, size=n, p=prior)
+    return MEANS[y] + rng.normal(size=(n, 2)), np.array(["a", "b", "c"])[y]
+
+
+def bayes_error(prior):
+    """1 − ∫ max_c q_c N(x; μ_c, 1) dx, on a grid."""
+    axis = np.linspace(-7, 9, 801)
+    grid = np.stack(np.meshgrid(axis, axis), -1)
+    density = [q * multivariate_normal(m, np.eye(2)).pdf(grid) for q, m in zip(prior, MEANS, strict=True)]
+    return 1 - np.max(density, 0).sum() * (axis[1] - axis[0]) ** 2
+
+
+@pytest.mark.parametrize("prior", [np.full(3, 1 / 3), np.array([0.1, 0.2, 0.7])], ids=["uniform", "shifted"])
+def test_the_bayes_error_is_reached_where_the_prior_shifts(prior):
+    X, y = gaussians(40_000, TRAIN, 0)
+    new, truth = gaussians(100_000, prior, 1)
+    least = bayes_error(prior)
+    plain = LinearDiscriminantAnalysis().fit(X, y)
+    assert (plain.predict(new) != truth).mean() > least + 0.1
+    told = PriorAdjustedClassifier(LinearDiscriminantAnalysis(), target_prior=prior).fit(X, y)
+    assert (told.predict(new) != truth).mean() < least + 0.005
+    estimated = PriorAdjustedClassifier(LinearDiscriminantAnalysis()).fit(X, y).adapt(new)
+    np.testing.assert_allclose(estimated.target_prior_, prior, atol=0.02)
+    assert (estimated.predict(new) != truth).mean() < least + 0.005
+
+
+def test_class_weights_inside_are_not_corrected_again():
+    X, y = gaussians(40_000, TRAIN, 0)
+    new, truth = gaussians(50_000, np.full(3, 1 / 3), 1)
+    least = bayes_error(np.full(3, 1 / 3))
+    for weighting in (None, "balanced", {"a": 1.0, "b": 3.0, "c": 10.0}):
+        model = PriorAdjustedClassifier(LogisticRegression(class_weight=weighting)).fit(X, y)
+        assert (model.predict(new) != truth).mean() < least + 0.005
+    weight = compute_sample_weight("inverse_sqrt", y)
+    model = PriorAdjustedClassifier(LogisticRegression()).fit(X, y, sample_weight=weight)
+    assert (model.predict(new) != truth).mean() < least + 0.005
+
+
+def test_the_train_prior_as_target_is_the_plain_model():
+    X, y = gaussians(500, [0.6, 0.3, 0.1], 0)
+    plain = LogisticRegression().fit(X, y)
+    same = PriorAdjustedClassifier(LogisticRegression(), target_prior="train").fit(X, y)
+    np.testing.assert_allclose(same.predict_proba(X), plain.predict_proba(X), rtol=1e-9)
+    none = PriorAdjustedClassifier(LogisticRegression(), tau=0.0).fit(X, y)
+    np.testing.assert_allclose(none.predict_proba(X), plain.predict_proba(X), rtol=1e-9)
+
+
+def test_thresholds_are_tuned_on_what_the_model_was_not_fitted_to():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(200, 2)), np.repeat([0, 1], [150, 50])  # nothing to learn; 1-NN learns it all by heart
+    model = PriorAdjustedClassifier(KNeighborsClassifier(1), thresholds="f1", target_prior="train").fit(X, y)
+    assert model.estimator_.score(X, y) == 1.0
+    by_heart = np.array([0.5, 0.5])  # where own scores would put them: every 1 is a 1
+    assert not np.allclose(model.thresholds_, by_heart, atol=0.05)
+    better = PriorAdjustedClassifier(GaussianNB(), thresholds="balanced_accuracy", target_prior="train")
+    X, y = gaussians(20_000, TRAIN, 0)
+    new, truth = gaussians(20_000, np.full(3, 1 / 3), 1)
+    assert better.fit(X, y).score(new, truth) > GaussianNB().fit(X, y).score(new, truth) + 0.1
+
+
+def test_it_works_where_scikit_learn_users_put_it():
+    X, y = gaussians(600, [0.7, 0.2, 0.1], 0)
+    pipeline = make_pipeline(StandardScaler(), PriorAdjustedClassifier(LogisticRegression()))
+    assert cross_val_score(pipeline, X, y, scoring="balanced_accuracy").min() > 0.6
+    grid = GridSearchCV(
+        PriorAdjustedClassifier(LogisticRegression()),
+        {"tau": [0.0, 1.0], "estimator__C": [0.1, 1.0]},
+        cv=3,
+        scoring="balanced_accuracy",
+    )
+    assert grid.fit(X, y).best_params_["tau"] == 1.0
+    calibrated = CalibratedClassifierCV(RandomForestClassifier(10, random_state=0), cv=3)
+    assert PriorAdjustedClassifier(calibrated).fit(X, y).score(X, y) > 0.5
+
+
+def test_class_weights_are_scikit_learns_where_it_has_them_and_ours_else():
+    y = np.array(["cat"] * 90 + ["lynx"] * 10)
+    classes = np.unique(y)
+    for scheme in (None, "balanced", {"cat": 2.0, "lynx": 3.0}):
+        expected = theirs.compute_class_weight(scheme, classes=classes, y=y)
+        np.testing.assert_array_equal(compute_class_weight(scheme, classes=classes, y=y), expected)
+        np.testing.assert_array_equal(compute_sample_weight(scheme, y), theirs.compute_sample_weight(scheme, y))
+    for scheme in ("inverse", "inverse_sqrt", "effective_number"):
+        got = compute_class_weight(scheme, classes=classes[::-1], y=y)
+        np.testing.assert_allclose(got, class_weights([90, 10], scheme)[::-1])
+    assert class_weight_dict(y, "effective_number", beta=0.999)["lynx"] > 1
+    LogisticRegression(class_weight=class_weight_dict(y)).fit(np.arange(100.0)[:, None], y)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: {"target_prior": "balanced"}, "`target_prior` must be 'uniform', .* got 'balanced'"),
+        (lambda: {"target_prior": {"a": 0.5, "b": 0.5}}, "`target_prior` lacks the class 'c'"),
+        (lambda: {"target_prior": [0.5, 0.5]}, r"`target_prior` must have 3 shares; got shape \(2,\)"),
+        (lambda: {"thresholds": "recall"}, "`thresholds` must be None, 'f1' or 'balanced_accuracy'; got 'recall'"),
+    ],
+)
+def test_mistakes_are_named(make, message):
+    X, y = gaussians(200, [0.6, 0.3, 0.1], 0)
+    with pytest.raises(ArgumentError, match=message):
+        PriorAdjustedClassifier(**make()).fit(X, y)
+
+
+def test_a_lonely_sample_has_no_threshold():
+    X, y = np.arange(10.0)[:, None], np.array([0] * 9 + [1])
+    with pytest.raises(ArgumentError, match="at least two samples of every class; '1' has one"):
+        PriorAdjustedClassifier(thresholds="f1").fit(X, y)
+
+
+def test_sample_weights_that_the_estimator_cannot_take_are_refused():
+    X, y = gaussians(100, [0.6, 0.3, 0.1], 0)
+    with pytest.raises(ArgumentError, match=r"KNeighborsClassifier\.fit takes none"):
+        PriorAdjustedClassifier(KNeighborsClassifier()).fit(X, y, sample_weight=np.ones(100))
