@@ -19,6 +19,8 @@ __all__ = ["StoredLoss"]
 class StoredLoss(nn.Module):
     """Keeps the options of one equation: vectors as buffers that move and persist, the rest as plain values."""
 
+    weight: Tensor
+
     def __init__(self, equation: Callable[..., Tensor], options: dict[str, Any]) -> None:
         super().__init__()
         if options.get("sample_weight") is not None:
@@ -46,6 +48,19 @@ class StoredLoss(nn.Module):
         batch = {"sample_weight": sample_weight, "normalizer": normalizer}
         given = {name: value for name, value in batch.items() if value is not None}
         return self.equation(logits, target, **{**self.options, **vectors, **given})
+
+    def reweight(self, weight: Vector) -> None:
+        """Use other class weights ``(C,)`` from now on, as deferred or adaptive re-weighting does.
+
+        Raises:
+            ArgumentError: the loss has no class weight, or one of another length.
+        """
+        if "weight" not in self.vectors:
+            raise ArgumentError("`reweight` needs a loss that was made with `weight`, such as weight=[1.0] * C")
+        values = vector_tensor(weight, "weight").detach()
+        if values.shape != self.weight.shape:
+            raise ArgumentError(f"`weight` must have shape {tuple(self.weight.shape)}; got {tuple(values.shape)}")
+        self.weight.copy_(values)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move as asked, but keep the vectors' precision: a weight of 1e-8 is 0 in half precision."""

@@ -263,7 +263,7 @@ class _Training:
         reweighting = self.recipe.reweighting
         if reweighting is not None:
             weight = reweighting.weight_at(self.loop.epoch)
-            self.loop.weigh(weight)
+            self.loop.loss.reweight(weight)
             self.weights.append(weight.tolist())
         row = self.loop.run_epoch(progress)
         labels, scores = self._validation()

@@ -111,10 +111,6 @@ class Loop:
             return cast("Tensor", self.loss(logits, target))
         return cast("Tensor", self.loss(logits, target, normalizer=global_normalizer(target, weight=weight)))
 
-    def weigh(self, weight: NDArray[np.float64]) -> None:
-        """Put other class weights ``(C,)`` into the loss."""
-        cast("Tensor", self.loss.weight).copy_(torch.from_numpy(weight))
-
     def prepared(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The batch in [0, 1] with this step's random changes, drawn from (seed, step, process), and its target."""
         entropy = np.random.SeedSequence((self.seed, self.step, self.accelerator.process_index))
