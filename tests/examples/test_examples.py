@@ -1,0 +1,62 @@
+"""Every example runs as a user would run it, without a network, and says what it should."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NEEDS = {
+    "huggingface_image_classification.py": "transformers",
+    "keras_dog_or_not.py": "keras",
+    "lightning_imbalanced.py": "lightning",
+}
+"""The extra that an example needs, where it is more than the package itself."""
+
+
+def output(name: str, **environment: str) -> str:
+    """What an example prints; it must exit with 0 and leave nothing on stderr but warnings of the frameworks."""
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name)], env=env, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def numbers(text: str) -> dict[str, float]:
+    """``name: 0.123`` on each line."""
+    return {
+        name.strip(): float(value) for name, value in re.findall(r"^([^:\n]+):\D*?([\d.]+)\s*$", text, re.MULTILINE)
+    }
+
+
+def test_every_example_is_run_here() -> None:
+    written = {path.name for path in EXAMPLES.glob("*.py")}
+    source = Path(__file__).read_text("utf-8")
+    assert written
+    assert {name for name in written if name not in source} == set()
+
+
+def test_sklearn_prior_adjusted() -> None:
+    found = numbers(output("sklearn_prior_adjusted.py").replace("balanced accuracy ", ""))
+    assert found["prior-adjusted"] > found["plain"] + 0.05
+
+
+def test_lightning_imbalanced() -> None:
+    found = numbers(output("lightning_imbalanced.py"))
+    assert found["deferred_reweighting"] == 1.0
+    assert 0.3 < found["val_balanced_accuracy"] <= 1.0
+
+
+def test_huggingface_image_classification() -> None:
+    found = numbers(output("huggingface_image_classification.py"))
+    assert found["logit-adjusted"] > found["plain"]
+    assert found["balanced sampling"] > found["plain"]
