@@ -1,6 +1,7 @@
 """Logits and targets to losses: two equations and an overlap, every named loss a preset of one of them."""
 
 from counterpoise.losses.arguments import checks
+from counterpoise.losses.hierarchical import HierarchicalLoss, hierarchical_loss
 from counterpoise.losses.normalizer import global_normalizer
 from counterpoise.losses.overlap import (
     DiceLoss,
@@ -59,6 +60,7 @@ __all__ = [
     "DiceLoss",
     "FocalLoss",
     "FocalTverskyLoss",
+    "HierarchicalLoss",
     "LDAMLoss",
     "LabelAwareSmoothingLoss",
     "LogitAdjustedLoss",
@@ -79,6 +81,7 @@ __all__ = [
     "focal_loss",
     "focal_tversky_loss",
     "global_normalizer",
+    "hierarchical_loss",
     "label_aware_smoothing_loss",
     "ldam_loss",
     "logit_adjusted_loss",

@@ -22,6 +22,14 @@ from counterpoise.metrics.classification import (
     per_class_recall,
     shot_accuracy,
 )
+from counterpoise.metrics.hierarchical import (
+    error_by_level,
+    hierarchical_f1,
+    hierarchical_precision,
+    hierarchical_recall,
+    level_accuracy,
+    mean_tree_distance,
+)
 from counterpoise.metrics.intervals import Rates, wilson_interval
 from counterpoise.metrics.ranking import average_precision
 from counterpoise.metrics.tally import METRICS, Metric, Tally, group_false_positives, group_recall, tally
@@ -38,11 +46,17 @@ __all__ = [
     "bootstrap_differences",
     "classwise_calibration_error",
     "confusion_matrix",
+    "error_by_level",
     "expected_calibration_error",
     "geometric_mean",
     "group_false_positives",
     "group_recall",
+    "hierarchical_f1",
+    "hierarchical_precision",
+    "hierarchical_recall",
+    "level_accuracy",
     "macro_f1",
+    "mean_tree_distance",
     "paired_bootstrap",
     "per_class_f1",
     "per_class_precision",

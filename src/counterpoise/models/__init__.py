@@ -2,6 +2,15 @@
 
 from counterpoise.models.build import Classifier, build_model, check_model
 from counterpoise.models.heads import CosineHead
+from counterpoise.models.hierarchical import HierarchicalHead, leaf_log_probabilities
 from counterpoise.models.resnet import CifarResNet
 
-__all__ = ["CifarResNet", "Classifier", "CosineHead", "build_model", "check_model"]
+__all__ = [
+    "CifarResNet",
+    "Classifier",
+    "CosineHead",
+    "HierarchicalHead",
+    "build_model",
+    "check_model",
+    "leaf_log_probabilities",
+]

@@ -1,0 +1,83 @@
+"""Metrics by a class tree: how far down a prediction is right, and how far off it is where it is wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from counterpoise.hierarchy.tree import ClassTree
+from counterpoise.metrics.inputs import FloatArray, IntArray, check_pair, num_classes_of
+
+__all__ = [
+    "error_by_level",
+    "hierarchical_f1",
+    "hierarchical_precision",
+    "hierarchical_recall",
+    "level_accuracy",
+    "mean_tree_distance",
+]
+
+
+def hierarchical_precision(labels: ArrayLike, predictions: ArrayLike, *, tree: ClassTree) -> float:
+    """Shared ancestors over the predictions' ancestors, summed over samples.
+
+    A class is its own ancestor; the root is nobody's.
+
+    Reference: Kiritchenko et al., Learning and Evaluation in the Presence of Class Hierarchies, Canadian AI 2006.
+    """
+    _, predicted, shared = _depths(labels, predictions, tree)
+    return _ratio(shared.sum(), predicted.sum())
+
+
+def hierarchical_recall(labels: ArrayLike, predictions: ArrayLike, *, tree: ClassTree) -> float:
+    """Shared ancestors over the labels' ancestors, summed over samples."""
+    true, _, shared = _depths(labels, predictions, tree)
+    return _ratio(shared.sum(), true.sum())
+
+
+def hierarchical_f1(labels: ArrayLike, predictions: ArrayLike, *, tree: ClassTree) -> float:
+    """Harmonic mean of hierarchical precision and recall.
+
+    Example:
+        >>> from counterpoise.hierarchy import from_paths
+        >>> hierarchical_f1([0, 2], [1, 2], tree=from_paths(["a/x", "a/y", "b"]))  # 2 of 3 both ways
+        0.6666666666666666
+    """
+    true, predicted, shared = _depths(labels, predictions, tree)
+    return _ratio(2 * shared.sum(), true.sum() + predicted.sum())
+
+
+def level_accuracy(labels: ArrayLike, predictions: ArrayLike, *, tree: ClassTree) -> FloatArray:
+    """Share that is right at level 1, 2, …, of the samples whose true class reaches that level."""
+    true, _, shared = _depths(labels, predictions, tree)
+    levels = range(1, int(tree.depth[-1]) + 1)
+    return np.array([_ratio((shared >= level).sum(), (true >= level).sum()) for level in levels])
+
+
+def error_by_level(labels: ArrayLike, predictions: ArrayLike, *, tree: ClassTree) -> FloatArray:
+    """Share that goes wrong at level 1, 2, …, of the samples that are right so far and whose class goes that deep."""
+    true, _, shared = _depths(labels, predictions, tree)
+    rates = []
+    for level in range(1, int(tree.depth[-1]) + 1):
+        alive = (true >= level) & (shared >= level - 1)
+        rates.append(_ratio((alive & (shared < level)).sum(), alive.sum()))
+    return np.array(rates)
+
+
+def mean_tree_distance(labels: ArrayLike, predictions: ArrayLike, *, tree: ClassTree) -> float:
+    """Mean number of edges between label and prediction over the errors; NaN without an error."""
+    true, predicted, shared = _depths(labels, predictions, tree)
+    distance = true + predicted - 2 * shared
+    return _ratio(distance.sum(), (distance > 0).sum())
+
+
+def _depths(labels: ArrayLike, predictions: ArrayLike, tree: ClassTree) -> tuple[IntArray, IntArray, IntArray]:
+    """Depth of each label, of each prediction, and of where their paths part."""
+    a, b = check_pair(labels, predictions)
+    num_classes_of(tree.num_classes, a, b)
+    true, predicted = tree.leaves[a], tree.leaves[b]
+    return tree.depth[true], tree.depth[predicted], tree.depth[tree.common_ancestor(true, predicted)]
+
+
+def _ratio(over: float, under: float) -> float:
+    return float(over / under) if under else float("nan")

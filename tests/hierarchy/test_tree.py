@@ -1,0 +1,155 @@
+"""The class tree: its faults, its laws, and decoding, loss and metrics by it."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from counterpoise import hierarchy, losses, metrics, models
+from counterpoise.core.errors import ArgumentError
+from counterpoise.hierarchy import ClassTree, from_csv, from_links, from_paths
+
+# animal: (dog: (pug, lab), cat); car
+NAMES = ["car", "animal/dog/lab", "animal/cat", "animal/dog/pug"]
+TREE = from_paths(NAMES)
+
+
+@pytest.mark.fault("H1")
+def test_cycles_and_second_parents_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="cycle: b -> c -> b"):
+        from_links({"x": None, "b": "c", "c": "b"})
+    with pytest.raises(ArgumentError, match="cycle: b -> b"):
+        from_links({"x": None, "b": "b"})
+    (tmp_path / "t.csv").write_text("child,parent\na,\nb,\nx,a\nx,b\n")
+    with pytest.raises(ArgumentError, match="'x' has two parents, 'a' and 'b'"):
+        from_csv(tmp_path / "t.csv")
+
+
+@pytest.mark.fault("H2")
+def test_what_does_not_fit_the_classes_is_named() -> None:
+    links = {"a": None, "x": "a", "y": "a"}
+    with pytest.raises(ArgumentError, match="unknown parents"):
+        from_links({**links, "z": "q"})
+    for classes, what in (
+        (["x", "y", "w"], "'w'.*not in the tree"),
+        (["x"], "lacks the leaves.*'y'"),
+        (["x", "y", "a"], "inner"),
+    ):
+        with pytest.raises(ArgumentError, match=what):
+            from_links(links, classes=classes)
+
+
+@pytest.mark.fault("H3")
+def test_chains_flat_ragged_wide_and_deep_trees() -> None:
+    assert from_paths(["x", "y"]).depth.max() == 1
+    chain = from_links({"a": None, "b": "a", "c": "b"})
+    assert hierarchy.leaf_log_probabilities([[1.0, 2.0, 3.0]], chain) == 0.0
+    wide = from_links({f"n{i}": f"n{(i - 1) // 2}" if i else None for i in range(100_000)})
+    assert wide.num_edges == 100_000
+    deep = from_links({f"n{i}": f"n{i - 1}" if i else None for i in range(10_000)})
+    assert deep.depth.max() == 10_000
+    assert deep.draw().endswith("n9999")
+    assert ClassTree.from_dict(json.loads(json.dumps(deep.to_dict()))).names == deep.names
+
+
+@pytest.mark.fault("H4")
+def test_classes_are_matched_by_name() -> None:
+    assert TREE.classes == tuple(NAMES)
+    named = losses.HierarchicalLoss(
+        tree=TREE,
+        class_counts={"animal/cat": 3, "car": 1, "animal/dog/pug": 4, "animal/dog/lab": 2},
+        balance="weighted",
+    )
+    ordered = losses.HierarchicalLoss(tree=TREE, class_counts=[1, 2, 3, 4], balance="weighted")
+    assert torch.equal(named.weight, ordered.weight)
+
+
+@pytest.mark.fault("H5")
+def test_a_parent_is_the_sum_of_its_children() -> None:
+    logits = np.random.default_rng(0).normal(size=(20, TREE.num_edges)) * 3
+    nodes = hierarchy.node_probabilities(np.exp(hierarchy.leaf_log_probabilities(logits, TREE)), TREE)
+    for node in set(TREE.parents[1:].tolist()):
+        assert nodes[:, node] == pytest.approx(nodes[:, TREE.children(node)].sum(1), abs=1e-6)
+    assert nodes[:, 0] == pytest.approx(np.ones(20), abs=1e-6)
+    ours = models.leaf_log_probabilities(torch.tensor(logits), TREE).numpy()
+    assert ours == pytest.approx(hierarchy.leaf_log_probabilities(logits, TREE))
+
+
+@pytest.mark.fault("H6")
+@pytest.mark.parametrize("balance", ["plain", "weighted", "logit-adjusted"])
+def test_an_absent_branch_costs_nothing(balance: str) -> None:
+    z = torch.randn(3, TREE.num_edges, requires_grad=True)
+    loss = losses.hierarchical_loss(z, torch.tensor([0, 2, 0]), tree=TREE, class_counts=[5, 0, 5, 0], balance=balance)
+    loss.backward()
+    dogs = TREE.children(TREE.names.index("animal/dog")) - 1
+    assert loss.isfinite()
+    assert z.grad is not None
+    assert z.grad.isfinite().all()
+    assert not z.grad[:, dogs].any()
+
+
+@pytest.mark.parametrize("balance", ["plain", "weighted", "logit-adjusted"])
+def test_the_loss_is_the_sum_of_the_nodes_softmax_losses(balance: str) -> None:
+    torch.manual_seed(0)
+    z, y, counts = torch.randn(9, TREE.num_edges, dtype=torch.float64), torch.arange(9) % 4, [50, 3, 20, 10]
+    below, expected = TREE.node_counts(counts), torch.zeros((), dtype=torch.float64)
+    for node in np.unique(TREE.parents[1:]):
+        children = TREE.children(node)
+        slot = torch.full((4,), -100)
+        for c, leaf in enumerate(TREE.leaves):
+            for k, child in enumerate(children):
+                slot[c] = k if child in TREE.ancestors(leaf) else slot[c]
+        n = below[children] / below[node]
+        own = {"plain": {}, "weighted": {"weight": 1 / (n * len(n))}, "logit-adjusted": {"offset": np.log(n)}}[balance]
+        expected += losses.softmax_loss(z[:, children - 1], slot[y], reduction="sum", **own)
+    ours = losses.hierarchical_loss(z, y, tree=TREE, class_counts=counts, balance=balance)
+    assert ours.item() == pytest.approx(expected.item() / 9)
+
+
+def test_decoding_by_hand() -> None:
+    tree = from_paths(["a/x", "a/y", "b"])  # edges: a, b, a/x, a/y
+    z = np.log([[0.6, 0.4, 0.5, 0.5], [0.3, 0.7, 0.9, 0.1]])
+    assert np.exp(hierarchy.leaf_log_probabilities(z, tree)) == pytest.approx(
+        np.array([[0.3, 0.3, 0.4], [0.27, 0.03, 0.7]])
+    )
+    assert hierarchy.greedy(z, tree).tolist() == [0, 2]
+    assert hierarchy.best_path(z, tree).tolist() == [2, 2]
+    assert [tree.names[v] for v in hierarchy.back_off([[0.4, 0.3, 0.3], [0.4, 0.1, 0.5]], tree, threshold=0.5)] == [
+        "a",
+        "b",
+    ]
+
+
+def test_metrics_by_hand() -> None:
+    labels, predictions = [1, 1, 2, 0], [3, 2, 2, 1]  # lab→pug shares 2 of 3, lab→cat 1, cat 2 of 2, car→lab 0 of 1
+    assert metrics.hierarchical_precision(labels, predictions, tree=TREE) == 5 / 10
+    assert metrics.hierarchical_recall(labels, predictions, tree=TREE) == 5 / 9
+    assert metrics.hierarchical_f1(labels, predictions, tree=TREE) == pytest.approx(10 / 19)
+    assert metrics.level_accuracy(labels, predictions, tree=TREE).tolist() == [3 / 4, 2 / 3, 0.0]
+    assert metrics.error_by_level(labels, predictions, tree=TREE).tolist() == [1 / 4, 1 / 3, 1.0]
+    assert metrics.mean_tree_distance(labels, predictions, tree=TREE) == pytest.approx((2 + 3 + 4) / 3)
+
+
+def test_yaml_refuses_a_key_twice(tmp_path: Path) -> None:
+    pytest.importorskip("yaml")
+    file = tmp_path / "t.yaml"
+    file.write_text("animal: [dog, cat]\ncar:\n")
+    assert sorted(hierarchy.from_yaml(file).classes) == ["car", "cat", "dog"]
+    file.write_text("animal: [dog]\nanimal: [cat]\n")
+    with pytest.raises(ArgumentError, match="'animal' twice"):
+        hierarchy.from_yaml(file)
+
+
+def test_balanced_splits_evenly() -> None:
+    tree = hierarchy.balanced({"a": 8, "b": 4, "c": 2, "d": 2})
+    assert tree.node_counts([8, 4, 2, 2])[tree.children(0)].tolist() == [8, 8]
+
+
+def test_the_torch_loss_of_uniform_logits_is_by_hand() -> None:
+    value = losses.hierarchical_loss(torch.zeros(1, TREE.num_edges), torch.tensor([1]), tree=TREE)
+    assert value.item() == pytest.approx(3 * math.log(2))
