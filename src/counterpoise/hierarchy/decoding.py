@@ -25,7 +25,8 @@ def leaf_log_probabilities(logits: ArrayLike, tree: ClassTree) -> FloatArray:
     nodes = np.zeros((len(edges), tree.num_edges + 1))
     for level in tree.levels():
         nodes[:, level] = nodes[:, tree.parents[level]] + edges[:, level.start - 1 : level.stop - 1]
-    return nodes[:, tree.leaves]
+    leaves: FloatArray = nodes[:, tree.leaves]
+    return leaves
 
 
 def _edge_log_probabilities(logits: ArrayLike, tree: ClassTree) -> FloatArray:
@@ -57,12 +58,14 @@ def greedy(logits: ArrayLike, tree: ClassTree) -> IntArray:
     segment[tree.parents[tree.starts + 1]] = np.arange(len(tree.starts))
     while (inner := segment[node] >= 0).any():
         node = np.where(inner, first[rows, segment[node]] + 1, node)
-    return _class_of(tree)[node]
+    classes: IntArray = _class_of(tree)[node]
+    return classes
 
 
 def best_path(logits: ArrayLike, tree: ClassTree) -> IntArray:
     """Class indices ``(N,)``: the leaf with the largest probability, whichever way greedy would go."""
-    return leaf_log_probabilities(logits, tree).argmax(axis=1)
+    best: IntArray = leaf_log_probabilities(logits, tree).argmax(axis=1)
+    return best
 
 
 def back_off(leaf_probabilities: ArrayLike, tree: ClassTree, *, threshold: float) -> IntArray:

@@ -65,7 +65,7 @@ def from_yaml(source: Source, *, classes: Sequence[str] | None = None) -> ClassT
     if not isinstance(source, (str, Path)):
         return from_json(source, classes=classes)
     try:
-        import yaml
+        import yaml  # type: ignore[import-untyped,unused-ignore]
     except ImportError as error:
         raise MissingExtraError("trees in YAML need PyYAML: pip install pyyaml; or write the tree as JSON") from error
 
