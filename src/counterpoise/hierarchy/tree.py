@@ -189,7 +189,8 @@ class ClassTree:
         while (apart := a != b).any():
             # A larger number is never higher up, so the larger of two cannot be above the other.
             a, b = np.where(apart & (a > b), self.parents[a], a), np.where(apart & (b > a), self.parents[b], b)
-        return a
+        common: IntArray = a
+        return common
 
     def distance(self, a: Any, b: Any) -> IntArray:
         """The number of edges between nodes ``a`` and ``b``, elementwise."""
