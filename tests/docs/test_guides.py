@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ PAGES = sorted(
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 
 
+FRAMEWORKS = {"huggingface.md": "transformers", "keras.md": "keras", "lightning.md": "lightning"}
+"""Pages about a framework: skipped without it; what it warns of is not ours to answer for."""
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
 
@@ -31,6 +34,9 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_runs_and_prints_what_stands_below(page: Path) -> None:
+    if page.name in FRAMEWORKS:
+        pytest.importorskip(FRAMEWORKS[page.name])
+        warnings.simplefilter("ignore")
     text = page.read_text("utf-8")
     blocks = list(BLOCK.finditer(text))
     assert len(blocks) >= 2

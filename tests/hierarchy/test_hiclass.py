@@ -9,7 +9,7 @@ from counterpoise import hierarchy, metrics
 from counterpoise.hierarchy import from_paths
 
 pytest.importorskip("hiclass")
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 
 
 def test_greedy_and_f1_are_those_of_hiclass() -> None:

@@ -77,7 +77,8 @@ def back_off(leaf_probabilities: ArrayLike, tree: ClassTree, *, threshold: float
     node = tree.leaves[nodes[:, tree.leaves].argmax(axis=1)]
     while (unsure := (nodes[rows, node] < threshold) & (node > 0)).any():
         node = np.where(unsure, tree.parents[node], node)
-    return node
+    chosen: IntArray = node
+    return chosen
 
 
 def _class_of(tree: ClassTree) -> IntArray:

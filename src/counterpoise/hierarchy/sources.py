@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from counterpoise.core.errors import ArgumentError, MissingExtraError
+from counterpoise.core.errors import ArgumentError
 from counterpoise.hierarchy.tree import ClassTree, from_links
 
 __all__ = ["from_csv", "from_json", "from_paths", "from_yaml"]
@@ -59,17 +59,13 @@ def from_yaml(source: Source, *, classes: Sequence[str] | None = None) -> ClassT
     """The tree of a YAML file (or a mapping), as `from_json`.
 
     Raises:
-        MissingExtraError: PyYAML is not installed.
         ArgumentError: a key stands twice, or the tree is faulty.
     """
     if not isinstance(source, (str, Path)):
         return from_json(source, classes=classes)
-    try:
-        import yaml  # type: ignore[import-untyped,unused-ignore]
-    except ImportError as error:
-        raise MissingExtraError("trees in YAML need PyYAML: pip install pyyaml; or write the tree as JSON") from error
+    import yaml
 
-    class Loader(yaml.SafeLoader):  # type: ignore[misc,unused-ignore]
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
             return _unique(
                 [(self.construct_object(k, deep=True), self.construct_object(v, deep=True)) for k, v in node.value]
