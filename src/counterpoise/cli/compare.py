@@ -24,6 +24,7 @@ from counterpoise.cli.options import (
     Resume,
     SplitSeed,
     Symmetries,
+    Tree,
     ValFraction,
 )
 from counterpoise.cli.output import emit_json, note, progress_bar, say
@@ -48,6 +49,7 @@ def compare(
     val_fraction: ValFraction = 0.2,
     split_seed: SplitSeed = 0,
     symmetries: Symmetries = None,
+    tree: Tree = "auto",
     jobs: Jobs = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -69,6 +71,7 @@ def compare(
         image_size=image_size,
         augment=augment,
         precision=precision,
+        tree=tree,
     )
     Settings.of(settings)
     dataset = load_data(data, val_fraction=val_fraction, split_seed=split_seed, symmetries=symmetries)

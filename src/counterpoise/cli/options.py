@@ -22,6 +22,7 @@ __all__ += [
     "Resume",
     "SplitSeed",
     "Symmetries",
+    "Tree",
     "ValFraction",
     "read_counts",
 ]
@@ -62,6 +63,15 @@ ValFraction = Annotated[
 Symmetries = Annotated[
     str | None,
     typer.Option("--symmetries", help="What keeps the labels: some of hflip, vflip, rot90 (with commas), or none."),
+]
+Tree = Annotated[
+    str,
+    typer.Option(
+        "--tree",
+        metavar="T",
+        help="Class tree of hierarchical strategies: a YAML, JSON or CSV file, folders (names such as animal/dog), "
+        "balanced (from the counts), predictions (.npz) whose confusions make it, or auto.",
+    ),
 ]
 SplitSeed = Annotated[int, typer.Option("--split-seed", metavar="S", help="Seed of the splits that are drawn.")]
 

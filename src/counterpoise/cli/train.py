@@ -23,6 +23,7 @@ from counterpoise.cli.options import (
     Resume,
     SplitSeed,
     Symmetries,
+    Tree,
     ValFraction,
 )
 from counterpoise.cli.output import emit_json, progress_bar, say
@@ -45,6 +46,7 @@ def train(
     val_fraction: ValFraction = 0.2,
     split_seed: SplitSeed = 0,
     symmetries: Symmetries = None,
+    tree: Tree = "auto",
     resume: Resume = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -64,6 +66,7 @@ def train(
         image_size=image_size,
         augment=augment,
         precision=precision,
+        tree=tree,
     )
     training.Settings.of(settings)
     dataset = load_data(data, val_fraction=val_fraction, split_seed=split_seed, symmetries=symmetries)

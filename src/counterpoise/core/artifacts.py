@@ -27,11 +27,13 @@ __all__ = [
     "Evaluation",
     "Finding",
     "GroupScore",
+    "NodeScore",
     "Predictions",
     "Quarantined",
     "Run",
     "Spread",
     "Strategy",
+    "TreeScore",
     "Verdict",
     "read_artifact",
 ]
@@ -103,7 +105,8 @@ class Strategy(Artifact):
     """One way to treat imbalance, as data: names and numbers, no functions.
 
     ``reuses`` names the strategy whose trained model this one takes; such a strategy only changes the
-    scores afterwards and trains nothing. ``reason`` is filled in by `plan`.
+    scores afterwards and trains nothing. ``separate`` trains a model for each inner node of the class tree. ``reason``
+    is filled in by `plan`.
     """
 
     name: str
@@ -122,7 +125,8 @@ class Strategy(Artifact):
     augment_options: dict[str, float] = field(default_factory=dict)
     mixing: str | None = None
     mixing_options: dict[str, float] = field(default_factory=dict)
-    head: Literal["linear", "cosine"] = "linear"
+    head: Literal["linear", "cosine", "hierarchical"] = "linear"
+    separate: bool = False
     scores: Literal["softmax", "sigmoid"] = "softmax"
     reuses: str | None = None
     reference: str = ""
@@ -136,7 +140,8 @@ class Strategy(Artifact):
         parts += [f"augment {_call(self.augment, self.augment_options)}"] if self.augment else []
         parts += [f"mixing {_call(self.mixing, self.mixing_options)}"] if self.mixing else []
         parts += [f"then {_call(self.posthoc, self.posthoc_options)}"] if self.posthoc else []
-        parts += ["cosine head"] if self.head == "cosine" else []
+        parts += [f"{self.head} head"] if self.head == "cosine" else []
+        parts += ["a model for each node"] if self.separate else []
         start = f"from {self.reuses}: " if self.reuses else ""
         return f"{self.name}: {start}{', '.join(parts)}"
 
@@ -153,7 +158,8 @@ class Run(Artifact):
     ``starts`` has the first optimiser step of every start (0, then one for each resumption). ``train_recall`` is
     the recall per class on the training images without augmentation; None for a class without any. ``prior`` is the
     class prior that is left in the scores (uniform once it is corrected; empty where the loss does not define it),
-    ``fitted`` what a correction chose on validation, ``notes`` what the reader should know.
+    ``fitted`` what a correction chose on validation, ``notes`` what the reader should know, ``tree`` the class tree of
+    a hierarchical strategy.
     """
 
     strategy: Strategy
@@ -172,6 +178,7 @@ class Run(Artifact):
     prior: tuple[float, ...] = ()
     fitted: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    tree: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
     directory: str = ""
 
@@ -256,6 +263,38 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class NodeScore:
+    """One inner node of the class tree, all seeds together.
+
+    Of the test images whose path passes it and that were right so far (``reached``), how many went ``wrong`` here;
+    ``train`` has its training images.
+    """
+
+    name: str
+    depth: int
+    train: int
+    reached: int
+    wrong: int
+
+
+@dataclass(frozen=True)
+class TreeScore:
+    """Test predictions of all seeds by the class tree.
+
+    ``level_error`` is the share that goes wrong at level 1, 2, …, of the images that are right so far;
+    ``tree_distance`` the mean number of edges between label and wrong prediction.
+    """
+
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    level_accuracy: tuple[float | None, ...]
+    level_error: tuple[float | None, ...]
+    tree_distance: float | None
+    nodes: tuple[NodeScore, ...]
+
+
+@dataclass(frozen=True)
 class Arm:
     """One strategy in a comparison: its runs, seed by seed, in the order of the seeds.
 
@@ -265,7 +304,8 @@ class Arm:
     few_false_positives (images wrongly given to the few-shot classes, a share of all images of the other classes),
     medium_false_positives (likewise for the medium-shot classes).
     ``history`` has one list of epochs a seed, with the keys epoch, loss, learning_rate, val_loss, val_accuracy,
-    val_balanced_accuracy.
+    val_balanced_accuracy. ``weights`` has, for each seed, the class weights of each epoch where a strategy changes
+    them, ``by_tree`` the scores by the class tree where a strategy of the comparison uses one.
     """
 
     strategy: Strategy
@@ -277,6 +317,8 @@ class Arm:
     test: tuple[Evaluation, ...] = ()
     scores: dict[str, dict[str, Spread]] = field(default_factory=dict)
     history: tuple[tuple[dict[str, float | None], ...], ...] = ()
+    weights: tuple[tuple[tuple[float, ...], ...], ...] = ()
+    by_tree: TreeScore | None = None
     error: str | None = None
 
 
@@ -320,7 +362,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Comparison(Artifact):
-    """Strategies × seeds on one dataset at equal budget: what `report` draws."""
+    """Strategies × seeds on one dataset at equal budget: what `report` draws.
+
+    ``tree`` is the class tree, where a strategy uses one: ``links`` from child to parent, and ``classes``.
+    """
 
     audit: AuditResult
     baseline: str
@@ -331,6 +376,7 @@ class Comparison(Artifact):
     verdict: Verdict
     settings: dict[str, Any]
     environment: dict[str, str]
+    tree: dict[str, Any] = field(default_factory=dict)
 
 
 _KINDS: dict[str, type[Artifact]] = {

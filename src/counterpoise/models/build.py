@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from counterpoise.core.errors import ArgumentError
+from counterpoise.hierarchy import ClassTree
 from counterpoise.models.heads import CosineHead
+from counterpoise.models.hierarchical import HierarchicalHead
 from counterpoise.models.resnet import CifarResNet
 
 __all__ = ["BUILTIN", "IMAGENET_MEAN", "IMAGENET_STD", "Classifier", "build_model", "check_model"]
@@ -44,7 +46,8 @@ def build_model(
     num_classes: int,
     *,
     pretrained: bool = False,
-    head: Literal["linear", "cosine"] = "linear",
+    head: Literal["linear", "cosine", "hierarchical"] = "linear",
+    tree: ClassTree | None = None,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> Classifier:
@@ -55,7 +58,8 @@ def build_model(
             ``torchvision:NAME``.
         num_classes: C.
         pretrained: start from published ImageNet weights (timm and torchvision only).
-        head: ``"linear"``, or ``"cosine"`` for losses with margins.
+        head: ``"linear"``, ``"cosine"`` for losses with margins, or ``"hierarchical"``: edge logits of ``tree``.
+        tree: the class tree, for the hierarchical head.
         mean, std: per channel, of images in [0, 1].
 
     Raises:
@@ -72,8 +76,15 @@ def build_model(
     else:
         backbone = _LIBRARIES[library](architecture, pretrained)
     width = _num_features(backbone)
-    make_head: type[nn.Module] = CosineHead if head == "cosine" else nn.Linear
-    return Classifier(backbone, make_head(width, num_classes), mean, std)
+    return Classifier(backbone, _head(head, width, num_classes, tree), mean, std)
+
+
+def _head(kind: str, width: int, num_classes: int, tree: ClassTree | None) -> nn.Module:
+    if kind == "hierarchical":
+        if tree is None or tree.num_classes != num_classes:
+            raise ArgumentError(f"`tree` must be a class tree of {num_classes} classes for the hierarchical head")
+        return HierarchicalHead(width, tree)
+    return CosineHead(width, num_classes) if kind == "cosine" else nn.Linear(width, num_classes)
 
 
 def check_model(name: str, *, pretrained: bool = False) -> None:

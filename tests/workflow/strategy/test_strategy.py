@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from counterpoise import ClassCounts
+from counterpoise import ClassCounts, hierarchy
 from counterpoise.core.artifacts import Strategy
 from counterpoise.core.errors import ArgumentError
 from counterpoise.workflow.audit import audit
@@ -43,7 +43,8 @@ def test_every_name_in_a_strategy_becomes_a_function(name):
 
 
 def built(strategy, epochs=4):
-    return build(strategy, LABELS, COUNTS, symmetries=frozenset({"hflip"}), seed=0, epochs=epochs)
+    tree = hierarchy.balanced(COUNTS) if strategy.head == "hierarchical" else None
+    return build(strategy, LABELS, COUNTS, symmetries=frozenset({"hflip"}), seed=0, epochs=epochs, tree=tree)
 
 
 def test_samplers_do_what_their_names_say():

@@ -11,7 +11,9 @@ from counterpoise.core.artifacts import Arm, AuditResult, Comparison, Evaluation
 from counterpoise.core.errors import ArgumentError, TrainingError
 from counterpoise.core.files import claim, locked
 from counterpoise.core.images import SPLITS, LabeledImages
+from counterpoise.hierarchy import ClassTree
 from counterpoise.workflow.audit import audit
+from counterpoise.workflow.comparison.by_tree import tree_score
 from counterpoise.workflow.comparison.engine import Progress, Task, failed, run_tasks, sensible_jobs
 from counterpoise.workflow.comparison.statistics import arm_scores, differences
 from counterpoise.workflow.comparison.verdict import verdict
@@ -19,7 +21,7 @@ from counterpoise.workflow.dataset import load
 from counterpoise.workflow.evaluation import evaluate
 from counterpoise.workflow.report import render
 from counterpoise.workflow.strategy import plan, strategy_named
-from counterpoise.workflow.training import Job, Resolved, RunFolder, Settings, recorded, rescore
+from counterpoise.workflow.training import Job, Resolved, RunFolder, Settings, check_strategy, recorded, rescore
 
 __all__ = ["compare"]
 
@@ -72,6 +74,8 @@ def compare(
     folder = claim(out, resume=resume, overwrite=overwrite)
     dataset = load(data) if isinstance(data, str | Path) else data
     _need_splits(dataset)
+    for strategy in asked or ():
+        check_strategy(strategy, dataset, checked)
     job = Job.prepare(dataset, checked)
     facts = audit(job.data)
     with locked(folder):
@@ -129,7 +133,8 @@ class _Bench:
 
 def _comparison(bench: _Bench, facts: AuditResult, runs: dict[str, list[Run]]) -> Comparison:
     counts = bench.job.counts
-    arms = tuple(_arm(strategy, runs[strategy.name], bench) for strategy in bench.arms)
+    tree = next((bench.job.tree_of(s) for s in bench.arms if s.head == "hierarchical"), None)
+    arms = tuple(_arm(strategy, runs[strategy.name], bench, tree) for strategy in bench.arms)
     predictions = {
         split: {arm.strategy.name: _predictions(bench, arm, split) for arm in arms if arm.status == "done"}
         for split in ("val", "test")
@@ -145,6 +150,7 @@ def _comparison(bench: _Bench, facts: AuditResult, runs: dict[str, list[Run]]) -
         verdict=_with_doubts(verdict(arms, found, baseline=BASELINE, metric=METRIC), bench.job, arms),
         settings=bench.job.settings.to_dict(),
         environment=runs[BASELINE][0].environment,
+        tree={} if tree is None else tree.to_dict(),
     )
 
 
@@ -169,7 +175,7 @@ def _predictions(bench: _Bench, arm: Arm, split: str) -> list[Predictions]:
     return [Predictions.load(bench.folder / path / f"predictions-{split}.npz") for path in arm.directories]
 
 
-def _arm(strategy: Strategy, runs: list[Run], bench: _Bench) -> Arm:
+def _arm(strategy: Strategy, runs: list[Run], bench: _Bench, tree: ClassTree | None) -> Arm:
     names = tuple(f"runs/{strategy.name}-seed{run.seed}" for run in runs)
     seconds = tuple(run.seconds for run in runs)
     failed = [f"seed {run.seed}: {run.error}" for run in runs if run.status != "done"]
@@ -178,7 +184,9 @@ def _arm(strategy: Strategy, runs: list[Run], bench: _Bench) -> Arm:
     validation, test = (tuple(_evaluation(bench, run, split) for run in runs) for split in ("val", "test"))
     history = tuple(tuple(RunFolder(run.directory).read_history()) for run in runs)
     scores = arm_scores(validation, test)
-    return Arm(strategy, "done", bench.seeds, names, seconds, validation, test, scores, history)
+    weights = tuple(tuple(map(tuple, RunFolder(run.directory).read_weights())) for run in runs)
+    by_tree = None if tree is None else tree_score(test, tree, bench.job.counts)
+    return Arm(strategy, "done", bench.seeds, names, seconds, validation, test, scores, history, weights, by_tree)
 
 
 def _evaluation(bench: _Bench, run: Run, split: str) -> Evaluation:

@@ -174,6 +174,21 @@ _STRATEGIES = (
         reweighting_options={"budget": 0.05},
     ),
     Strategy(
+        "hierarchical",
+        "one backbone, a head for each node of the class tree, each balanced by its own counts",
+        loss="hierarchical",
+        loss_options={"balance": "logit-adjusted"},
+        head="hierarchical",
+    ),
+    Strategy(
+        "hierarchical-separate",
+        "a model for each node of the class tree, trained on that node's images, every child equally often",
+        sampler="class_balanced",
+        sampler_options={"power": 0.0},
+        head="hierarchical",
+        separate=True,
+    ),
+    Strategy(
         "tau-norm",
         "the weight vectors of the baseline's head are brought towards one length, by how much chosen on validation",
         posthoc="tau_normalize",

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from counterpoise import losses, posthoc, samplers, weights
 from counterpoise.core.artifacts import Strategy
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError
-from counterpoise.losses.stored import StoredLoss
+from counterpoise.hierarchy import ClassTree
 from counterpoise.workflow.evaluation import Fit, Fitted
 from counterpoise.workflow.evaluation.tuning import fit_norm, fit_thresholds
 from counterpoise.workflow.training.reweighting import Reweighting, build_reweighting
@@ -32,13 +33,14 @@ class Known:
     """What a correction may know: the counts, the prior left in the scores, the linear head; never the test split.
 
     ``trained`` is the prior that the loss has seen, as sampled and weighted; ``left`` what of it is in the scores, None
-    where the loss does not define it (focal, margins, sigmoids).
+    where the loss does not define it (focal, margins, sigmoids). ``tree`` is that of a hierarchical strategy.
     """
 
     counts: ClassCounts
     trained: Floats
     left: Floats | None
     head: tuple[Floats, Floats] | None = None
+    tree: ClassTree | None = None
 
     def tempered(self, power: float) -> Floats:
         """``left ^ power``, normalised: what a correction of strength 1 − power leaves."""
@@ -51,7 +53,7 @@ class Recipe:
 
     order: Order
     known: Known
-    loss: StoredLoss
+    loss: nn.Module
     treatment: Treatment
     reweighting: Reweighting | None
 
@@ -64,15 +66,16 @@ def build(
     symmetries: frozenset[str],
     seed: int,
     epochs: int,
+    tree: ClassTree | None = None,
 ) -> Recipe:
     """Turn the names of a strategy into functions, for these training images."""
     order = build_order(strategy, labels, counts, seed=seed, epochs=epochs)
-    known = known_of(strategy, counts, order.prior)
+    known = replace(known_of(strategy, counts, order.prior), tree=tree)
     reweighting = build_reweighting(strategy, counts, epochs=epochs)
     weight = _class_weight(strategy, counts) if strategy.weights else None
     if reweighting is not None:
         weight = reweighting.weight_at(0)
-    make: Callable[..., StoredLoss] = _one_of(_LOSSES, strategy.loss, "loss", strategy)
+    make: Callable[..., nn.Module] = _one_of(_LOSSES, strategy.loss, "loss", strategy)
     loss = make(known, weight, **strategy.loss_options)
     treatment = build_treatment(strategy, labels, counts, prior=order.prior, symmetries=symmetries, seed=seed)
     return Recipe(order, known, loss, treatment, reweighting)
@@ -159,6 +162,12 @@ def _class_weight(strategy: Strategy, counts: ClassCounts) -> Floats | None:
     return weights.class_weights(counts, scheme, empty="exclude", **options)
 
 
+def _hierarchical(known: Known, weight: Floats | None, **options: Any) -> losses.HierarchicalLoss:
+    if known.tree is None or weight is not None:
+        raise ArgumentError("loss 'hierarchical' needs the hierarchical head, and balances each node by itself")
+    return losses.HierarchicalLoss(tree=known.tree, class_counts=known.counts, **options)
+
+
 def _tempered(prior: Floats, power: float) -> Floats:
     """∝ prior^power; a class that has no share gets none."""
     shares = np.where(prior > 0, np.where(prior > 0, prior, 1.0) ** power, 0.0)
@@ -201,7 +210,7 @@ _FOCUSING = ("focal", "class_balanced")
 _FITTED = ("tau_normalize", "tune_thresholds")
 """Corrections that choose their numbers on validation scores."""
 
-_LOSSES: dict[str, Callable[..., StoredLoss]] = {
+_LOSSES: dict[str, Callable[..., nn.Module]] = {
     "cross_entropy": lambda known, weight: losses.CrossEntropyLoss(weight=weight),
     "focal": lambda known, weight, **o: losses.FocalLoss(weight=weight, **o),
     "class_balanced": lambda known, weight, **o: losses.ClassBalancedLoss(
@@ -218,6 +227,7 @@ _LOSSES: dict[str, Callable[..., StoredLoss]] = {
         class_counts=known.counts, weight=weight, empty="exclude", **o
     ),
     "ldam": lambda known, weight, **o: losses.LDAMLoss(class_counts=known.counts, weight=weight, empty="exclude", **o),
+    "hierarchical": _hierarchical,
     "sigmoid_focal": lambda known, weight, **o: losses.SigmoidFocalLoss(weight=weight, **o),
     "asymmetric": lambda known, weight, **o: losses.AsymmetricLoss(weight=weight, **o),
 }

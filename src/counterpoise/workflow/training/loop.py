@@ -20,7 +20,7 @@ from counterpoise.core.errors import TrainingError
 from counterpoise.losses import global_normalizer
 from counterpoise.losses.stored import StoredLoss
 from counterpoise.workflow.training.environment import processes
-from counterpoise.workflow.training.pixels import Batch, Pixels, collate
+from counterpoise.workflow.training.pixels import Batch, Part, Pixels, collate
 from counterpoise.workflow.training.settings import Resolved
 from counterpoise.workflow.training.stream import BatchStream, Order, PairedStream
 from counterpoise.workflow.training.treatment import Treatment
@@ -39,10 +39,10 @@ class Loop:
     """
 
     model: nn.Module
-    loss: StoredLoss
+    loss: nn.Module
     settings: Resolved
     seed: int
-    train: Pixels
+    train: Pixels | Part
     order: Order
     treatment: Treatment = field(default_factory=Treatment)
     accelerator: Accelerator = field(init=False)
@@ -105,11 +105,14 @@ class Loop:
 
     def loss_of(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss of this process's share; a weighted mean divides by the weights of the whole batch."""
-        weight = getattr(self.loss, "weight", None)
-        shared = self.accelerator.num_processes > 1 and weight is not None
-        if not shared or self.loss.options.get("reduction", "mean") != "mean":
-            return cast("Tensor", self.loss(logits, target))
-        return cast("Tensor", self.loss(logits, target, normalizer=global_normalizer(target, weight=weight)))
+        loss = self.loss
+        weighted = isinstance(loss, StoredLoss) and "weight" in loss.vectors
+        if self.accelerator.num_processes == 1 or not weighted:
+            return cast("Tensor", loss(logits, target))
+        loss = cast("StoredLoss", loss)
+        if loss.options.get("reduction", "mean") != "mean":
+            return cast("Tensor", loss(logits, target))
+        return cast("Tensor", loss(logits, target, normalizer=global_normalizer(target, weight=loss.weight)))
 
     def prepared(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The batch in [0, 1] with this step's random changes, drawn from (seed, step, process), and its target."""

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from counterpoise.core.errors import DatasetError
 from counterpoise.core.images import LabeledImages
 
-__all__ = ["Batch", "Pixels", "collate", "fit_to_square"]
+__all__ = ["Batch", "Part", "Pixels", "collate", "fit_to_square"]
 
 
 class Batch(TypedDict):
@@ -72,6 +72,25 @@ class Pixels(Dataset[Batch]):
     def workers(self) -> int:
         """Worker processes a DataLoader needs: none where all is in memory."""
         return 0 if self.decoded is not None else min(4, os.cpu_count() or 1)
+
+
+class Part(Dataset[Batch]):
+    """Some rows of `Pixels` under other labels, as a dataset of their own."""
+
+    def __init__(self, pixels: Pixels, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
+        self.pixels, self.rows, self.labels = pixels, torch.from_numpy(rows), torch.from_numpy(labels)
+        self.workers = pixels.workers
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, rows: list[int]) -> Batch:
+        """A whole batch at once; its rows are those of the dataset."""
+        index = torch.as_tensor(rows)
+        return {**self.pixels.__getitems__(self.rows[index].tolist()), "labels": self.labels[index]}
+
+    def __getitem__(self, row: int) -> Batch:
+        return self.__getitems__([row])
 
 
 def collate(batch: Any) -> Any:

@@ -14,8 +14,9 @@ from counterpoise.core.images import LabeledImages
 from counterpoise.workflow.dataset import load
 from counterpoise.workflow.strategy import CATALOG, strategy_named
 from counterpoise.workflow.training.environment import processes
-from counterpoise.workflow.training.fit import Job, check_validation, fit
+from counterpoise.workflow.training.fit import fit
 from counterpoise.workflow.training.folder import RunFolder
+from counterpoise.workflow.training.job import Job, check_strategy
 from counterpoise.workflow.training.settings import Settings
 
 __all__ = ["train"]
@@ -74,7 +75,7 @@ def train(
     if first:
         claim(where, resume=resume, overwrite=overwrite)
     dataset = load(data) if isinstance(data, str | Path) else data
-    check_validation(chosen, dataset)
+    check_strategy(chosen, dataset, checked)
     job = Job.prepare(dataset, checked)
     if chosen.name not in CATALOG:
         for told in job.doubts(chosen):

@@ -40,6 +40,9 @@ class Settings:
         pretrained: start from published weights.
         precision: "no" (float32), "bf16" or "fp16".
         cache_gib: images are decoded once and kept where they fit in this much memory.
+        tree: the class tree of hierarchical strategies: a YAML, JSON or CSV file; "folders" (class names such as
+            animal/dog); "balanced" (from the counts); saved predictions (.npz; from what they confuse); "auto" is
+            "folders" where names have a slash, else "balanced".
     """
 
     model: str = "auto"
@@ -54,6 +57,7 @@ class Settings:
     pretrained: bool = False
     precision: Literal["no", "bf16", "fp16"] = "no"
     cache_gib: float = 4.0
+    tree: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "image_size"):
@@ -89,7 +93,7 @@ class Settings:
         batch = min(self.batch_size or (FULL_BATCH if len(train) >= SMALL_DATA else SMALL_BATCH), len(train))
         model = self.model if self.model != "auto" else ("resnet20" if size <= SMALL else "timm:resnet18")
         rate = self.learning_rate or 0.1 * batch / FULL_BATCH * (0.1 if self.pretrained else 1.0)
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "tree"}
         decided = {"model": model, "image_size": size, "batch_size": batch, "learning_rate": rate}
         steps = -(-len(train) // batch)
         return Resolved(**{**fields, **decided, "augment": self._augment(data)}, steps_per_epoch=steps)

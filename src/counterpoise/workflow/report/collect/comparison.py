@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from counterpoise.core.artifacts import Arm, Comparison
 from counterpoise.workflow.report.collect import classes as per_class
 from counterpoise.workflow.report.collect import strategies as per_strategy
+from counterpoise.workflow.report.collect.by_tree import tree_section
 from counterpoise.workflow.report.collect.differences import difference_figure, selection_figure
 from counterpoise.workflow.report.collect.pieces import (
     ShownClasses,
@@ -18,6 +19,7 @@ from counterpoise.workflow.report.collect.pieces import (
 )
 from counterpoise.workflow.report.collect.python import comparison_section
 from counterpoise.workflow.report.collect.said import said_table
+from counterpoise.workflow.report.collect.weights import weight_tables
 from counterpoise.workflow.report.page import (
     Block,
     Cell,
@@ -55,7 +57,8 @@ def comparison_page(comparison: Comparison, *, images: Sequence[Block] = ()) -> 
         _per_class(comparison, drawn, classes),
         _memorised(comparison, drawn, classes),
         _confusion(comparison, drawn, classes),
-        _behaviour(comparison, drawn),
+        tree_section(comparison, series),
+        _behaviour(comparison, drawn, classes),
         data_section(audit, more=images),
         settings_section(
             comparison.settings, comparison.environment, strategy_table([a.strategy for a in comparison.arms])
@@ -188,11 +191,12 @@ def _confusion(comparison: Comparison, drawn: Sequence[Series], classes: ShownCl
     return Section("confusions", "What is taken for what", tuple(_drawn_or_not(figure, none)))
 
 
-def _behaviour(comparison: Comparison, drawn: Sequence[Series]) -> Section:
+def _behaviour(comparison: Comparison, drawn: Sequence[Series], classes: ShownClasses) -> Section:
     tests = {name: arm.test for name, arm in _arms(comparison).items()}
-    blocks = [
+    blocks: list[Block] = [
         *_drawn_or_not(per_strategy.calibration_figure(tests, drawn), ""),
         *_drawn_or_not(per_strategy.curve_figure(comparison, drawn), ""),
+        *weight_tables(comparison, classes),
     ]
     series, note = {s.name: s for s in drawn}, "A class that is never predicted has recall 0 and no precision."
     other = said_table(comparison.arms, series, caption="What else stands out", memorised=False, note=note)
