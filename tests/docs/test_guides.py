@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,8 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_runs_and_prints_what_stands_below(page: Path) -> None:
     if page.name in FRAMEWORKS:
-        pytest.importorskip(FRAMEWORKS[page.name])
+        if find_spec(FRAMEWORKS[page.name]) is None:
+            pytest.skip(f"{FRAMEWORKS[page.name]} is not installed")
         warnings.simplefilter("ignore")
     text = page.read_text("utf-8")
     blocks = list(BLOCK.finditer(text))

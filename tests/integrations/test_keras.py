@@ -1,0 +1,104 @@
+"""Keras on torch and on JAX, each in a process of its own, since the backend is fixed at import."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.utils.class_weight import compute_class_weight
+
+# Not imported here: the backend is fixed at import.
+pytestmark = pytest.mark.skipif(find_spec("keras") is None, reason="Keras is not installed")
+HERE = Path(__file__).parent
+
+
+def told(script, backend, *arguments):
+    if backend == "jax" and find_spec("jax") is None:
+        pytest.skip("JAX is not installed")
+    root = str(HERE.parents[1] / "src")
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    env = {**os.environ, "KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
+    command = [sys.executable, str(HERE / script), *arguments]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(("backend", "every"), [("torch", 2), ("jax", 13)])
+def test_losses_and_gradients_are_those_of_our_torch_losses(backend, every):
+    errors = told("keras_against_torch.py", backend, str(every))
+    assert len(errors) > 80
+    wrong = {case: pair for case, pair in errors.items() if max(pair) > 1e-6}
+    assert not wrong
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_fit_takes_the_weights_and_a_saved_model_keeps_the_loss(backend):
+    found = told("keras_fit.py", backend)
+    for name in ("class_weight", "sample_weight", "logit-adjusted"):
+        assert found[name] > found["plain"] + 0.1, name
+    assert found["weights"]["sample_weight"] < 1e-5  # the same step for step
+    assert found["weights"].get("loader", 0.0) < 1e-5
+    assert found["config"][0] == found["config"][1]
+    assert found["config"][0]["alpha"] == [0.7, 0.3]
+    assert found["evaluated"][0] == pytest.approx(found["evaluated"][1], rel=1e-6)
+
+
+def run(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "KERAS_BACKEND": "torch", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_without_keras_the_command_that_installs_it_is_named():
+    hide = "import sys; sys.modules['keras'] = None\n"
+    done = run(hide + "import counterpoise.integrations.keras")
+    assert "MissingExtraError" in done.stderr
+    assert "pip install 'counterpoise[keras]'" in done.stderr
+    assert run("import counterpoise, sys; counterpoise.losses; assert 'keras' not in sys.modules").returncode == 0
+
+
+CASES = """
+from counterpoise.integrations import keras as k
+import numpy as np, json
+def told(call):
+    try: call()
+    except Exception as e: return type(e).__name__ + ': ' + str(e)
+print(json.dumps([
+    k.class_weight([1000, 9000], 'balanced'),
+    k.class_weight(labels=[0]*1000 + [1]*9000, scheme='balanced'),
+    told(lambda: k.class_weight()),
+    told(lambda: k.class_weight([1, 0])),
+    told(lambda: k.FocalLoss(alpha=0.25)),
+    told(lambda: k.CrossEntropyLoss(reduction='mean')),
+    told(lambda: k.CrossEntropyLoss(weight=[1.0, 2.0])([0], [[0.0, 0.0, 0.0]])),
+    told(lambda: k.sample_weight([0, 2], {0: 1.0, 1: 2.0})),
+    told(lambda: k.with_sample_weight([1, 2], {0: 1.0})),
+]))
+"""
+
+
+def test_weights_by_hand_and_mistakes_by_name():
+    counted, labelled, *mistakes = json.loads(run(CASES).stdout)
+    theirs = compute_class_weight("balanced", classes=np.arange(2), y=[0] * 1000 + [1] * 9000)
+    assert counted == labelled == {"0": pytest.approx(theirs[0]), "1": pytest.approx(theirs[1])}
+    expected = (
+        "either `counts`",
+        "class",
+        "alpha",
+        '"sum_over_batch_size"',
+        "`weight` has 2 values",
+        "row 1 is 2",
+        "`data` must be a torch DataLoader",
+    )
+    for mistake, words in zip(mistakes, expected, strict=True):
+        assert words in mistake
