@@ -98,6 +98,7 @@ def test_a_target_transform_counts(folder: ImageFolder) -> None:
     [
         (TensorDataset(torch.zeros(3, 2), torch.tensor([2, 0, 1])), [2, 0, 1]),
         (TensorDataset(torch.zeros(2, 2), torch.tensor([[1, 0], [1, 1]])), [[1, 0], [1, 1]]),
+        (TensorDataset(torch.zeros(2, 2), torch.tensor([[1.0, 0.0], [1.0, 1.0]])), [[1, 0], [1, 1]]),
         (Kept(3, targets=[1, 0, 1]), [1, 0, 1]),
         (Kept(3, targets=torch.tensor([1, 0, 1], dtype=torch.uint8)), [1, 0, 1]),
         (Kept(3, labels=np.array([1, 0, 1], dtype=np.int16)), [1, 0, 1]),
@@ -134,6 +135,7 @@ def test_a_dataset_without_labels_is_told_the_three_ways() -> None:
         (Kept(2, targets=["a/mask.png", "b/mask.png"]), "are they paths"),
         (Kept(2, targets=[0.5, 1.0]), "not one class id an item; got 0.5 of dtype float64"),
         (Kept(2, targets=[[1], [1, 2]]), "not one class id an item"),
+        (Kept(2, targets=[[0.0, 1.0], [0.3, 0.7]]), "not one class id an item"),
         (Kept(2, targets=[{"boxes": 1}, {"boxes": 2}]), "not one class id an item; got {'boxes': 1}"),
     ],
 )
@@ -159,3 +161,39 @@ def test_a_million_rows_of_a_subset_take_under_a_second() -> None:
     labels = labels_of(subset)
     assert time.process_time() - start < 1.0
     assert labels[:2].tolist() == [999, 998]
+
+
+def test_real_datasets_of_hugging_face_without_decoding_an_image(tmp_path: Path) -> None:
+    """Selected, shuffled, sharded, formatted, transformed, from disk: the images are none, and would raise."""
+    datasets = pytest.importorskip("datasets")
+    y = [0] * 7 + [1] * 3 + [2] * 2
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b", "c"])})
+    broken = [{"bytes": b"no image", "path": None}] * 12
+    data = datasets.Dataset.from_dict({"image": broken, "label": y}, features=features)
+    with pytest.raises(OSError, match="cannot identify image"):
+        data[0]
+    order = np.random.default_rng(0).permutation(12)
+    data.save_to_disk(tmp_path / "shards", num_shards=3)
+    for kind, expected in [
+        (data, y),
+        (data.select([11, 0, 8]), [2, 0, 1]),
+        (data.select(range(5, 9)), y[5:9]),
+        (data.select(order), [y[i] for i in order]),
+        (data.select(order).shard(3, 1, contiguous=False), [y[i] for i in order[1::3]]),
+        (Subset(data.select(order), [3, 1]), [y[order[3]], y[order[1]]]),
+        (ConcatDataset([data, data.select([9])]), [*y, 1]),
+        (datasets.concatenate_datasets([data, data.select([9])]), [*y, 1]),
+        (datasets.load_from_disk(str(tmp_path / "shards")), y),
+        (data.with_format("torch"), y),
+        (data.with_format("numpy"), y),
+        (data.with_format("torch", columns=["image"]), y),
+        (data.with_transform(lambda rows: 1 / 0), y),
+        (data.rename_column("label", "kind"), y),
+    ]:
+        labels = labels_of(kind)
+        assert labels.dtype == np.int64
+        assert labels.tolist() == expected
+    with pytest.raises(DatasetError, match=r"\(Dataset\) are not one class id an item"):
+        labels_of(datasets.Dataset.from_dict({"label": [1, None]}))
+    with pytest.raises(ArgumentError, match="must have a length; a IterableDataset"):
+        labels_of(data.to_iterable_dataset())

@@ -1,158 +1,270 @@
-"""Hugging Face: our losses, samplers and metrics in a `transformers.Trainer`."""
+"""Hugging Face's Trainer with our losses, samplers and metrics.
+
+What the Trainer divides by, and what is undone here (transformers 5):
+
+- It counts the labels that are not −100 in all micro-batches of one optimiser step, with
+  ``average_tokens_across_devices`` (the default) over all processes, and hands the count to ``compute_loss_func``. It
+  then divides by nothing itself, but multiplies the loss by the number of processes, because DDP averages gradients
+  over them. So the sum of the rows divided by that count is the mean over the whole step, however it is cut up.
+- Labels of one number a class are counted C times an image.
+- With several GPUs in one process (DataParallel) the count comes once for each GPU.
+"""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from counterpoise.core.counts import ClassCounts, CountsLike
-from counterpoise.core.errors import ArgumentError, ArgumentTypeError
-from counterpoise.losses import softmax_loss
+from counterpoise.core.counts import CountsLike
+from counterpoise.core.errors import ArgumentError, ArgumentTypeError, MissingExtraError
+from counterpoise.losses.arguments import vector_tensor
+from counterpoise.losses.options import Vector
+from counterpoise.losses.sigmoid import sigmoid_loss, sigmoid_loss_by_class
+from counterpoise.losses.softmax import softmax_loss
 from counterpoise.losses.stored import StoredLoss
-from counterpoise.metrics import balanced_accuracy, macro_f1, shot_accuracy
-from counterpoise.samplers import labels_of
-from counterpoise.samplers.sampler import OrderedSampler
+from counterpoise.metrics import accuracy, average_precision, balanced_accuracy, macro_f1, shot_accuracy
+from counterpoise.samplers import ClassBalancedSampler, OrderedSampler, labels_of
 
-__all__ = ["ImbalancedTrainerMixin", "loss_for_trainer", "metrics_for_trainer"]
+try:
+    from transformers import Trainer
+except ImportError as error:
+    raise MissingExtraError(
+        "`counterpoise.integrations.huggingface` needs transformers, which cannot be imported here "
+        f"({error}); pip install 'counterpoise[huggingface]'"
+    ) from error
 
-LossFunc = Callable[..., Tensor]
+__all__ = ["BalancedTrainer", "BalancedTrainerMixin", "loss_for_trainer", "metrics_for_trainer"]
+
+LossFunction = Callable[..., Tensor]
+SamplerChoice = OrderedSampler | Callable[[Any], OrderedSampler]
+IGNORED = -100  # the label that the Trainer leaves out of its count; it cannot be told another
 
 
-def loss_for_trainer(loss: StoredLoss, *, class_counts: CountsLike | None = None) -> LossFunc:
-    """One of our loss modules as the ``compute_loss_func`` of a `Trainer`.
+def loss_for_trainer(loss: StoredLoss, *, prior: Vector | None = None) -> LossFunction:
+    """A loss module of ours as ``compute_loss_func`` of the Trainer.
 
-    The Trainer counts the labels of a whole accumulation window, over all processes, and divides by nothing itself: so
-    the sum of the losses is divided by that count here, and 4 micro-batches of 8 give the gradient of one batch of 32.
-    A count knows nothing of class weights. With ``class_counts`` they are scaled so that their mean over the *images*
-    is 1: then the count is the weights' own sum on average, and the learning rate means what it meant without weights.
+    One batch of 32, four accumulated micro-batches of 8 and four processes of 8 give the same step, and the evaluation
+    loss does not depend on the batch size. A weighted "mean" is divided by the summed weight; the Trainer knows only
+    the number of rows, so their summed weight is taken to be ``rows · Σ π_c w_c``, what it is on average.
 
     Args:
-        loss: such as ``FocalLoss(gamma=2.0)`` or ``CrossEntropyLoss(weight=...)``; "mean" or "batchmean".
-        class_counts: of the training split, ``(C,)``; needed only with class weights.
+        loss: a module of `counterpoise.losses`, with reduction "mean" or "batchmean".
+        prior: ``(C,)`` how often each class is trained on: the class counts of the training set, or the ``prior`` of
+            the sampler; its scale has no effect. Needed for a softmax loss with class weights and reduction "mean".
 
     Returns:
-        ``compute_loss_func(outputs, labels, num_items_in_batch=None)``; without a count it is the loss itself.
+        ``compute_loss_func(outputs, labels, num_items_in_batch=None)``. ``outputs`` has ``logits``, or is a tuple that
+        starts with them. Overlap losses (Dice, Tversky) are no sum over rows: theirs is the mean over micro-batches,
+        each by its share of the labels.
 
     Raises:
-        ArgumentTypeError: not one of our loss modules.
-        ArgumentError: class weights without counts, or a reduction that is none of the two.
+        ArgumentTypeError: ``loss`` is not a loss module of ours.
+        ArgumentError: a reduction without a mean, an ``ignore_index`` that the Trainer counts, or a missing ``prior``.
 
     Example:
-        >>> import torch
         >>> from counterpoise.losses import CrossEntropyLoss
-        >>> func = loss_for_trainer(CrossEntropyLoss(weight=[0.2, 1.8]), class_counts=[90, 10])
-        >>> value = func({"logits": torch.zeros(2, 2)}, torch.tensor([0, 1]), num_items_in_batch=torch.tensor(4))
-        >>> round(value.item(), 4)  # (0.5556 + 5.0) log 2 / 4
-        0.9627
+        >>> compute_loss = loss_for_trainer(CrossEntropyLoss(weight=[1.0, 3.0]), prior=[90, 30])  # 1.5 on average
+        >>> compute_loss({"logits": torch.zeros(2, 2)}, torch.tensor([0, 1]), num_items_in_batch=8)  # 4 log 2/(8 · 1.5)
+        tensor(0.2310)
     """
     if not isinstance(loss, StoredLoss):
-        raise ArgumentTypeError(f"`loss` must be one of our loss modules; got {type(loss).__name__}")
-    reduction = str(loss.options.get("reduction", "mean"))
-    if reduction not in ("mean", "batchmean"):
-        raise ArgumentError(f"`loss` must have the reduction 'mean' or 'batchmean'; got {reduction!r}")
-    if "weight" in loss.vectors:
-        _scale_to_images(loss, class_counts)
-
-    def compute_loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-        logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs.logits
-        moved = loss.to(logits.device)
-        if num_items_in_batch is None:
-            value: Tensor = moved(logits, labels)
-            return value
-        items = torch.as_tensor(num_items_in_batch, device=logits.device, dtype=torch.float32).reshape(-1)[0]
-        whole: Tensor = moved(logits, labels, normalizer=items * _terms_of_a_label(loss, logits, labels, reduction))
-        return whole
-
-    return compute_loss
-
-
-def _scale_to_images(loss: StoredLoss, class_counts: CountsLike | None) -> None:
-    if class_counts is None:
-        raise ArgumentError("`class_counts` is missing: with class weights it says what their mean over the images is")
-    counts = class_counts if isinstance(class_counts, ClassCounts) else ClassCounts(class_counts)
-    if counts.counts.shape != tuple(loss.weight.shape):
-        raise ArgumentError(
-            f"`class_counts` has {counts.num_classes} classes, the weights of `loss` {len(loss.weight)}"
+        raise ArgumentTypeError(
+            f"`loss` must be a module of counterpoise.losses, such as FocalLoss(); got {type(loss).__name__}"
         )
-    prior = torch.from_numpy(counts.prior()).to(loss.weight)
-    loss.reweight(loss.weight / (prior * loss.weight).sum())
+    reduction = loss.options.get("reduction", "mean")
+    if reduction not in ("mean", "batchmean"):
+        raise ArgumentError(
+            f'`loss` must have reduction "mean" or "batchmean": the Trainer averages; its reduction is {reduction!r}'
+        )
+    ignored = loss.options.get("ignore_index", IGNORED)
+    if ignored != IGNORED:
+        raise ArgumentError(
+            f"`loss` must have ignore_index={IGNORED}, the label that the Trainer does not count; got {ignored}"
+        )
+    return partial(_loss_of_step, loss=loss, mean_weight=_mean_weight(loss, reduction, prior))
 
 
-def _terms_of_a_label(loss: StoredLoss, logits: Tensor, labels: Tensor, reduction: str) -> float:
-    """The Trainer counts the elements of the labels; how many terms of our mean each of them stands for."""
-    dense = labels.dim() == logits.dim()
-    by_image = loss.equation is softmax_loss or reduction == "batchmean"
-    if by_image:
-        return 1.0 / logits.shape[1] if dense else 1.0
-    return 1.0 if dense else float(logits.shape[1])
+def _mean_weight(loss: StoredLoss, reduction: str, prior: Vector | None) -> float:
+    """Σ π_c w_c, what a row weighs on average: the denominator of a weighted mean for each row that is counted."""
+    if reduction != "mean" or loss.equation is not softmax_loss or "weight" not in loss.vectors:
+        return 1.0
+    weight = loss.get_buffer("weight").double().cpu()
+    if prior is None:
+        raise ArgumentError(
+            '`prior` is needed: the Trainer counts rows, and the "mean" of this loss is over their summed weight. Give '
+            "the class counts of training (prior=counts.counts) or the prior of the sampler; or give the loss "
+            'reduction="batchmean", which divides by rows and takes the weights as they are'
+        )
+    shares = vector_tensor(np.array(prior) if isinstance(prior, np.ndarray) else prior, "prior").double().cpu()
+    if shares.shape != weight.shape:
+        raise ArgumentError(
+            f"`prior` must have one value for each of the {len(weight)} classes; got shape {tuple(shares.shape)}"
+        )
+    if not (torch.isfinite(shares).all() and (shares >= 0).all() and shares.sum() > 0):
+        raise ArgumentError(f"`prior` must be finite, at least 0 and not 0 everywhere; got {shares.tolist()}")
+    mean = float((weight * shares).sum() / shares.sum())
+    if mean == 0:
+        raise ArgumentError("`prior` is 0 for every class that has a weight in `loss`: nothing would be learnt")
+    return mean
 
 
-class ImbalancedTrainerMixin:
-    """Puts one of our samplers into a `Trainer`: ``class MyTrainer(ImbalancedTrainerMixin, Trainer): ...``.
+def _loss_of_step(
+    outputs: Any,
+    labels: Tensor | None,
+    num_items_in_batch: Tensor | float | None = None,
+    *,
+    loss: StoredLoss,
+    mean_weight: float,
+) -> Tensor:
+    """This micro-batch's part of the mean over the whole optimiser step."""
+    logits = _logits_of(outputs)
+    if labels is None:
+        raise ArgumentError(
+            "`labels` is missing from the batch, so the Trainer has none for the loss: name the dataset's column "
+            '"label" or "labels", or let the data collator return "labels"'
+        )
+    loss.to(logits.device)
+    here = labels.ne(IGNORED).sum()
+    # One count a GPU under DataParallel, and the Trainer will multiply by the number of GPUs: hence the sum.
+    items = here if num_items_in_batch is None else torch.as_tensor(num_items_in_batch).sum()
+    if loss.equation not in (softmax_loss, sigmoid_loss, sigmoid_loss_by_class):
+        share: Tensor = loss(logits, labels) * here / items.to(here.device).clamp(min=1)
+        return share
+    value: Tensor = loss(logits, labels, normalizer=_denominator(loss, logits, labels, items) * mean_weight)
+    return value
 
-    The order is one global order from (seed, epoch), which the Trainer shards over the processes; the epochs differ,
-    and a training resumed in the middle of an epoch goes on with the images that were left, because the Trainer skips
-    what it has used.
+
+def _denominator(loss: StoredLoss, logits: Tensor, labels: Tensor, items: Tensor) -> Tensor:
+    """From the labels counted to what the reduction divides by: rows, or for the "mean" of a sigmoid loss elements."""
+    classes = logits.shape[1] if logits.dim() > 1 else 1
+    rows = items / classes if labels.dim() == logits.dim() else items
+    by_element = loss.equation is not softmax_loss and loss.options.get("reduction", "mean") == "mean"
+    return rows * classes if by_element else rows
+
+
+def _logits_of(outputs: Any) -> Tensor:
+    if isinstance(outputs, Mapping) and "logits" in outputs:
+        logits = outputs["logits"]
+    else:
+        logits = outputs[0] if isinstance(outputs, tuple | list) and outputs else getattr(outputs, "logits", None)
+    if not isinstance(logits, Tensor):
+        raise ArgumentTypeError(
+            f"`outputs` of the model must have `logits`, or start with them; got {type(outputs).__name__}"
+        )
+    return logits
+
+
+class BalancedTrainerMixin:
+    """Gives a Trainer one of our samplers: ``class MyTrainer(BalancedTrainerMixin, Seq2SeqTrainer)``.
+
+    Every process has the same global order and accelerate gives each its part; every epoch has an order of its own; a
+    run resumed from a checkpoint goes on with the very images that would have come next.
 
     Args:
-        train_sampler: a sampler, or what makes one from the labels of the training set: ``ClassBalancedSampler``,
-            or ``lambda labels: ClassBalancedSampler(labels, power=0.5)``.
+        train_sampler: a sampler of `counterpoise.samplers`, or a function of the labels that returns one. Default:
+            `ClassBalancedSampler` with the seed of the arguments (``data_seed``, else ``seed``). The labels are read
+            from ``train_dataset`` by `labels_of`, which decodes no image.
 
-    Example:
-        >>> from transformers import Trainer
-        >>> class MyTrainer(ImbalancedTrainerMixin, Trainer): ...
-        >>> trainer = MyTrainer(model, args, train_sampler=ClassBalancedSampler)  # doctest: +SKIP
+    Raises:
+        ArgumentError: the sampler is for another number of items or is in the middle of an epoch, or the arguments ask
+            for a sampling of the Trainer's own as well.
     """
 
-    def __init__(
-        self, *args: Any, train_sampler: OrderedSampler | Callable[[Any], OrderedSampler] | None = None, **kwargs: Any
-    ) -> None:
+    args: Any
+    train_dataset: Any
+
+    def __init__(self, *args: Any, train_sampler: SamplerChoice | None = None, **kwargs: Any) -> None:
         self.train_sampler = train_sampler
         super().__init__(*args, **kwargs)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        dataset = self.train_dataset if train_dataset is None else train_dataset  # type: ignore[attr-defined]
-        given = self.train_sampler
-        if given is None:
-            return super()._get_train_sampler(train_dataset)  # type: ignore[misc]
-        if isinstance(given, OrderedSampler):
-            return given
-        made = given(labels_of(dataset))
-        if not isinstance(made, OrderedSampler):
-            raise ArgumentTypeError(f"`train_sampler` must make one of our samplers; got {type(made).__name__}")
-        return made
+    def _get_train_sampler(self, train_dataset: Any = None) -> OrderedSampler:
+        # The Trainer gives the dataset without the columns that the model does not take, perhaps without labels.
+        dataset = train_dataset if self.train_dataset is None else self.train_dataset
+        strategy = getattr(self.args, "train_sampling_strategy", "random")
+        if strategy != "random":
+            raise ArgumentError(
+                f'`train_sampling_strategy` must be left at "random" where `train_sampler` orders the images; '
+                f"got {strategy!r}"
+            )
+        if isinstance(self.train_sampler, OrderedSampler):
+            sampler = copy.deepcopy(self.train_sampler)  # the next call of train() starts anew
+        else:
+            sampler = (self.train_sampler or self._balanced)(labels_of(dataset))
+        items = sampler.state_dict()["items"]
+        if items != len(dataset):
+            raise ArgumentError(
+                f"`train_sampler` is for {items} items; `train_dataset` has {len(dataset)}. "
+                "Make the sampler from labels_of(train_dataset)"
+            )
+        if sampler._start:
+            raise ArgumentError(
+                f"`train_sampler` has a loaded state, {sampler._start} samples into an epoch; the Trainer itself skips "
+                "what a checkpoint has used: give it a sampler without one"
+            )
+        return sampler
+
+    def _balanced(self, labels: Any) -> OrderedSampler:
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return ClassBalancedSampler(labels, seed=seed)
+
+    def get_train_dataloader(self) -> Any:
+        """The Trainer's, whose sampler is found under every wrapper.
+
+        Resumed within an epoch and with several processes, accelerate looks for ``set_epoch`` on the sampler of its
+        shard, which has none of its own: the rest of epoch 3 would be that of epoch 0.
+        """
+        loader = super().get_train_dataloader()  # type: ignore[misc]
+        shard = getattr(loader, "batch_sampler", None)
+        sampler = getattr(getattr(shard, "batch_sampler", None), "sampler", None)
+        if isinstance(sampler, OrderedSampler):
+            shard.sampler = sampler  # type: ignore[union-attr]
+        return loader
 
 
-def metrics_for_trainer(class_counts: CountsLike) -> Callable[[Any], dict[str, float]]:
-    """The ``compute_metrics`` of a `Trainer`: balanced accuracy, macro F1, mean recall of the shot groups.
+class BalancedTrainer(BalancedTrainerMixin, Trainer):
+    """transformers' ``Trainer`` with one more argument, ``train_sampler``: see `BalancedTrainerMixin`."""
+
+
+def metrics_for_trainer(
+    class_counts: CountsLike | None = None, *, many: int = 100, few: int = 20
+) -> Callable[[Any], dict[str, float]]:
+    """``compute_metrics`` of the Trainer: what accuracy hides.
 
     Args:
-        class_counts: of the training split, which decides the groups.
+        class_counts: of the training set; adds the mean recall of its classes with many (> ``many``), medium and few
+            (< ``few``) images.
+        many: above it a class has many images.
+        few: below it a class has few.
 
     Returns:
-        ``compute_metrics(eval_prediction)``; a group without images is left out.
+        A function of an ``EvalPrediction``: "accuracy", "balanced_accuracy", "macro_f1" and, with counts,
+        "recall_many", "recall_medium", "recall_few"; a group without a class in the labels is left out. For multi-label
+        targets ``(N, C)`` of 0 and 1: "mean_average_precision". Labels of −100 count nowhere.
 
     Example:
-        >>> from types import SimpleNamespace
-        >>> seen = SimpleNamespace(predictions=np.eye(3)[[0, 0, 2]], label_ids=np.array([0, 1, 2]))
-        >>> metrics_for_trainer([900, 50, 5])(seen)["few"]
-        1.0
+        >>> compute_metrics = metrics_for_trainer([500, 5])
+        >>> compute_metrics((np.array([[2.0, 0.0], [1.0, 0.0], [3.0, 0.0], [0.0, 1.0]]), np.array([0, 0, 1, 1])))
+        {'accuracy': 0.75, 'balanced_accuracy': 0.75, 'macro_f1': 0.733..., 'recall_many': 1.0, 'recall_few': 0.5}
     """
-    counts = class_counts if isinstance(class_counts, ClassCounts) else ClassCounts(class_counts)
+    return partial(_metrics, class_counts=class_counts, many=many, few=few)
 
-    def compute_metrics(evaluation: Any) -> dict[str, float]:
-        scores = evaluation.predictions[0] if isinstance(evaluation.predictions, tuple) else evaluation.predictions
-        labels, predicted = np.asarray(evaluation.label_ids), np.asarray(scores).argmax(1)
-        found = {
-            "accuracy": float((labels == predicted).mean()),
-            "balanced_accuracy": balanced_accuracy(labels, predicted),
-            "macro_f1": macro_f1(labels, predicted),
-            **shot_accuracy(labels, predicted, counts),
-        }
-        return {name: float(value) for name, value in found.items() if np.isfinite(value)}
 
-    return compute_metrics
+def _metrics(prediction: Any, *, class_counts: CountsLike | None, many: int, few: int) -> dict[str, float]:
+    scores, labels = prediction[0], np.asarray(prediction[1])
+    scores = np.asarray(scores[0] if isinstance(scores, tuple) else scores)
+    if scores.ndim == labels.ndim and scores.dtype.kind == "f":
+        return {"mean_average_precision": average_precision(labels.astype(np.int64), scores)}
+    # preprocess_logits_for_metrics may have taken the argmax already
+    predicted = scores if scores.ndim == labels.ndim else scores.argmax(1)
+    y, p = labels[labels != IGNORED], predicted[labels != IGNORED]
+    found = {"accuracy": accuracy(y, p), "balanced_accuracy": balanced_accuracy(y, p), "macro_f1": macro_f1(y, p)}
+    if class_counts is not None:
+        groups = shot_accuracy(y, p, class_counts, many=many, few=few)
+        found |= {f"recall_{group}": recall for group, recall in groups.items() if not np.isnan(recall)}
+    return found

@@ -120,6 +120,8 @@ def _as_ids(values: Any, dataset: Any) -> NDArray[np.int64]:
         array = np.empty((0,), dtype=object)
     if array.dtype.kind in "iub" and array.ndim in (1, 2):
         return array.astype(np.int64)
+    if array.dtype.kind == "f" and array.ndim == 2 and np.isin(array, (0.0, 1.0)).all():  # as binary losses want them
+        return array.astype(np.int64)
     if array.dtype.kind in "US" and array.ndim == 1:
         distinct, inverse = np.unique(array, return_inverse=True)
         if len(distinct) < len(array):
