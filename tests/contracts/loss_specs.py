@@ -5,6 +5,8 @@ A row says how to build the loss for C classes. `test_every_loss_has_a_row` fail
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,12 +16,42 @@ from torch import Tensor, nn
 
 from counterpoise import losses
 
+# Triton's kernels are compiled on a GPU; without one they run under its interpreter, see conftest.py.
+TRITON = importlib.util.find_spec("triton") is not None
+FORMS = ("reference", "closed_form", *(["triton"] if TRITON else []))
+FUSED = FORMS[1:]
+
 Options = dict[str, Any]
 
 
 def counts(c: int) -> Tensor:
     """Distinct class counts, largest first: 10·C … 10."""
     return torch.arange(c, 0, -1) * 10
+
+
+def placed(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The loss of tensors on the CPU; ``impl="triton"`` computes it on the GPU where there is one."""
+
+    @functools.wraps(function)
+    def on_device(logits: Tensor, target: Tensor, **options: Any) -> Tensor:
+        if options.get("impl") != "triton" or not torch.cuda.is_available():
+            return function(logits, target, **options)
+        moved = {
+            name: x.cuda() if isinstance(x, Tensor) and name != "class_counts" else x for name, x in options.items()
+        }
+        return function(logits.cuda(), target.cuda(), **moved).cpu()
+
+    return on_device
+
+
+class _Placed:
+    """`counterpoise.losses`, each function `placed`."""
+
+    def __getattr__(self, name: str) -> Any:
+        return placed(found) if callable(found := getattr(losses, name)) and name.islower() else found
+
+
+placed_losses = _Placed()
 
 
 @dataclass(frozen=True)
@@ -38,12 +70,15 @@ class LossSpec:
 
     @property
     def impls(self) -> tuple[str | None, ...]:
-        return (None,) if self.family == "overlap" else ("reference", "closed_form")
+        if self.family == "sigmoid":
+            return FORMS[:2]
+        return (None,) if self.family == "overlap" else FORMS
 
     def loss(self, c: int, impl: str | None, **more: Any) -> Callable[..., Tensor]:
         """The function with its options for C classes; more options go on top."""
         options = {**self.options(c), **({} if impl is None else {"impl": impl}), **more}
-        return lambda logits, target, **batch: self.function(logits, target, **{**options, **batch})
+        function = placed(self.function)
+        return lambda logits, target, **batch: function(logits, target, **{**options, **batch})
 
 
 SPECS = (

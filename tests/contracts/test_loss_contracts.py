@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 import torch
-from tests.contracts.loss_specs import EQUATIONS, EVERY_FORM, SPECS, form_id, one_hot, sample, value_and_gradient
+from tests.contracts.loss_specs import EQUATIONS, EVERY_FORM, FUSED, SPECS, form_id, one_hot, sample, value_and_gradient
 
 from counterpoise import losses
 from counterpoise.core.errors import UnsupportedError
@@ -16,29 +16,30 @@ from counterpoise.core.errors import UnsupportedError
 every_form = pytest.mark.parametrize(("spec", "impl"), EVERY_FORM, ids=form_id)
 every_loss = pytest.mark.parametrize("spec", SPECS, ids=form_id)
 closed = pytest.mark.parametrize("spec", [s for s, impl in EQUATIONS if impl == "closed_form"], ids=form_id)
+fused = pytest.mark.parametrize(("spec", "impl"), [form for form in EQUATIONS if form[1] in FUSED], ids=form_id)
 
 
-@closed
-def test_closed_form_is_one_node_and_saves_one_tensor(spec):
+@fused
+def test_a_fused_form_is_one_node_and_saves_one_tensor(spec, impl):
     """Were the reference called quietly, autograd would record its operations and save their inputs."""
     logits, target = sample((6, 4), dtype=torch.float32)
     for y in (target, one_hot(target, 4, torch.float32)):
         leaf = logits.clone().requires_grad_()
         saved = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t, saved=saved: saved.append(t) or t, lambda t: t):
-            value = spec.loss(4, "closed_form", weight=torch.ones(4))(leaf, y)
+            value = spec.loss(4, impl, weight=torch.ones(4))(leaf, y)
         assert [t.shape for t in saved] == [logits.shape]
-        assert value.grad_fn.name() in ("_SoftmaxClosedBackward", "_SigmoidClosedBackward")
+        assert value.grad_fn.name() == f"_{spec.family.title()}{impl.split('_')[0].title()}Backward"
         assert [type(node).__name__ for node, _ in value.grad_fn.next_functions if node] == ["AccumulateGrad"]
 
 
-@closed
-def test_the_gradient_is_the_saved_tensor_itself(spec):
+@fused
+def test_the_gradient_is_the_saved_tensor_itself(spec, impl):
     """One tensor of the logits' size in forward and backward together, unless the graph is kept."""
     logits, target = sample((6, 4), dtype=torch.float32)
     leaf, saved = logits.clone().requires_grad_(), []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.data_ptr()) or t, lambda t: t):
-        value = spec.loss(4, "closed_form")(leaf, target)
+        value = spec.loss(4, impl)(leaf, target)
     (3.0 * value).backward()
     assert [leaf.grad.data_ptr()] == saved
 
@@ -63,12 +64,12 @@ def test_backward_twice_and_any_upstream_gradient(spec, impl):
 
 
 @pytest.mark.fault("L27")
-@closed
-def test_a_loss_scale_beyond_float16_keeps_small_gradients(spec):
+@fused
+def test_a_loss_scale_beyond_float16_keeps_small_gradients(spec, impl):
     """GradScaler starts at 65536, which float16 cannot hold, and a mean over many rows has gradients it cannot hold."""
     logits, target = sample((4096, 3), dtype=torch.float16)
     leaf = logits.clone().requires_grad_()
-    (spec.loss(3, "closed_form")(leaf, target) * 65536.0).backward()
+    (spec.loss(3, impl)(leaf, target) * 65536.0).backward()
     _, exact = value_and_gradient(spec.loss(3, "reference"), logits.double(), target)
     torch.testing.assert_close(leaf.grad.double(), exact * 65536.0, rtol=4e-3, atol=1e-4)
 
@@ -114,14 +115,14 @@ def test_modes_are_respected_and_left_as_they_were(spec, impl):
 
 
 @pytest.mark.fault("L29")
-@closed
-def test_under_autocast_a_bfloat16_head_works(spec):
+@fused
+def test_under_autocast_a_bfloat16_head_works(spec, impl):
     torch.manual_seed(0)
     head, (features, target) = torch.nn.Linear(5, 3), sample((8, 3))
     features = torch.cat([features, features[:, :2]], 1).float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = head(features)
-        value = spec.loss(3, "closed_form")(logits, target)
+        value = spec.loss(3, impl)(logits, target)
     assert logits.dtype == torch.bfloat16
     assert value.dtype == torch.float32
     value.backward()
@@ -130,10 +131,10 @@ def test_under_autocast_a_bfloat16_head_works(spec):
 
 
 @pytest.mark.fault("L28")
-@closed
-def test_double_backward_refuses(spec):
+@fused
+def test_double_backward_refuses(spec, impl):
     logits, target = sample((3, 3))
-    value = spec.loss(3, "closed_form")(leaf := logits.clone().requires_grad_(), target)
+    value = spec.loss(3, impl)(leaf := logits.clone().requires_grad_(), target)
     with pytest.raises(UnsupportedError, match=r'create_graph=True.*impl="reference"') as caught:
         torch.autograd.grad(value, leaf, create_graph=True)
     assert isinstance(caught.value, NotImplementedError)
@@ -149,11 +150,11 @@ def test_the_reference_differentiates_twice(spec):
 
 @pytest.mark.fault("L28")
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")  # torch's own jvp uses it
-@closed
-def test_transforms_fall_back_or_refuse(spec):
+@fused
+def test_transforms_fall_back_or_refuse(spec, impl):
     logits, target = sample((4, 3))
     _, want = value_and_gradient(spec.loss(3, "reference"), logits, target)
-    auto, strict = (spec.loss(3, impl) for impl in ("auto", "closed_form"))
+    auto, strict = (spec.loss(3, form) for form in ("auto", impl))
     torch.testing.assert_close(torch.func.grad(lambda z: auto(z, target))(logits), want)
     rows = torch.func.vmap(lambda z, y: auto(z.unsqueeze(0), y.unsqueeze(0)))(logits, target)
     torch.testing.assert_close(rows[1], auto(logits[1:2], target[1:2]))
@@ -164,25 +165,26 @@ def test_transforms_fall_back_or_refuse(spec):
         torch.func.grad(lambda z: strict(z, target))(logits)
 
 
-@closed
-def test_learnt_weights_fall_back_or_refuse(spec):
+@fused
+def test_learnt_weights_fall_back_or_refuse(spec, impl):
     logits, target = sample((4, 3))
     u = torch.ones(4, dtype=torch.float64, requires_grad=True)
     spec.loss(3, "auto")(logits, target, sample_weight=u).backward()
     assert u.grad.isfinite().all()
     with pytest.raises(UnsupportedError, match="requires one"):
-        spec.loss(3, "closed_form")(logits, target, sample_weight=u)
+        spec.loss(3, impl)(logits, target, sample_weight=u)
 
 
 @pytest.mark.fault("L36")
 @closed
-def test_without_triton_auto_is_the_closed_form_and_triton_says_so(spec):
+def test_without_a_gpu_auto_is_the_closed_form_and_triton_says_why_not(spec, monkeypatch):
     logits, target = sample((4, 3))
     same = [value_and_gradient(spec.loss(3, impl), logits, target) for impl in ("auto", "closed_form")]
     assert torch.equal(same[0][0], same[1][0])
     assert torch.equal(same[0][1], same[1][1])
-    with pytest.raises(UnsupportedError, match=r'impl="triton".*not part of this release.*"auto"'):
-        spec.loss(3, "triton")(logits, target)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(UnsupportedError, match=r'impl="triton".*needs (Triton|logits on a GPU).*"auto"'):
+        spec.function(logits, target, **spec.options(3), impl="triton")
 
 
 @pytest.mark.fault("L31")
@@ -197,10 +199,10 @@ def test_compiles_without_a_graph_break(spec, impl):
 
 @pytest.mark.fault("L31")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs and sync_debug_mode need a GPU")
-@closed
-def test_on_cuda_nothing_waits_for_the_device(spec):
+@fused
+def test_on_cuda_nothing_waits_for_the_device(spec, impl):
     logits, target = (x.cuda() for x in sample((6, 4), dtype=torch.float32))
-    module = spec.module(**spec.options(4), impl="closed_form").cuda()
+    module = spec.module(**spec.options(4), impl=impl).cuda()
     want = value_and_gradient(spec.loss(4, "reference"), logits.cpu(), target.cpu())
     torch.cuda.set_sync_debug_mode("error")
     try:

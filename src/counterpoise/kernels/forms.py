@@ -1,44 +1,111 @@
 """Which form of an equation runs, and what the closed forms share.
 
-This is the one place that knows what each form cannot do. The Triton form has its place here: a third answer of
-`chosen_form`, and a module beside the reference and the closed one.
+This is the one place that knows what each form cannot do, and when "auto" takes which. Triton is imported only where
+its form is about to run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import importlib.util
+import os
+import warnings
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from counterpoise.core.errors import UnsupportedError
+from counterpoise.core.errors import CounterpoiseError, UnsupportedError
 
-__all__ = ["Impl", "chosen_form", "in_transform", "power", "refuse_double_backward", "upstream_applied"]
+__all__ = [
+    "Form",
+    "Impl",
+    "chosen_form",
+    "in_transform",
+    "keeps_graph",
+    "power",
+    "refuse_double_backward",
+    "triton_obstacle",
+    "triton_or",
+    "upstream_applied",
+    "worth_triton",
+]
 
 Impl = Literal["auto", "reference", "closed_form", "triton"]
 
 
-def chosen_form(impl: Impl, others: Iterable[Any]) -> Literal["reference", "closed_form"]:
-    """The form that runs: "auto" takes the closed one, or the reference where the closed one cannot be used.
+Form = Literal["reference", "closed_form", "triton"]
 
-    ``others`` are all arguments save the logits: the closed forms have no gradient for them.
+# "auto" takes Triton from so many logits on. Chosen without a measurement, where the kernels must win: below, launches
+# and Triton's compilation weigh more than bytes.
+_WORTH = 1 << 20
+
+
+def chosen_form(impl: Impl, logits: Tensor, others: Iterable[Any]) -> Form:
+    """The form that runs. "auto" takes the fastest that can be used, and falls back without a word; a form asked for
+    by name runs or refuses.
+
+    ``others`` are all arguments save the logits: only the reference has a gradient for them.
     """
     if impl == "reference":
         return "reference"
-    if impl == "triton":
-        raise UnsupportedError(
-            '`impl="triton"` is not part of this release; "auto" takes the fastest form there is, with the same result'
-        )
     reason = _obstacle(others)
-    if reason is None:
-        return "closed_form"
-    if impl == "closed_form":
+    if impl == "auto":
+        if reason is not None:
+            return "reference"
+        return "triton" if worth_triton(logits) and triton_obstacle(logits) is None else "closed_form"
+    if reason is None and impl == "triton":
+        reason = triton_obstacle(logits)
+    if reason is not None:
         raise UnsupportedError(
-            f'`impl="closed_form"` {reason}; use impl="reference", or "auto", which falls back to it'
+            f'`impl="{impl}"` {reason}; use impl="reference", or "auto", which falls back to what can be used'
         )
-    return "reference"
+    return impl
+
+
+def triton_obstacle(logits: Tensor) -> str | None:
+    """Why the Triton kernels cannot run on these logits, or None. TRITON_INTERPRET=1 runs them on a CPU, slowly."""
+    if logits.dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+        return f"does not know logits of {logits.dtype}"
+    if importlib.util.find_spec("triton") is None:
+        return "needs Triton: pip install 'counterpoise[kernels]'"
+    if logits.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"needs logits on a GPU (or TRITON_INTERPRET=1); they are on {logits.device}"
+    return _failure
+
+
+def worth_triton(logits: Tensor) -> bool:
+    """Is Triton expected to be the fastest? Never on a CPU, in double precision, or inside `torch.compile`, which fuses
+    the closed form with what is around it."""
+    return (
+        logits.device.type == "cuda"
+        and logits.dtype != torch.float64
+        and logits.numel() >= _WORTH
+        and not torch.compiler.is_compiling()
+        and torch.cuda.get_device_capability(logits.device) >= (8, 0)
+    )
+
+
+_failure: str | None = None
+
+
+def triton_or(impl: Impl, triton: Callable[[], Tensor], instead: Callable[[], Tensor]) -> Tensor:
+    """What ``triton`` gives. Where "auto" chose it and it fails to start, one warning, and ``instead`` from then on."""
+    global _failure
+    if impl != "auto":
+        return triton()
+    try:
+        return triton()
+    except (CounterpoiseError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a missing compiler, a driver that is too old, a kernel the device has no room for …
+        _failure = f"failed before in this process ({type(error).__name__}: {error})"
+        warnings.warn(
+            f"the Triton kernels do not start here, the closed form runs instead: {type(error).__name__}: {error}",
+            stacklevel=5,
+        )
+        return instead()
 
 
 def _obstacle(others: Iterable[Any]) -> str | None:
@@ -60,13 +127,13 @@ def refuse_double_backward() -> None:
     """Called in a backward: the gradient of the gradient would silently be missing."""
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         raise UnsupportedError(
-            'double backward (`create_graph=True`) is not supported by impl="closed_form", which "auto" takes; '
-            'use impl="reference"'
+            'double backward (`create_graph=True`) is not supported by impl="closed_form" and "triton", of which '
+            '"auto" takes one; use impl="reference"'
         )
 
 
 # Tells a backward whether its saved tensors are needed again (`retain_graph`). Where torch lacks it they always are.
-_keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
 
 
 def upstream_applied(gradient: Tensor, factor: Tensor) -> Tensor:
@@ -76,9 +143,9 @@ def upstream_applied(gradient: Tensor, factor: Tensor) -> Tensor:
     """
     if torch.compiler.is_compiling():
         return (gradient * factor).to(gradient.dtype)
-    if factor.device.type == "cpu" and factor.numel() == 1 and factor.item() == 1 and not _keeps_graph():
+    if factor.device.type == "cpu" and factor.numel() == 1 and factor.item() == 1 and not keeps_graph():
         return gradient
-    return torch.mul(gradient, factor, out=torch.empty_like(gradient) if _keeps_graph() else gradient)
+    return torch.mul(gradient, factor, out=torch.empty_like(gradient) if keeps_graph() else gradient)
 
 
 def power(base: Tensor, exponent: float | Tensor) -> Tensor:

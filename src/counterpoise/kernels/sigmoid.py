@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from counterpoise.core.errors import UnsupportedError
 from counterpoise.kernels.forms import Impl, chosen_form
 from counterpoise.kernels.reduction import Reduction, reduced, safe_divide
 from counterpoise.kernels.sigmoid_closed import sigmoid_closed
@@ -29,7 +30,10 @@ def sigmoid_equation(
 
     ``sample_weight`` is (N, …); ``denominator`` divides the sum of "mean" and "batchmean".
     """
-    if chosen_form(impl, (target, sample_weight, denominator, *terms)) == "reference":
+    form = chosen_form(impl, logits, (target, sample_weight, denominator, *terms))
+    if impl == "triton":
+        raise UnsupportedError('`impl="triton"` has no sigmoid kernel yet; use "auto"')
+    if form == "reference":
         elements = sigmoid_elements(logits, target, terms, ignore_index)
         elements = elements if sample_weight is None else elements * sample_weight.unsqueeze(1)
         return reduced(elements, reduction, denominator)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from counterpoise.kernels.forms import Impl, chosen_form
-from counterpoise.kernels.reduction import Reduction, reduced, safe_divide
+from counterpoise.kernels.forms import Impl, chosen_form, triton_or
+from counterpoise.kernels.reduction import Reduction, reduced, safe_divide, valid_rows
+from counterpoise.kernels.reduction import denominator as found
 from counterpoise.kernels.softmax_closed import softmax_closed
 from counterpoise.kernels.softmax_reference import softmax_rows
 from counterpoise.kernels.terms import SoftmaxTerms, accumulation_dtype
@@ -27,13 +28,41 @@ def softmax_equation(
 ) -> Tensor:
     """Logits (N, C, …) and int64 (N, …) or floating (N, C, …) targets to the loss: a scalar, or (N, …) for "none".
 
-    ``sample_weight`` is (N, …); ``denominator`` divides the sum of "mean" and "batchmean".
+    ``sample_weight`` is (N, …); ``denominator`` divides the sum of "mean" and "batchmean"; None: what
+    `reduction.denominator` says of these targets.
     """
-    others = (target, sample_weight, denominator, *terms)
-    if chosen_form(impl, others) == "reference":
-        rows = softmax_rows(logits, target, terms, ignore_index)
-        return reduced(rows if sample_weight is None else rows * sample_weight, reduction, denominator)
-    coefficient = torch.ones((), dtype=accumulation_dtype(logits), device=logits.device)
-    coefficient = coefficient if sample_weight is None else coefficient * sample_weight
-    coefficient = coefficient if denominator is None else safe_divide(coefficient, denominator)
-    return softmax_closed(logits, target, coefficient, terms, ignore_index, total=reduction != "none")
+    form = chosen_form(impl, logits, (target, sample_weight, denominator, *terms))
+
+    def triton() -> Tensor:
+        from counterpoise.kernels.softmax_triton import softmax_triton  # imports Triton: only where it runs
+
+        return softmax_triton(
+            logits,
+            target,
+            terms,
+            sample_weight=sample_weight,
+            denominator=denominator,
+            ignore_index=ignore_index,
+            reduction=reduction,
+        )
+
+    def in_torch() -> Tensor:
+        below = denominator
+        if below is None and reduction in ("mean", "batchmean"):
+            below = found(
+                target,
+                valid_rows(target, ignore_index),
+                reduction,
+                terms.weight,
+                sample_weight,
+                accumulation_dtype(logits),
+            )
+        if form == "reference":
+            rows = softmax_rows(logits, target, terms, ignore_index)
+            return reduced(rows if sample_weight is None else rows * sample_weight, reduction, below)
+        coefficient = torch.ones((), dtype=accumulation_dtype(logits), device=logits.device)
+        coefficient = coefficient if sample_weight is None else coefficient * sample_weight
+        coefficient = coefficient if below is None else safe_divide(coefficient, below)
+        return softmax_closed(logits, target, coefficient, terms, ignore_index, total=reduction != "none")
+
+    return triton_or(impl, triton, in_torch) if form == "triton" else in_torch()

@@ -18,7 +18,7 @@ from torch import Tensor
 from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 from counterpoise.kernels.forms import in_transform
-from counterpoise.kernels.reduction import valid_rows
+from counterpoise.kernels.reduction import row_mass, valid_rows
 from counterpoise.kernels.terms import accumulation_dtype
 from counterpoise.losses.options import Vector
 
@@ -316,9 +316,11 @@ def class_counts_of(counts: CountsLike | Tensor) -> ClassCounts:
     return ClassCounts(np.asarray(counts.tolist()) if isinstance(counts, Tensor) else counts)
 
 
-def warn_if_massless(mass: Tensor, target: Tensor, ignore_index: int, weight: Tensor | None) -> None:
+def warn_if_massless(target: Tensor, ignore_index: int, weight: Tensor | None, sample_weight: Tensor | None) -> None:
     """Say which classes have weight 0 when every target of the batch does: the loss is then 0."""
-    if weight is None or not values_readable(mass) or mass.item() != 0:
+    if weight is None or not values_readable(weight) or bool((weight != 0).all()):
+        return
+    if row_mass(target, valid_rows(target, ignore_index), weight, sample_weight, weight.dtype).sum().item() != 0:
         return
     if target.is_floating_point():
         present = target.movedim(1, -1).flatten(0, -2).sum(0).nonzero()

@@ -11,9 +11,9 @@ from typing_extensions import Unpack
 
 from counterpoise.core.counts import CountsLike
 from counterpoise.kernels.forms import Impl
-from counterpoise.kernels.reduction import Reduction, denominator, valid_rows
+from counterpoise.kernels.reduction import Reduction
 from counterpoise.kernels.softmax import softmax_equation
-from counterpoise.kernels.terms import SoftmaxTerms, accumulation_dtype
+from counterpoise.kernels.terms import SoftmaxTerms
 from counterpoise.losses import presets
 from counterpoise.losses.arguments import (
     checked_choice,
@@ -115,10 +115,8 @@ def softmax_loss(  # noqa: PLR0913  the equation has this many letters
     )
     u = checked_row_vector(sample_weight, logits)
     normalizer = checked_normalizer(normalizer, reduction, logits)
-    if reduction in ("mean", "batchmean") and normalizer is None:
-        rows, dtype = valid_rows(target, ignore_index), accumulation_dtype(logits)
-        normalizer = denominator(target, rows, reduction, terms.weight, u, dtype)
-        warn_if_massless(normalizer, target, ignore_index, terms.weight)
+    if reduction == "mean" and normalizer is None:
+        warn_if_massless(target, ignore_index, terms.weight, u)
     return softmax_equation(
         logits,
         target,

@@ -1,0 +1,413 @@
+# ruff: noqa: PLR0913, PLR0915, C901, SIM102, SIM108  a letter, a stride: an argument; a branch is the compiler's
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, untyped-decorator, type-arg, operator"
+"""The softmax equation in Triton: one pass a row, loss and gradient together. The mathematics is `softmax_closed`'s.
+
+A program takes a tile of ROWS rows and CLASSES classes. Where a tile holds all classes (WHOLE) a row is read once and
+stays in registers; beyond, its chunks are read twice (three times for a soft target), the sum kept online. Pointers
+that are None, and letters that are neutral, leave no code behind: each combination is compiled for itself.
+"""
+
+import triton  # type: ignore[import-untyped]
+import triton.language as tl  # type: ignore[import-untyped]
+
+from counterpoise.kernels.triton_math import log1p, of_class, power, reciprocal_total
+
+__all__ = ["hard_kernel", "index_mass_kernel", "soft_kernel", "soft_mass_kernel"]
+
+
+@triton.jit
+def _scores(z, c, inside, t, offset, class_scale, margins, margin, scale, C: tl.constexpr, ACC: tl.constexpr):
+    """z' = s · a · (z − m·t) + b; −inf where there is no class."""
+    known = c < C
+    if margins is not None:
+        z = z - of_class(margins, c, known, 0.0, ACC) * t
+    else:
+        z = z - margin * t
+    factor = scale
+    if class_scale is not None:
+        factor = scale * of_class(class_scale, c, known, 1.0, ACC)
+    z = z * factor
+    if offset is not None:
+        z = z + of_class(offset, c, known, 0.0, ACC)
+    return tl.where(inside, z, float("-inf"))
+
+
+@triton.jit
+def _terms(nll, r, p, gamma, poly, GAMMA: tl.constexpr, POLY: tl.constexpr):
+    """f = r^γ (−log p) + κ r^(γ+1) and A = r^γ [1 + γ p (−log p)/r + κ (γ+1) p]."""
+    if GAMMA == 0:
+        loss = nll
+        slope = tl.full(nll.shape, 1.0, nll.dtype)
+        if POLY:
+            loss = nll + poly * r
+            slope = 1.0 + poly * p
+    else:
+        focus = power(r, gamma, GAMMA)
+        ratio = tl.where(r == 0.0, 1.0, nll / tl.where(r == 0.0, 1.0, r))
+        loss = focus * nll
+        slope = 1.0 + gamma * p * ratio
+        if POLY:
+            loss += focus * poly * r
+            slope += poly * (gamma + 1.0) * p
+        slope = focus * slope
+    return loss, slope
+
+
+@triton.jit
+def _at(WIDE: tl.constexpr, ROWS: tl.constexpr, CLASSES: tl.constexpr):
+    """Row and class within a tile, (ROWS, 1) and (1, CLASSES)."""
+    i = tl.arange(0, ROWS)[:, None]
+    c = tl.arange(0, CLASSES)[None, :]
+    if WIDE:
+        i = i.to(tl.int64)
+        c = c.to(tl.int64)
+    return i, c
+
+
+@triton.jit
+def hard_kernel(
+    logits, target, sample_weight, gradient, rows, inverse,
+    weight, offset, class_scale, margins, gammas, totals,
+    scale: tl.float64, margin: tl.float64, gamma: tl.float64, poly: tl.float64, factor: tl.float64,
+    ignore_index, inner_steps, blocks,
+    z_o, z_i, z_c, g_o, g_i, g_c, y_o, y_i, u_o, u_i,
+    C: tl.constexpr, TOTALS: tl.constexpr, PADDED: tl.constexpr,
+    GAMMA: tl.constexpr, POLY: tl.constexpr, LATE: tl.constexpr,
+    STEP_O: tl.constexpr, STEP_I: tl.constexpr, STEP_C: tl.constexpr, STEP_N: tl.constexpr,
+    ROWS: tl.constexpr, CLASSES: tl.constexpr, WHOLE: tl.constexpr, WIDE: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """Index targets without smoothing: only c = y survives, everything but the exponentials is one number a row."""
+    scale, margin, gamma, poly = (
+        tl.full((), scale, ACC), tl.full((), margin, ACC), tl.full((), gamma, ACC), tl.full((), poly, ACC)
+    )  # fmt: skip
+    inner = inner_steps * STEP_N
+    o = tl.program_id(0).to(tl.int64) // blocks
+    first = (tl.program_id(0).to(tl.int64) % blocks) * ROWS
+    i, c = _at(WIDE, ROWS, CLASSES)
+    at = first + tl.arange(0, ROWS)
+    there = at < inner
+
+    y = tl.load(target + o * y_o + at * y_i, mask=there, other=0).to(tl.int64)
+    valid = there & (y != ignore_index)
+    wrong = valid & ((y < 0) | (y >= C))
+    y = tl.where(valid & (y >= 0) & (y < C), y, 0)
+    coefficient = tl.full((ROWS,), 1.0, ACC) * reciprocal_total(totals, factor, TOTALS, PADDED, ACC)
+    if LATE:
+        if tl.program_id(0) == 0:
+            tl.store(inverse, reciprocal_total(totals, factor, TOTALS, PADDED, ACC))
+    if sample_weight is not None:
+        coefficient *= tl.load(sample_weight + o * u_o + at * u_i, mask=there, other=0.0).to(ACC)
+
+    source = logits + o * (z_o * STEP_O) + first * (z_i * STEP_I) + i * (z_i * STEP_I)
+    # Rows that do not count are not read, whatever they hold.
+    inside_rows = (first + i < inner) & (valid[:, None])
+    stored = first + i < inner
+    if WHOLE:
+        inside = inside_rows & (c < C)
+        hit = c == y[:, None]
+        z = tl.load(source + c * (z_c * STEP_C), mask=inside, other=0.0).to(ACC)
+        z = _scores(z, c, inside, tl.where(hit, 1.0, 0.0).to(ACC), offset, class_scale, margins, margin, scale, C, ACC)
+        top = tl.max(z, 1)
+        top = tl.where(top == float("-inf"), 0.0, top)
+        own = tl.sum(tl.where(hit, z, 0.0), 1)
+        e = tl.exp(z - top[:, None])
+        rest = tl.sum(tl.where(hit, 0.0, e), 1)
+    else:
+        top = tl.full((ROWS,), float("-inf"), ACC)
+        own = tl.full((ROWS,), 0.0, ACC)
+        rest = tl.full((ROWS,), 0.0, ACC)
+        for start in range(0, C, CLASSES):
+            inside = inside_rows & (start + c < C)
+            hit = start + c == y[:, None]
+            place = source + tl.cast(start, tl.int64) * (z_c * STEP_C) + c * (z_c * STEP_C)
+            z = tl.load(place, mask=inside, other=0.0).to(ACC)
+            one = tl.where(hit, 1.0, 0.0).to(ACC)
+            z = _scores(z, start + c, inside, one, offset, class_scale, margins, margin, scale, C, ACC)
+            own += tl.sum(tl.where(hit, z, 0.0), 1)
+            peak = tl.maximum(top, tl.max(z, 1))
+            base = tl.where(peak == float("-inf"), 0.0, peak)
+            rest = rest * tl.exp(top - base) + tl.sum(tl.where(hit, 0.0, tl.exp(z - base[:, None])), 1)
+            top = peak
+        top = tl.where(top == float("-inf"), 0.0, top)
+
+    # A masked target takes no part; a NaN does, and shows.
+    counts = valid & (own != float("-inf"))
+    own = own - top
+    mine = tl.exp(own)
+    whole = tl.where(counts, rest + mine, 1.0)
+    # log Σ exp − z_y. For y the largest, mine − 1 is exactly 0 and log1p keeps what log(1 + rest) would round away.
+    nll = tl.where(counts, log1p(tl.where(counts, rest + (mine - 1.0), 0.0)) - tl.where(counts, own, 0.0), 0.0)
+    r = rest / whole
+    g = tl.full((ROWS,), 1.0, ACC) * gamma
+    if gammas is not None:
+        g = of_class(gammas, y, there, 0.0, ACC)
+    loss, slope = _terms(nll, r, mine / whole, g, poly, GAMMA, POLY)
+    if weight is not None:
+        w = of_class(weight, y, there, 0.0, ACC)
+        loss = w * loss
+        slope = w * slope
+    loss = tl.where(wrong, float("nan"), tl.where(counts, loss * coefficient, 0.0))
+    tl.store(rows + o * inner + at, loss, mask=there)
+
+    if gradient is not None:
+        slope = tl.where(wrong, float("nan"), slope * scale)
+        if not LATE:
+            slope *= coefficient
+        others = (slope / whole)[:, None]
+        mine = (-slope * r)[:, None]
+        shown = (counts | wrong)[:, None]
+        sink = gradient + o * (g_o * STEP_O) + first * (g_i * STEP_I) + i * (g_i * STEP_I)
+        if WHOLE:
+            g = tl.where(shown, tl.where(hit, mine, e * others), 0.0)
+            if class_scale is not None:
+                g *= of_class(class_scale, c, c < C, 0.0, ACC)
+            tl.store(sink + c * (g_c * STEP_C), g, mask=stored & (c < C))
+        else:
+            for start in range(0, C, CLASSES):
+                inside = inside_rows & (start + c < C)
+                hit = start + c == y[:, None]
+                place = source + tl.cast(start, tl.int64) * (z_c * STEP_C) + c * (z_c * STEP_C)
+                z = tl.load(place, mask=inside, other=0.0).to(ACC)
+                one = tl.where(hit, 1.0, 0.0).to(ACC)
+                z = _scores(z, start + c, inside, one, offset, class_scale, margins, margin, scale, C, ACC)
+                g = tl.where(shown, tl.where(hit, mine, tl.exp(z - top[:, None]) * others), 0.0)
+                if class_scale is not None:
+                    g *= of_class(class_scale, start + c, start + c < C, 0.0, ACC)
+                place = sink + tl.cast(start, tl.int64) * (g_c * STEP_C) + c * (g_c * STEP_C)
+                tl.store(place, g, mask=stored & (start + c < C))
+
+
+@triton.jit
+def _labels(target, place, c, inside, y, DENSE: tl.constexpr, ACC: tl.constexpr):
+    """t of a tile: read, or the one-hot of the index."""
+    if DENSE:
+        t = tl.load(target + place, mask=inside, other=0.0).to(ACC)
+    else:
+        t = tl.where(c == y, 1.0, 0.0).to(ACC)
+    return t
+
+
+@triton.jit
+def _soft_tile(
+    z, t, c, inside, top, peak, rest, share, weight, gammas, smoothings,
+    gamma, poly, smoothing, C: tl.constexpr, GAMMA: tl.constexpr, POLY: tl.constexpr, SMOOTH: tl.constexpr,
+    ACC: tl.constexpr,
+):  # fmt: skip
+    """p, r, h = w q A and w q f of every class of a tile, from what was summed over the row."""
+    d = z - peak
+    masked = z == float("-inf")
+    largest = c == top
+    p = tl.where(largest, 1.0, tl.exp(d)) / (1.0 + rest)
+    r = tl.where(largest, rest / (1.0 + rest), 1.0 - p)
+    nll = tl.where(masked, 0.0, log1p(rest) - tl.where(masked, 0.0, d))
+    g = tl.full(z.shape, 1.0, ACC) * gamma
+    if gammas is not None:
+        g = tl.full(z.shape, 1.0, ACC) * of_class(gammas, c, c < C, 0.0, ACC)
+    loss, slope = _terms(nll, r, p, g, poly, GAMMA, POLY)
+    q = t
+    if SMOOTH:
+        if smoothings is not None:
+            smoothing = of_class(smoothings, c, c < C, 0.0, ACC)
+        q = (1.0 - smoothing) * t + share
+    q = tl.where(masked & inside, 0.0, tl.where(inside, q, 0.0))
+    if weight is not None:
+        q *= of_class(weight, c, c < C, 0.0, ACC)
+    return p, r, q * slope, q * loss
+
+
+@triton.jit
+def soft_kernel(
+    logits, target, sample_weight, gradient, rows, inverse,
+    weight, offset, class_scale, margins, gammas, smoothings, totals,
+    scale: tl.float64, margin: tl.float64, gamma: tl.float64, poly: tl.float64, smoothing: tl.float64,
+    factor: tl.float64,
+    ignore_index, inner_steps, blocks,
+    z_o, z_i, z_c, g_o, g_i, g_c, t_o, t_i, t_c, y_o, y_i, u_o, u_i,
+    C: tl.constexpr, TOTALS: tl.constexpr, PADDED: tl.constexpr,
+    GAMMA: tl.constexpr, POLY: tl.constexpr, SMOOTH: tl.constexpr, DENSE: tl.constexpr, LATE: tl.constexpr,
+    STEP_O: tl.constexpr, STEP_I: tl.constexpr, STEP_C: tl.constexpr, STEP_N: tl.constexpr,
+    ROWS: tl.constexpr, CLASSES: tl.constexpr, WHOLE: tl.constexpr, WIDE: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """Probabilities (DENSE) or smoothed indices: every class of the row has a term."""
+    scale, margin, gamma, poly, smoothing = (
+        tl.full((), scale, ACC), tl.full((), margin, ACC), tl.full((), gamma, ACC), tl.full((), poly, ACC),
+        tl.full((), smoothing, ACC),
+    )  # fmt: skip
+    inner = inner_steps * STEP_N
+    o = tl.program_id(0).to(tl.int64) // blocks
+    first = (tl.program_id(0).to(tl.int64) % blocks) * ROWS
+    i, c = _at(WIDE, ROWS, CLASSES)
+    at = first + tl.arange(0, ROWS)
+    there = at < inner
+
+    y = tl.full((ROWS,), 0, tl.int64)
+    valid = there
+    wrong = there & (at < 0)
+    if not DENSE:
+        y = tl.load(target + o * y_o + at * y_i, mask=there, other=0).to(tl.int64)
+        valid = there & (y != ignore_index)
+        wrong = valid & ((y < 0) | (y >= C))
+        y = tl.where(valid & (y >= 0) & (y < C), y, 0)
+    y = y[:, None]
+    coefficient = tl.full((ROWS,), 1.0, ACC) * reciprocal_total(totals, factor, TOTALS, PADDED, ACC)
+    if LATE:
+        if tl.program_id(0) == 0:
+            tl.store(inverse, reciprocal_total(totals, factor, TOTALS, PADDED, ACC))
+    if sample_weight is not None:
+        coefficient *= tl.load(sample_weight + o * u_o + at * u_i, mask=there, other=0.0).to(ACC)
+
+    source = logits + o * (z_o * STEP_O) + first * (z_i * STEP_I) + i * (z_i * STEP_I)
+    labels = o * (t_o * STEP_O) + first * (t_i * STEP_I) + i * (t_i * STEP_I)
+    inside_rows = (first + i < inner) & (valid[:, None])
+    share = tl.full((ROWS,), 0.0, ACC)
+    number = tl.full((ROWS,), 0.0, ACC)
+    if WHOLE:
+        inside = inside_rows & (c < C)
+        t = _labels(target, labels + c * (t_c * STEP_C), c, inside, y, DENSE, ACC)
+        z = tl.load(source + c * (z_c * STEP_C), mask=inside, other=0.0).to(ACC)
+        z = _scores(z, c, inside, t, offset, class_scale, margins, margin, scale, C, ACC)
+        peak, top = tl.max(z, 1, return_indices=True)
+        base = tl.where(peak == float("-inf"), 0.0, peak)
+        rest = tl.sum(tl.where(c == top[:, None], 0.0, tl.exp(z - base[:, None])), 1)
+        if SMOOTH:
+            number = tl.sum(tl.where(inside & (z != float("-inf")), 1.0, 0.0).to(ACC), 1)
+            if smoothings is not None:
+                share = tl.sum(t * of_class(smoothings, c, c < C, 0.0, ACC), 1)
+            else:
+                share = tl.sum(t, 1) * smoothing
+    else:
+        peak = tl.full((ROWS,), float("-inf"), ACC)
+        top = tl.full((ROWS,), 0, tl.int32)
+        rest = tl.full((ROWS,), 0.0, ACC)
+        for start in range(0, C, CLASSES):
+            inside = inside_rows & (start + c < C)
+            far = tl.cast(start, tl.int64)
+            t = _labels(target, labels + far * (t_c * STEP_C) + c * (t_c * STEP_C), start + c, inside, y, DENSE, ACC)
+            z = tl.load(source + far * (z_c * STEP_C) + c * (z_c * STEP_C), mask=inside, other=0.0).to(ACC)
+            z = _scores(z, start + c, inside, t, offset, class_scale, margins, margin, scale, C, ACC)
+            highest, where = tl.max(z, 1, return_indices=True)
+            new = tl.maximum(peak, highest)
+            base = tl.where(new == float("-inf"), 0.0, new)
+            e = tl.exp(z - base[:, None])
+            ahead = highest > peak
+            here = tl.where(ahead[:, None] & (c == where[:, None]), 0.0, e)
+            # The largest class so far is not in `rest`; once it is overtaken, it is.
+            before = tl.where(ahead & (peak != float("-inf")), rest + 1.0, rest)
+            rest = before * tl.exp(peak - base) + tl.sum(here, 1)
+            top = tl.where(ahead, start + where, top)
+            peak = new
+            if SMOOTH:
+                number += tl.sum(tl.where(inside & (z != float("-inf")), 1.0, 0.0).to(ACC), 1)
+                if smoothings is not None:
+                    share += tl.sum(t * of_class(smoothings, start + c, start + c < C, 0.0, ACC), 1)
+                else:
+                    share += tl.sum(t, 1) * smoothing
+    peak = tl.where(peak == float("-inf"), 0.0, peak)[:, None]
+    share = (share / tl.maximum(number, 1.0))[:, None]
+    top = top[:, None]
+    rest = rest[:, None]
+
+    if WHOLE:
+        p, r, h, f = _soft_tile(
+            z, t, c, inside, top, peak, rest, share, weight, gammas, smoothings, gamma, poly, smoothing,
+            C, GAMMA, POLY, SMOOTH, ACC,
+        )  # fmt: skip
+        total = tl.sum(h, 1)
+        loss = tl.sum(f, 1)
+    else:
+        total = tl.full((ROWS,), 0.0, ACC)
+        loss = tl.full((ROWS,), 0.0, ACC)
+        for start in range(0, C, CLASSES):
+            inside = inside_rows & (start + c < C)
+            far = tl.cast(start, tl.int64)
+            t = _labels(target, labels + far * (t_c * STEP_C) + c * (t_c * STEP_C), start + c, inside, y, DENSE, ACC)
+            z = tl.load(source + far * (z_c * STEP_C) + c * (z_c * STEP_C), mask=inside, other=0.0).to(ACC)
+            z = _scores(z, start + c, inside, t, offset, class_scale, margins, margin, scale, C, ACC)
+            p, r, h, f = _soft_tile(
+                z, t, start + c, inside, top, peak, rest, share, weight, gammas, smoothings, gamma, poly, smoothing,
+                C, GAMMA, POLY, SMOOTH, ACC,
+            )  # fmt: skip
+            total += tl.sum(h, 1)
+            loss += tl.sum(f, 1)
+    loss = tl.where(wrong, float("nan"), tl.where(valid, loss * coefficient, 0.0))
+    tl.store(rows + o * inner + at, loss, mask=there)
+
+    if gradient is not None:
+        by = tl.full((ROWS,), 1.0, ACC) * scale
+        if not LATE:
+            by = scale * coefficient
+        by = tl.where(wrong, float("nan"), by)[:, None]
+        total = total[:, None]
+        sink = gradient + o * (g_o * STEP_O) + first * (g_i * STEP_I) + i * (g_i * STEP_I)
+        stored = first + i < inner
+        if WHOLE:
+            g = (p * (total - h) - h * r) * by
+            if class_scale is not None:
+                g *= of_class(class_scale, c, c < C, 0.0, ACC)
+            g = tl.where(valid[:, None], g, 0.0)
+            tl.store(sink + c * (g_c * STEP_C), g, mask=stored & (c < C))
+        else:
+            for start in range(0, C, CLASSES):
+                inside = inside_rows & (start + c < C)
+                far = tl.cast(start, tl.int64)
+                place = labels + far * (t_c * STEP_C) + c * (t_c * STEP_C)
+                t = _labels(target, place, start + c, inside, y, DENSE, ACC)
+                z = tl.load(source + far * (z_c * STEP_C) + c * (z_c * STEP_C), mask=inside, other=0.0).to(ACC)
+                z = _scores(z, start + c, inside, t, offset, class_scale, margins, margin, scale, C, ACC)
+                p, r, h, f = _soft_tile(
+                    z, t, start + c, inside, top, peak, rest, share, weight, gammas, smoothings, gamma, poly,
+                    smoothing, C, GAMMA, POLY, SMOOTH, ACC,
+                )  # fmt: skip
+                g = (p * (total - h) - h * r) * by
+                if class_scale is not None:
+                    g *= of_class(class_scale, start + c, start + c < C, 0.0, ACC)
+                g = tl.where(valid[:, None], g, 0.0)
+                tl.store(sink + far * (g_c * STEP_C) + c * (g_c * STEP_C), g, mask=stored & (start + c < C))
+
+
+@triton.jit
+def index_mass_kernel(
+    target, sample_weight, weight, totals, rows, inner, y_o, y_i, u_o, u_i, ignore_index,
+    C: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """Σ u w_y over the rows that count, in as many parts as there are programs."""
+    total = tl.full((BLOCK,), 0.0, ACC)
+    begin = tl.program_id(0).to(tl.int64) * BLOCK
+    step = tl.num_programs(0) * BLOCK
+    for first in range(begin, rows, step):
+        row = first + tl.arange(0, BLOCK).to(tl.int64)
+        there = row < rows
+        o = row // inner
+        i = row % inner
+        y = tl.load(target + o * y_o + i * y_i, mask=there, other=0).to(tl.int64)
+        mass = tl.where(there & (y != ignore_index), 1.0, 0.0).to(ACC)
+        if weight is not None:
+            mass *= of_class(weight, tl.where((y >= 0) & (y < C), y, 0), there, 0.0, ACC)
+        if sample_weight is not None:
+            mass *= tl.load(sample_weight + o * u_o + i * u_i, mask=there, other=0.0).to(ACC)
+        total += mass
+    tl.store(totals + tl.program_id(0), tl.sum(total, 0))
+
+
+@triton.jit
+def soft_mass_kernel(
+    target, sample_weight, weight, totals, inner, blocks, programs, t_o, t_i, t_c, u_o, u_i,
+    C: tl.constexpr, ROWS: tl.constexpr, CLASSES: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """Σ u Σ_c w_c t_c, likewise: every probability is read once more than the loss needs."""
+    total = tl.full((ROWS, CLASSES), 0.0, ACC)
+    for block in range(tl.program_id(0).to(tl.int64), programs, tl.num_programs(0)):
+        o = block // blocks
+        i = (block % blocks) * ROWS + tl.arange(0, ROWS).to(tl.int64)[:, None]
+        mass = tl.full((ROWS, CLASSES), 0.0, ACC)
+        for start in range(0, C, CLASSES):
+            c = start + tl.arange(0, CLASSES).to(tl.int64)[None, :]
+            there = (i < inner) & (c < C)
+            t = tl.load(target + o * t_o + i * t_i + c * t_c, mask=there, other=0.0).to(ACC)
+            if weight is not None:
+                t *= of_class(weight, c, c < C, 0.0, ACC)
+            mass += t
+        if sample_weight is not None:
+            mass *= tl.load(sample_weight + o * u_o + i * u_i, mask=i < inner, other=0.0).to(ACC)
+        total += mass
+    tl.store(totals + tl.program_id(0), tl.sum(tl.sum(total, 1), 0))
