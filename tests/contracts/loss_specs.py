@@ -70,8 +70,6 @@ class LossSpec:
 
     @property
     def impls(self) -> tuple[str | None, ...]:
-        if self.family == "sigmoid":
-            return FORMS[:2]
         return (None,) if self.family == "overlap" else FORMS
 
     def loss(self, c: int, impl: str | None, **more: Any) -> Callable[..., Tensor]:

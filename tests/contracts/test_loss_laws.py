@@ -65,7 +65,7 @@ def test_gradient_is_that_of_the_value(spec, impl):
                 weight = W[: shape[1]]
                 loss = spec.loss(shape[1], impl, reduction=reduction, weight=weight)
                 leaf = logits.clone().requires_grad_()
-                quick = reduction != "mean"
+                quick = reduction != "mean" or impl == "triton"  # interpreted: slow
                 assert gradcheck(lambda z, loss=loss, form=form: loss(z, form), leaf, fast_mode=quick)
 
 

@@ -6,8 +6,9 @@ import math
 
 import pytest
 import torch
+from tests.contracts.loss_specs import FORMS, FUSED
+from tests.contracts.loss_specs import placed_losses as losses
 
-from counterpoise import losses
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, CounterpoiseError
 
 SOFTMAX, SIGMOID = losses.cross_entropy, losses.binary_cross_entropy
@@ -37,7 +38,7 @@ def test_a_target_out_of_range_is_named_on_cuda_when_checks_are_asked_for():
 
 
 @pytest.mark.fault("L2")
-@pytest.mark.parametrize("impl", ["reference", "closed_form"])
+@pytest.mark.parametrize("impl", FORMS)
 def test_an_ignore_index_that_is_a_class_is_honoured(impl):
     z = torch.tensor([[2.0, 0.0], [1.0, 3.0]], dtype=torch.float64)
     kept = SOFTMAX(z[1:], torch.tensor([1]), impl=impl)
@@ -208,9 +209,10 @@ def test_more_than_two_to_the_31_logits():
 
 
 @pytest.mark.fault("L35")
+@pytest.mark.parametrize("impl", FUSED)
 @pytest.mark.parametrize("seed", range(30))
-def test_random_shapes_dtypes_and_options_agree_with_double_precision(seed):
-    """Draws a case; the closed form in the drawn dtype against the reference in float64 on the same values."""
+def test_random_shapes_dtypes_and_options_agree_with_double_precision(seed, impl):
+    """Draws a case; the form in the drawn dtype against the reference in float64 on the same values."""
     g = torch.Generator().manual_seed(seed)
 
     def pick(*choices):
@@ -229,7 +231,7 @@ def test_random_shapes_dtypes_and_options_agree_with_double_precision(seed):
         "reduction": pick("mean", "sum", "batchmean"),
     }
     ours, exact = z.clone().requires_grad_(), z.double().requires_grad_()
-    value = losses.softmax_loss(ours, y, impl="closed_form", **options)
+    value = losses.softmax_loss(ours, y, impl=impl, **options)
     truth = losses.softmax_loss(exact, y, impl="reference", **options)
     value.backward()
     truth.backward()

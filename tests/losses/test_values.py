@@ -6,13 +6,13 @@ import math
 
 import pytest
 import torch
+from tests.contracts.loss_specs import FORMS as IMPLS
+from tests.contracts.loss_specs import placed_losses as losses
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss as torchvision_focal
 
-from counterpoise import losses
 from counterpoise.weights import class_weights
 
-IMPLS = ("reference", "closed_form")
 D = torch.float64
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from counterpoise.core.errors import UnsupportedError
-from counterpoise.kernels.forms import Impl, chosen_form
-from counterpoise.kernels.reduction import Reduction, reduced, safe_divide
+from counterpoise.kernels.forms import Impl, chosen_form, triton_or
+from counterpoise.kernels.reduction import Reduction, kept, reduced, safe_divide
 from counterpoise.kernels.sigmoid_closed import sigmoid_closed
 from counterpoise.kernels.sigmoid_reference import sigmoid_elements
 from counterpoise.kernels.terms import SigmoidTerms, accumulation_dtype
@@ -28,16 +27,44 @@ def sigmoid_equation(
 ) -> Tensor:
     """Logits (N, C, …) and targets of that shape, or int64 (N, …), to the loss: a scalar, or (N, C, …) for "none".
 
-    ``sample_weight`` is (N, …); ``denominator`` divides the sum of "mean" and "batchmean".
+    ``sample_weight`` is (N, …); ``denominator`` divides the sum of "mean" and "batchmean"; None: the
+    number of elements, or rows, that are not ignored.
     """
     form = chosen_form(impl, logits, (target, sample_weight, denominator, *terms))
-    if impl == "triton":
-        raise UnsupportedError('`impl="triton"` has no sigmoid kernel yet; use "auto"')
-    if form == "reference":
-        elements = sigmoid_elements(logits, target, terms, ignore_index)
-        elements = elements if sample_weight is None else elements * sample_weight.unsqueeze(1)
-        return reduced(elements, reduction, denominator)
-    coefficient = torch.ones((), dtype=accumulation_dtype(logits), device=logits.device)
-    coefficient = coefficient if sample_weight is None else coefficient * sample_weight
-    coefficient = coefficient if denominator is None else safe_divide(coefficient, denominator)
-    return sigmoid_closed(logits, target, coefficient, terms, ignore_index, total=reduction != "none")
+
+    def triton() -> Tensor:
+        from counterpoise.kernels.sigmoid_triton import sigmoid_triton  # imports Triton: only where it runs
+
+        return sigmoid_triton(
+            logits,
+            target,
+            terms,
+            sample_weight=sample_weight,
+            denominator=denominator,
+            ignore_index=ignore_index,
+            reduction=reduction,
+        )
+
+    def in_torch() -> Tensor:
+        below = denominator
+        if below is None and reduction in ("mean", "batchmean"):
+            below = counted(target, logits, ignore_index, reduction)
+        if form == "reference":
+            elements = sigmoid_elements(logits, target, terms, ignore_index)
+            elements = elements if sample_weight is None else elements * sample_weight.unsqueeze(1)
+            return reduced(elements, reduction, below)
+        coefficient = torch.ones((), dtype=accumulation_dtype(logits), device=logits.device)
+        coefficient = coefficient if sample_weight is None else coefficient * sample_weight
+        coefficient = coefficient if below is None else safe_divide(coefficient, below)
+        return sigmoid_closed(logits, target, coefficient, terms, ignore_index, total=reduction != "none")
+
+    return triton_or(impl, triton, in_torch) if form == "triton" else in_torch()
+
+
+def counted(target: Tensor, logits: Tensor, ignore_index: int, reduction: Reduction) -> Tensor:
+    """How many elements ("mean") or rows ("batchmean") are not ignored."""
+    dtype = accumulation_dtype(logits)
+    valid = kept(target, ignore_index)
+    if target.dim() == logits.dim():
+        return (valid.any(1) if reduction == "batchmean" else valid).sum(dtype=dtype)
+    return valid.sum(dtype=dtype) * (1 if reduction == "batchmean" else logits.shape[1])

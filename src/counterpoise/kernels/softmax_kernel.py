@@ -138,10 +138,10 @@ def hard_kernel(
     # log Σ exp − z_y. For y the largest, mine − 1 is exactly 0 and log1p keeps what log(1 + rest) would round away.
     nll = tl.where(counts, log1p(tl.where(counts, rest + (mine - 1.0), 0.0)) - tl.where(counts, own, 0.0), 0.0)
     r = rest / whole
-    g = tl.full((ROWS,), 1.0, ACC) * gamma
+    exponent = tl.full((ROWS,), 1.0, ACC) * gamma
     if gammas is not None:
-        g = of_class(gammas, y, there, 0.0, ACC)
-    loss, slope = _terms(nll, r, mine / whole, g, poly, GAMMA, POLY)
+        exponent = of_class(gammas, y, there, 0.0, ACC)
+    loss, slope = _terms(nll, r, mine / whole, exponent, poly, GAMMA, POLY)
     if weight is not None:
         w = of_class(weight, y, there, 0.0, ACC)
         loss = w * loss

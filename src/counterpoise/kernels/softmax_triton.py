@@ -17,7 +17,15 @@ from counterpoise.kernels.reduction import Reduction
 from counterpoise.kernels.softmax_kernel import hard_kernel, index_mass_kernel, soft_kernel, soft_mass_kernel
 from counterpoise.kernels.terms import SoftmaxTerms, accumulation_dtype
 from counterpoise.kernels.tiles import Tile, Walk, power_of_2, steps, tile_for, wide
-from counterpoise.kernels.triton_launch import accumulation, applied, launch, totals_arguments, whole_exponent
+from counterpoise.kernels.triton_launch import (
+    accumulation,
+    applied,
+    class_strides,
+    launch,
+    row_strides,
+    totals_arguments,
+    whole_exponent,
+)
 
 __all__ = ["softmax_triton"]
 
@@ -162,7 +170,7 @@ def _index_mass(batch: Batch, walk: Walk, terms: SoftmaxTerms, u: Tensor | None,
     y = walk.of_rows(batch.target)
     arguments = {
         "target": y, "sample_weight": u, "weight": terms.weight, "totals": totals, "rows": walk.rows,
-        "inner": walk.inner, **_row_strides("y", y), **_row_strides("u", None if u is None else walk.of_rows(u)),
+        "inner": walk.inner, **row_strides("y", y), **row_strides("u", None if u is None else walk.of_rows(u)),
         "ignore_index": batch.ignore_index, "C": walk.classes, "ACC": accumulation(logits),
         "BLOCK": min(_MASS_BLOCK, power_of_2(walk.rows)),
     }  # fmt: skip
@@ -183,15 +191,10 @@ def _soft_mass(batch: Batch, walk: Walk, terms: SoftmaxTerms, u: Tensor | None, 
     arguments = {
         "target": t, "sample_weight": u, "weight": terms.weight, "totals": totals, "inner": walk.inner,
         "blocks": blocks, "programs": walk.outer * blocks, "t_o": t.stride(0), "t_i": t.stride(2), "t_c": t.stride(1),
-        **_row_strides("u", u), "C": walk.classes, "ROWS": rows, "CLASSES": classes, "ACC": accumulation(logits),
+        **row_strides("u", u), "C": walk.classes, "ROWS": rows, "CLASSES": classes, "ACC": accumulation(logits),
     }  # fmt: skip
     launch(soft_mass_kernel, programs, logits.device, arguments)
     return totals
-
-
-def _row_strides(name: str, rows: Tensor | None) -> dict[str, int]:
-    outer, inner = (0, 0) if rows is None else rows.stride()
-    return {f"{name}_o": outer, f"{name}_i": inner}
 
 
 def arranged(
@@ -217,8 +220,8 @@ def arranged(
         "totals": batch.denominator, "scale": scale, "margin": margin, "gamma": gamma, "poly": poly,
         "factor": 1.0 if batch.factor is None else batch.factor, "ignore_index": batch.ignore_index,
         "inner_steps": by.inner_extent, "blocks": blocks,
-        **_strides("z", by.strides[0]), **_strides("g", by.strides[1]),
-        **_row_strides("y", y), **_row_strides("u", u), "C": walk.classes, **totals_arguments(batch.denominator),
+        **class_strides("z", by.strides[0]), **class_strides("g", by.strides[1]),
+        **row_strides("y", y), **row_strides("u", u), "C": walk.classes, **totals_arguments(batch.denominator),
         "GAMMA": -1 if gammas is not None else whole_exponent(gamma), "POLY": poly != 0.0,
         "LATE": logits.dtype == torch.float16, "STEP_O": by.outer, "STEP_I": by.inner, "STEP_C": by.classes,
         "STEP_N": by.extent_step, "ROWS": tile.rows, "CLASSES": tile.classes, "WHOLE": tile.whole,
@@ -226,12 +229,8 @@ def arranged(
     }  # fmt: skip
     if soft:
         arguments |= {"smoothings": smoothings, "smoothing": smoothing, "SMOOTH": smooth, "DENSE": dense}
-        arguments |= _strides("t", by.strides[2])
+        arguments |= class_strides("t", by.strides[2])
     return soft_kernel if soft else hard_kernel, walk.outer * blocks, arguments, tile
-
-
-def _strides(name: str, strides: tuple[int, int, int]) -> dict[str, int]:
-    return {f"{name}_{axis}": stride for axis, stride in zip("oic", strides, strict=True)}
 
 
 softmax_forward = torch.library.custom_op(

@@ -14,7 +14,16 @@ from counterpoise.kernels.forms import keeps_graph, upstream_applied
 from counterpoise.kernels.tiles import power_of_2
 from counterpoise.kernels.triton_math import scale_kernel
 
-__all__ = ["INTERPRETED", "accumulation", "applied", "launch", "totals_arguments", "whole_exponent"]
+__all__ = [
+    "INTERPRETED",
+    "accumulation",
+    "applied",
+    "class_strides",
+    "launch",
+    "row_strides",
+    "totals_arguments",
+    "whole_exponent",
+]
 
 # Triton decides when a kernel is defined whether it is compiled or interpreted (TRITON_INTERPRET=1).
 INTERPRETED = not isinstance(scale_kernel, triton.JITFunction)
@@ -33,6 +42,15 @@ def whole_exponent(gamma: float | Tensor) -> int:
 def totals_arguments(totals: Tensor | None) -> dict[str, int]:
     count = 1 if totals is None else totals.numel()
     return {"TOTALS": count, "PADDED": power_of_2(count)}
+
+
+def row_strides(name: str, rows: Tensor | None) -> dict[str, int]:
+    outer, inner = (0, 0) if rows is None else rows.stride()
+    return {f"{name}_o": outer, f"{name}_i": inner}
+
+
+def class_strides(name: str, strides: tuple[int, int, int]) -> dict[str, int]:
+    return {f"{name}_{axis}": stride for axis, stride in zip("oic", strides, strict=True)}
 
 
 def launch(kernel: Any, programs: int, device: torch.device, arguments: dict[str, Any], *, warps: int = 4) -> None:

@@ -48,13 +48,13 @@ def of_class(vector, at, mask, neutral: tl.constexpr, ACC: tl.constexpr):
 
 @triton.jit
 def reciprocal_total(totals, factor, TOTALS: tl.constexpr, PADDED: tl.constexpr, ACC: tl.constexpr):
-    """1/Σ totals, and 0 where that sum is 0; without totals the factor given."""
+    """factor/Σ totals, and 0 where that sum is 0; without totals the factor itself."""
     result = tl.full((), factor, ACC)
     if totals is not None:
         j = tl.arange(0, PADDED)
         total = tl.sum(tl.load(totals + j, mask=j < TOTALS, other=0.0).to(ACC), 0)
         empty = total == 0.0
-        result = tl.where(empty, 0.0, 1.0 / tl.where(empty, 1.0, total))
+        result = tl.where(empty, 0.0, result / tl.where(empty, 1.0, total))
     return result
 
 

@@ -7,9 +7,9 @@ from typing_extensions import Unpack
 
 from counterpoise.core.counts import CountsLike
 from counterpoise.kernels.forms import Impl
-from counterpoise.kernels.reduction import Reduction, kept
+from counterpoise.kernels.reduction import Reduction
 from counterpoise.kernels.sigmoid import sigmoid_equation
-from counterpoise.kernels.terms import SigmoidTerms, accumulation_dtype
+from counterpoise.kernels.terms import SigmoidTerms
 from counterpoise.losses import presets
 from counterpoise.losses.arguments import (
     checked_choice,
@@ -95,8 +95,6 @@ def sigmoid_loss(  # noqa: PLR0913  the equation has this many letters
         detach_focus=bool(detach_focus),
     )
     normalizer = checked_normalizer(normalizer, reduction, logits)
-    if reduction in ("mean", "batchmean") and normalizer is None:
-        normalizer = counted(target, logits, ignore_index, reduction)
     loss = sigmoid_equation(
         logits,
         target,
@@ -211,12 +209,3 @@ def sigmoid_loss_by_class(
     u = checked_row_vector(options.get("sample_weight"), logits)
     options["sample_weight"] = mass if u is None else mass * u
     return sigmoid_loss(logits, target, **options)
-
-
-def counted(target: Tensor, logits: Tensor, ignore_index: int, reduction: Reduction) -> Tensor:
-    """How many elements ("mean") or rows ("batchmean") are not ignored."""
-    dtype = accumulation_dtype(logits)
-    valid = kept(target, ignore_index)
-    if target.dim() == logits.dim():
-        return (valid.any(1) if reduction == "batchmean" else valid).sum(dtype=dtype)
-    return valid.sum(dtype=dtype) * (1 if reduction == "batchmean" else logits.shape[1])
