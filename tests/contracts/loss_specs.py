@@ -29,6 +29,7 @@ def counts(c: int) -> Tensor:
     return torch.arange(c, 0, -1) * 10
 
 
+@functools.cache
 def placed(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The loss of tensors on the CPU; ``impl="triton"`` computes it on the GPU where there is one."""
 
@@ -48,7 +49,8 @@ class _Placed:
     """`counterpoise.losses`, each function `placed`."""
 
     def __getattr__(self, name: str) -> Any:
-        return placed(found) if callable(found := getattr(losses, name)) and name.islower() else found
+        found = getattr(losses, name)
+        return placed(found) if name.endswith(("_loss", "_entropy")) else found
 
 
 placed_losses = _Placed()

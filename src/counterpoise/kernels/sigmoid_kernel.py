@@ -76,8 +76,8 @@ def sigmoid_kernel(
     """A tile of rows and classes; its loss is one number (TOTAL) or stays where the logits were, (N, C, …)."""
     gamma_pos, gamma_neg, clip = tl.full((), gamma_pos, ACC), tl.full((), gamma_neg, ACC), tl.full((), clip, ACC)
     pos, neg = tl.full((), positive, ACC), tl.full((), negative, ACC)
-    inner = inner_steps * STEP_N
-    many = class_steps * STEP_K
+    inner = tl.cast(inner_steps, tl.int64) * STEP_N
+    many = tl.cast(class_steps, tl.int64) * STEP_K
     program = tl.program_id(0).to(tl.int64)
     start = (program % chunks) * CLASSES
     o = program // chunks // blocks
@@ -100,8 +100,8 @@ def sigmoid_kernel(
     coefficient = coefficient[:, None]
 
     if DENSE:
-        place = o * (t_o * STEP_O) + first * (t_i * STEP_I) + start * (t_c * STEP_C)
-        t = tl.load(target + place + i * (t_i * STEP_I) + c * (t_c * STEP_C), mask=inside, other=0).to(ACC)
+        place = o * t_o * STEP_O + first * t_i * STEP_I + start * t_c * STEP_C
+        t = tl.load(target + place + i * t_i * STEP_I + c * t_c * STEP_C, mask=inside, other=0).to(ACC)
         valid = inside & (t != ignore_index)
         wrong = inside & (start < 0)
     else:
@@ -110,8 +110,9 @@ def sigmoid_kernel(
         wrong = valid & ((y < 0) | (y >= many))
         t = tl.where(start + c == y, 1.0, 0.0).to(ACC)
     t = tl.where(valid, t, 0.0)
-    place = o * (z_o * STEP_O) + first * (z_i * STEP_I) + start * (z_c * STEP_C)
-    z = tl.load(logits + place + i * (z_i * STEP_I) + c * (z_c * STEP_C), mask=valid, other=0.0).to(ACC)
+    place = o * z_o * STEP_O + first * z_i * STEP_I + start * z_c * STEP_C
+    z = tl.load(logits + place + i * z_i * STEP_I + c * z_c * STEP_C, mask=inside, other=0.0).to(ACC)
+    z = tl.where(valid, z, 0.0)  # whatever it holds
 
     e = tl.exp(-tl.abs(z))
     near = 1.0 / (1.0 + e)
@@ -138,8 +139,8 @@ def sigmoid_kernel(
         slope *= w
     loss = tl.where(wrong, float("nan"), tl.where(valid, loss * coefficient, 0.0))
 
-    place = o * (g_o * STEP_O) + first * (g_i * STEP_I) + start * (g_c * STEP_C)
-    sink = place + i * (g_i * STEP_I) + c * (g_c * STEP_C)
+    place = o * g_o * STEP_O + first * g_i * STEP_I + start * g_c * STEP_C
+    sink = place + i * g_i * STEP_I + c * g_c * STEP_C
     if TOTAL:
         tl.store(losses + program, tl.sum(tl.sum(loss, 1), 0))
     else:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from counterpoise.kernels.forms import Impl, chosen_form, triton_or
 from counterpoise.kernels.reduction import Reduction, reduced, safe_divide, valid_rows
 from counterpoise.kernels.reduction import denominator as found
-from counterpoise.kernels.softmax_closed import softmax_closed
+from counterpoise.kernels.softmax_closed import closed_rows, softmax_closed
 from counterpoise.kernels.softmax_reference import softmax_rows
 from counterpoise.kernels.terms import SoftmaxTerms, accumulation_dtype
 
-__all__ = ["softmax_equation"]
+__all__ = ["rows_and_gradient", "softmax_equation"]
 
 
 def softmax_equation(
@@ -66,3 +68,23 @@ def softmax_equation(
         return softmax_closed(logits, target, coefficient, terms, ignore_index, total=reduction != "none")
 
     return triton_or(impl, triton, in_torch) if form == "triton" else in_torch()
+
+
+def rows_and_gradient(
+    logits: Tensor,
+    target: Tensor,
+    coefficient: Tensor | None,
+    terms: SoftmaxTerms,
+    *,
+    ignore_index: int,
+    form: Literal["closed_form", "triton"],
+    want_gradient: bool = True,
+) -> tuple[Tensor, Tensor | None]:
+    """coefficient · ℓ of each row, (N,), and the gradient of their sum for logits (N, C), without a graph."""
+    if form == "triton":
+        from counterpoise.kernels.softmax_triton import rows_and_gradient as in_triton
+
+        return in_triton(logits, target, coefficient, terms, ignore_index=ignore_index, want_gradient=want_gradient)
+    gradient = torch.empty_like(logits) if want_gradient else None
+    rows = closed_rows(logits, target, terms, ignore_index, gradient, coefficient)
+    return rows if coefficient is None else rows * coefficient, gradient

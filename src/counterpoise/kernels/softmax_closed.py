@@ -22,7 +22,7 @@ from counterpoise.kernels.forms import power, refuse_double_backward, upstream_a
 from counterpoise.kernels.softmax_reference import dense_target, smoothed, transformed
 from counterpoise.kernels.terms import SoftmaxTerms, accumulation_dtype, class_view
 
-__all__ = ["softmax_closed"]
+__all__ = ["closed_rows", "softmax_closed"]
 
 # Elements of a block. A hard target needs one float32 copy of a block at most (none for float32 logits), so its blocks
 # are large enough to occupy all threads; a soft one needs about eight.
@@ -36,7 +36,7 @@ def softmax_closed(
     if torch.is_grad_enabled() and logits.requires_grad:
         loss: Tensor = _SoftmaxClosed.apply(logits, target, coefficient, ignore_index, total, *terms)
         return loss
-    rows = _rows(logits, target, terms, ignore_index, None, None) * coefficient
+    rows = closed_rows(logits, target, terms, ignore_index, None, None) * coefficient
     return rows.sum() if total else rows
 
 
@@ -47,7 +47,9 @@ class _SoftmaxClosed(torch.autograd.Function):
         # float16 cannot hold the gradient of a mean over many rows: it keeps that of the sum and divides in backward.
         late = logits.dtype == torch.float16
         gradient = empty_gradient(logits)
-        rows = _rows(logits, target, SoftmaxTerms(*letters), ignore_index, gradient, None if late else coefficient)
+        rows = closed_rows(
+            logits, target, SoftmaxTerms(*letters), ignore_index, gradient, None if late else coefficient
+        )
         ctx.save_for_backward(gradient, *([coefficient] if late else []))
         rows = rows * coefficient
         return rows.sum() if total else rows
@@ -62,7 +64,7 @@ class _SoftmaxClosed(torch.autograd.Function):
         return upstream_applied(gradient, factor), *[None] * (4 + len(SoftmaxTerms._fields))
 
 
-def _rows(
+def closed_rows(
     logits: Tensor,
     target: Tensor,
     terms: SoftmaxTerms,

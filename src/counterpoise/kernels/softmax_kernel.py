@@ -19,6 +19,7 @@ __all__ = ["hard_kernel", "index_mass_kernel", "soft_kernel", "soft_mass_kernel"
 def _scores(z, c, inside, t, offset, class_scale, margins, margin, scale, C: tl.constexpr, ACC: tl.constexpr):
     """z' = s · a · (z − m·t) + b; −inf where there is no class."""
     known = c < C
+    z = tl.where(inside, z, 0.0)  # here and not as the load's mask, which would forbid joined loads of pixels
     if margins is not None:
         z = z - of_class(margins, c, known, 0.0, ACC) * t
     else:
@@ -80,7 +81,7 @@ def hard_kernel(
     scale, margin, gamma, poly = (
         tl.full((), scale, ACC), tl.full((), margin, ACC), tl.full((), gamma, ACC), tl.full((), poly, ACC)
     )  # fmt: skip
-    inner = inner_steps * STEP_N
+    inner = tl.cast(inner_steps, tl.int64) * STEP_N
     o = tl.program_id(0).to(tl.int64) // blocks
     first = (tl.program_id(0).to(tl.int64) % blocks) * ROWS
     i, c = _at(WIDE, ROWS, CLASSES)
@@ -98,14 +99,14 @@ def hard_kernel(
     if sample_weight is not None:
         coefficient *= tl.load(sample_weight + o * u_o + at * u_i, mask=there, other=0.0).to(ACC)
 
-    source = logits + o * (z_o * STEP_O) + first * (z_i * STEP_I) + i * (z_i * STEP_I)
-    # Rows that do not count are not read, whatever they hold.
-    inside_rows = (first + i < inner) & (valid[:, None])
+    source = logits + o * z_o * STEP_O + first * z_i * STEP_I + i * z_i * STEP_I
+    # Rows that do not count are as if masked, whatever they hold.
     stored = first + i < inner
+    inside_rows = stored & (valid[:, None])
     if WHOLE:
         inside = inside_rows & (c < C)
         hit = c == y[:, None]
-        z = tl.load(source + c * (z_c * STEP_C), mask=inside, other=0.0).to(ACC)
+        z = tl.load(source + c * z_c * STEP_C, mask=stored & (c < C), other=0.0).to(ACC)
         z = _scores(z, c, inside, tl.where(hit, 1.0, 0.0).to(ACC), offset, class_scale, margins, margin, scale, C, ACC)
         top = tl.max(z, 1)
         top = tl.where(top == float("-inf"), 0.0, top)
@@ -119,8 +120,8 @@ def hard_kernel(
         for start in range(0, C, CLASSES):
             inside = inside_rows & (start + c < C)
             hit = start + c == y[:, None]
-            place = source + tl.cast(start, tl.int64) * (z_c * STEP_C) + c * (z_c * STEP_C)
-            z = tl.load(place, mask=inside, other=0.0).to(ACC)
+            place = source + tl.cast(start, tl.int64) * z_c * STEP_C + c * z_c * STEP_C
+            z = tl.load(place, mask=stored & (start + c < C), other=0.0).to(ACC)
             one = tl.where(hit, 1.0, 0.0).to(ACC)
             z = _scores(z, start + c, inside, one, offset, class_scale, margins, margin, scale, C, ACC)
             own += tl.sum(tl.where(hit, z, 0.0), 1)
@@ -156,24 +157,24 @@ def hard_kernel(
         others = (slope / whole)[:, None]
         mine = (-slope * r)[:, None]
         shown = (counts | wrong)[:, None]
-        sink = gradient + o * (g_o * STEP_O) + first * (g_i * STEP_I) + i * (g_i * STEP_I)
+        sink = gradient + o * g_o * STEP_O + first * g_i * STEP_I + i * g_i * STEP_I
         if WHOLE:
             g = tl.where(shown, tl.where(hit, mine, e * others), 0.0)
             if class_scale is not None:
                 g *= of_class(class_scale, c, c < C, 0.0, ACC)
-            tl.store(sink + c * (g_c * STEP_C), g, mask=stored & (c < C))
+            tl.store(sink + c * g_c * STEP_C, g, mask=stored & (c < C))
         else:
             for start in range(0, C, CLASSES):
                 inside = inside_rows & (start + c < C)
                 hit = start + c == y[:, None]
-                place = source + tl.cast(start, tl.int64) * (z_c * STEP_C) + c * (z_c * STEP_C)
-                z = tl.load(place, mask=inside, other=0.0).to(ACC)
+                place = source + tl.cast(start, tl.int64) * z_c * STEP_C + c * z_c * STEP_C
+                z = tl.load(place, mask=stored & (start + c < C), other=0.0).to(ACC)
                 one = tl.where(hit, 1.0, 0.0).to(ACC)
                 z = _scores(z, start + c, inside, one, offset, class_scale, margins, margin, scale, C, ACC)
                 g = tl.where(shown, tl.where(hit, mine, tl.exp(z - top[:, None]) * others), 0.0)
                 if class_scale is not None:
                     g *= of_class(class_scale, start + c, start + c < C, 0.0, ACC)
-                place = sink + tl.cast(start, tl.int64) * (g_c * STEP_C) + c * (g_c * STEP_C)
+                place = sink + tl.cast(start, tl.int64) * g_c * STEP_C + c * g_c * STEP_C
                 tl.store(place, g, mask=stored & (start + c < C))
 
 
@@ -233,7 +234,7 @@ def soft_kernel(
         tl.full((), scale, ACC), tl.full((), margin, ACC), tl.full((), gamma, ACC), tl.full((), poly, ACC),
         tl.full((), smoothing, ACC),
     )  # fmt: skip
-    inner = inner_steps * STEP_N
+    inner = tl.cast(inner_steps, tl.int64) * STEP_N
     o = tl.program_id(0).to(tl.int64) // blocks
     first = (tl.program_id(0).to(tl.int64) % blocks) * ROWS
     i, c = _at(WIDE, ROWS, CLASSES)
@@ -256,15 +257,16 @@ def soft_kernel(
     if sample_weight is not None:
         coefficient *= tl.load(sample_weight + o * u_o + at * u_i, mask=there, other=0.0).to(ACC)
 
-    source = logits + o * (z_o * STEP_O) + first * (z_i * STEP_I) + i * (z_i * STEP_I)
-    labels = o * (t_o * STEP_O) + first * (t_i * STEP_I) + i * (t_i * STEP_I)
-    inside_rows = (first + i < inner) & (valid[:, None])
+    source = logits + o * z_o * STEP_O + first * z_i * STEP_I + i * z_i * STEP_I
+    labels = o * t_o * STEP_O + first * t_i * STEP_I + i * t_i * STEP_I
+    stored = first + i < inner
+    inside_rows = stored & (valid[:, None])
     share = tl.full((ROWS,), 0.0, ACC)
     number = tl.full((ROWS,), 0.0, ACC)
     if WHOLE:
         inside = inside_rows & (c < C)
-        t = _labels(target, labels + c * (t_c * STEP_C), c, inside, y, DENSE, ACC)
-        z = tl.load(source + c * (z_c * STEP_C), mask=inside, other=0.0).to(ACC)
+        t = _labels(target, labels + c * t_c * STEP_C, c, inside, y, DENSE, ACC)
+        z = tl.load(source + c * z_c * STEP_C, mask=stored & (c < C), other=0.0).to(ACC)
         z = _scores(z, c, inside, t, offset, class_scale, margins, margin, scale, C, ACC)
         peak, top = tl.max(z, 1, return_indices=True)
         base = tl.where(peak == float("-inf"), 0.0, peak)
@@ -282,8 +284,10 @@ def soft_kernel(
         for start in range(0, C, CLASSES):
             inside = inside_rows & (start + c < C)
             far = tl.cast(start, tl.int64)
-            t = _labels(target, labels + far * (t_c * STEP_C) + c * (t_c * STEP_C), start + c, inside, y, DENSE, ACC)
-            z = tl.load(source + far * (z_c * STEP_C) + c * (z_c * STEP_C), mask=inside, other=0.0).to(ACC)
+            t = _labels(target, labels + far * t_c * STEP_C + c * t_c * STEP_C, start + c, inside, y, DENSE, ACC)
+            z = tl.load(source + far * z_c * STEP_C + c * z_c * STEP_C, mask=stored & (start + c < C), other=0.0).to(
+                ACC
+            )
             z = _scores(z, start + c, inside, t, offset, class_scale, margins, margin, scale, C, ACC)
             highest, where = tl.max(z, 1, return_indices=True)
             new = tl.maximum(peak, highest)
@@ -320,8 +324,10 @@ def soft_kernel(
         for start in range(0, C, CLASSES):
             inside = inside_rows & (start + c < C)
             far = tl.cast(start, tl.int64)
-            t = _labels(target, labels + far * (t_c * STEP_C) + c * (t_c * STEP_C), start + c, inside, y, DENSE, ACC)
-            z = tl.load(source + far * (z_c * STEP_C) + c * (z_c * STEP_C), mask=inside, other=0.0).to(ACC)
+            t = _labels(target, labels + far * t_c * STEP_C + c * t_c * STEP_C, start + c, inside, y, DENSE, ACC)
+            z = tl.load(source + far * z_c * STEP_C + c * z_c * STEP_C, mask=stored & (start + c < C), other=0.0).to(
+                ACC
+            )
             z = _scores(z, start + c, inside, t, offset, class_scale, margins, margin, scale, C, ACC)
             p, r, h, f = _soft_tile(
                 z, t, start + c, inside, top, peak, rest, share, weight, gammas, smoothings, gamma, poly, smoothing,
@@ -338,21 +344,22 @@ def soft_kernel(
             by = scale * coefficient
         by = tl.where(wrong, float("nan"), by)[:, None]
         total = total[:, None]
-        sink = gradient + o * (g_o * STEP_O) + first * (g_i * STEP_I) + i * (g_i * STEP_I)
-        stored = first + i < inner
+        sink = gradient + o * g_o * STEP_O + first * g_i * STEP_I + i * g_i * STEP_I
         if WHOLE:
             g = (p * (total - h) - h * r) * by
             if class_scale is not None:
                 g *= of_class(class_scale, c, c < C, 0.0, ACC)
             g = tl.where(valid[:, None], g, 0.0)
-            tl.store(sink + c * (g_c * STEP_C), g, mask=stored & (c < C))
+            tl.store(sink + c * g_c * STEP_C, g, mask=stored & (c < C))
         else:
             for start in range(0, C, CLASSES):
                 inside = inside_rows & (start + c < C)
                 far = tl.cast(start, tl.int64)
-                place = labels + far * (t_c * STEP_C) + c * (t_c * STEP_C)
+                place = labels + far * t_c * STEP_C + c * t_c * STEP_C
                 t = _labels(target, place, start + c, inside, y, DENSE, ACC)
-                z = tl.load(source + far * (z_c * STEP_C) + c * (z_c * STEP_C), mask=inside, other=0.0).to(ACC)
+                z = tl.load(
+                    source + far * z_c * STEP_C + c * z_c * STEP_C, mask=stored & (start + c < C), other=0.0
+                ).to(ACC)
                 z = _scores(z, start + c, inside, t, offset, class_scale, margins, margin, scale, C, ACC)
                 p, r, h, f = _soft_tile(
                     z, t, start + c, inside, top, peak, rest, share, weight, gammas, smoothings, gamma, poly,
@@ -362,7 +369,7 @@ def soft_kernel(
                 if class_scale is not None:
                     g *= of_class(class_scale, start + c, start + c < C, 0.0, ACC)
                 g = tl.where(valid[:, None], g, 0.0)
-                tl.store(sink + far * (g_c * STEP_C) + c * (g_c * STEP_C), g, mask=stored & (start + c < C))
+                tl.store(sink + far * g_c * STEP_C + c * g_c * STEP_C, g, mask=stored & (start + c < C))
 
 
 @triton.jit

@@ -27,7 +27,7 @@ from counterpoise.kernels.triton_launch import (
     whole_exponent,
 )
 
-__all__ = ["softmax_triton"]
+__all__ = ["rows_and_gradient", "softmax_triton"]
 
 # Programs that add up the denominator, each over blocks of so many rows: every program of the loss adds their sums.
 _MASS_PROGRAMS, _MASS_BLOCK = 128, 1024
@@ -66,6 +66,23 @@ def softmax_triton(
         loss: Tensor = _SoftmaxTriton.apply(logits, *batch, *terms)
         return loss
     return _run(logits, batch, terms, want_gradient=False)[0]
+
+
+def rows_and_gradient(
+    logits: Tensor,
+    target: Tensor,
+    coefficient: Tensor | None,
+    terms: SoftmaxTerms,
+    *,
+    ignore_index: int,
+    want_gradient: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """coefficient · ℓ of each row, (N,), and the gradient of their sum for logits (N, C), without a graph."""
+    batch = Batch(target, coefficient, None, 1.0, ignore_index, "none")
+    rows, gradient, _ = _run(logits, batch, terms, want_gradient=want_gradient)
+    if want_gradient and coefficient is not None and logits.dtype == torch.float16:
+        gradient = (gradient * coefficient.unsqueeze(1)).to(logits.dtype)  # float16 keeps it apart
+    return rows, gradient if want_gradient else None
 
 
 class _SoftmaxTriton(torch.autograd.Function):

@@ -2,6 +2,7 @@
 
 from counterpoise.losses.arguments import checks
 from counterpoise.losses.hierarchical import HierarchicalLoss, hierarchical_loss
+from counterpoise.losses.linear import linear_softmax_loss
 from counterpoise.losses.normalizer import global_normalizer
 from counterpoise.losses.overlap import (
     DiceLoss,
@@ -84,6 +85,7 @@ __all__ = [
     "hierarchical_loss",
     "label_aware_smoothing_loss",
     "ldam_loss",
+    "linear_softmax_loss",
     "logit_adjusted_loss",
     "poly_loss",
     "sigmoid_focal_loss",

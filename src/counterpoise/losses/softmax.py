@@ -13,19 +13,16 @@ from counterpoise.core.counts import CountsLike
 from counterpoise.kernels.forms import Impl
 from counterpoise.kernels.reduction import Reduction
 from counterpoise.kernels.softmax import softmax_equation
-from counterpoise.kernels.terms import SoftmaxTerms
 from counterpoise.losses import presets
 from counterpoise.losses.arguments import (
     checked_choice,
     checked_logits,
     checked_normalizer,
-    checked_number,
     checked_row_vector,
     checked_target,
-    class_vector,
-    number_or_vector,
     warn_if_massless,
 )
+from counterpoise.losses.letters import softmax_terms
 from counterpoise.losses.options import (
     IMPLS,
     REDUCTIONS,
@@ -103,15 +100,16 @@ def softmax_loss(  # noqa: PLR0913  the equation has this many letters
     checked_choice("impl", impl, IMPLS)
     logits = checked_logits(logits)
     target = checked_target(target, logits, ignore_index)
-    terms = SoftmaxTerms(
-        weight=class_vector(weight, "weight", logits, low=0.0),
-        offset=class_vector(offset, "offset", logits, masks=True),
-        class_scale=class_vector(class_scale, "class_scale", logits, above=0.0),
-        scale=checked_number("scale", scale),
-        margin=None if margin is None else number_or_vector(margin, "margin", logits),
-        gamma=number_or_vector(gamma, "gamma", logits, low=0.0),
-        poly=checked_number("poly", poly),
-        label_smoothing=number_or_vector(label_smoothing, "label_smoothing", logits, low=0.0, below=1.0),
+    terms = softmax_terms(
+        logits,
+        weight=weight,
+        offset=offset,
+        class_scale=class_scale,
+        scale=scale,
+        margin=margin,
+        gamma=gamma,
+        poly=poly,
+        label_smoothing=label_smoothing,
     )
     u = checked_row_vector(sample_weight, logits)
     normalizer = checked_normalizer(normalizer, reduction, logits)

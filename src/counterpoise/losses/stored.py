@@ -44,10 +44,14 @@ class StoredLoss(nn.Module):
         normalizer: float | Tensor | None = None,
     ) -> Tensor:
         """The loss; ``sample_weight`` and ``normalizer`` belong to a batch and are given here."""
-        vectors = {name: getattr(self, name) for name in self.vectors}
         batch = {"sample_weight": sample_weight, "normalizer": normalizer}
         given = {name: value for name, value in batch.items() if value is not None}
-        return self.equation(logits, target, **{**self.options, **vectors, **given})
+        return self.equation(logits, target, **{**self.keywords, **given})
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """The letters of the equation that this loss sets, as its function takes them."""
+        return {**self.options, **{name: getattr(self, name) for name in self.vectors}}
 
     def reweight(self, weight: Vector) -> None:
         """Use other class weights ``(C,)`` from now on, as deferred or adaptive re-weighting does.

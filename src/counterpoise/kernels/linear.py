@@ -1,0 +1,131 @@
+"""Head and loss together: logits exist for a few rows at a time, and so does their gradient.
+
+    z = h Wᵀ + b,   ∂L/∂h = g W,   ∂L/∂W = gᵀ h,   ∂L/∂b = Σ g,      g = ∂ℓ/∂z
+
+g is known as soon as z is, so a mean or a sum computes all three in the forward: three matrix products, as many as head
+and loss apart, and nothing as large as the logits. "none" has an upstream gradient for each row, which the forward does
+not know: it computes z once more in the backward. Nothing small is dropped: small gradients are the rare classes'.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from counterpoise.kernels.forms import refuse_double_backward
+from counterpoise.kernels.softmax import rows_and_gradient
+from counterpoise.kernels.terms import SoftmaxTerms, accumulation_dtype
+
+__all__ = ["Head", "linear_softmax"]
+
+# Logits of a chunk. On a CPU they stay in the cache of a core; on a GPU a matrix product needs a thousand rows.
+_CPU_CHUNK, _GPU_CHUNK, _GPU_ROWS = 1 << 20, 1 << 26, 1024
+
+
+class Head(NamedTuple):
+    """What the gradient is for: hidden (N, D), weight (C, D), bias (C,)."""
+
+    hidden: Tensor
+    weight: Tensor
+    bias: Tensor | None
+
+    def logits(self, rows: slice) -> Tensor:
+        return torch.nn.functional.linear(self.hidden[rows], self.weight, self.bias)
+
+
+class Rows(NamedTuple):
+    """What there is of each row besides, and how it is ignored."""
+
+    target: Tensor
+    sample_weight: Tensor | None
+    ignore_index: int
+    form: Literal["closed_form", "triton"]
+
+
+def linear_softmax(head: Head, rows: Rows, terms: SoftmaxTerms, *, factor: Tensor | None) -> Tensor:
+    """``factor`` · Σ u ℓ, or u ℓ of each row, (N,), for None. The factor has no gradient."""
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in head):
+        loss: Tensor = _LinearSoftmax.apply(*head, factor, *rows, *terms)
+        return loss
+    loss, _ = _walk(head, rows, terms, (False, False, False), rows.sample_weight)
+    return loss if factor is None else loss.sum() * factor
+
+
+class _LinearSoftmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+        head, factor = Head(hidden, weight, bias), rest[0]
+        count = 1 + len(Rows._fields)
+        rows, terms = Rows(*rest[1:count]), SoftmaxTerms(*rest[count:])
+        wanted = ctx.needs_input_grad[:3] if factor is not None else (False, False, False)
+        loss, gradients = _walk(head, rows, terms, wanted, rows.sample_weight)
+        ctx.whole, ctx.rows, ctx.terms = factor is not None, rows, terms
+        if factor is None:
+            ctx.save_for_backward(*head)
+            return loss
+        ctx.dtypes = [None if x is None else x.dtype for x in head]
+        ctx.save_for_backward(factor, *gradients)
+        return loss.sum() * factor
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_double_backward()
+        others = [None] * (1 + len(Rows._fields) + len(SoftmaxTerms._fields))
+        if ctx.whole:
+            factor, *gradients = ctx.saved_tensors
+            by = upstream * factor
+            scaled = [None if g is None else (g * by).to(d) for g, d in zip(gradients, ctx.dtypes, strict=True)]
+            return *scaled, *others
+        head = Head(*ctx.saved_tensors)
+        u = ctx.rows.sample_weight
+        _, gradients = _walk(
+            head, ctx.rows, ctx.terms, ctx.needs_input_grad[:3], upstream if u is None else upstream * u
+        )
+        return *(None if g is None else g.to(x.dtype) for g, x in zip(gradients, head, strict=True)), *others
+
+
+def _walk(
+    head: Head, rows: Rows, terms: SoftmaxTerms, wanted: tuple[bool, ...], coefficient: Tensor | None
+) -> tuple[Tensor, list[Tensor | None]]:
+    """coefficient · ℓ of each row, and the gradients wanted of their sum; those of weight and bias add up in fp32."""
+    n, classes = len(head.hidden), len(head.weight)
+    precise = accumulation_dtype(head.hidden)
+    losses = torch.empty(n, dtype=precise, device=head.hidden.device)
+    of_hidden = torch.empty_like(head.hidden) if wanted[0] else None
+    of_weight = torch.zeros_like(head.weight, dtype=precise) if wanted[1] else None
+    of_bias = torch.zeros(classes, dtype=precise, device=losses.device) if wanted[2] else None
+    for at in _chunks(n, classes, head.hidden.device):
+        part = None if coefficient is None else coefficient[at]
+        losses[at], g = rows_and_gradient(
+            head.logits(at),
+            rows.target[at],
+            part,
+            terms,
+            ignore_index=rows.ignore_index,
+            form=rows.form,
+            want_gradient=any(wanted),
+        )
+        if g is None:
+            continue
+        if of_hidden is not None:
+            of_hidden[at] = g @ head.weight
+        if of_weight is not None:
+            _add_product(of_weight, g.T, head.hidden[at])
+        if of_bias is not None:
+            of_bias += g.sum(0, dtype=precise)
+    return losses, [of_hidden, of_weight, of_bias]
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """total += left @ right, without a second matrix of that size where the dtypes agree."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
+
+
+def _chunks(n: int, classes: int, device: torch.device) -> list[slice]:
+    size = max(1, _CPU_CHUNK // classes) if device.type == "cpu" else max(_GPU_ROWS, _GPU_CHUNK // classes)
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
