@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
 
-.PHONY: demo test lint types contracts tests fix bench-losses bench-samplers clean
+.PHONY: demo test lint types contracts tests fix bench-losses bench-samplers bench-kernels clean
 
 demo: $(VENV)/installed
 	@$(BIN)/counterpoise demo --out demo
@@ -34,6 +34,10 @@ bench-losses: $(VENV)/installed
 
 bench-samplers: $(VENV)/installed
 	$(BIN)/python benchmarks/samplers.py
+
+# Needs an NVIDIA GPU, and says so without one.
+bench-kernels: $(VENV)/installed
+	$(BIN)/python benchmarks/kernels.py
 
 clean:
 	rm -rf $(VENV) demo

@@ -65,9 +65,10 @@ class _LinearSoftmax(torch.autograd.Function):
         if factor is None:
             ctx.save_for_backward(*head)
             return loss
-        ctx.dtypes = [None if x is None else x.dtype for x in head]
+        ctx.dtypes = [hidden.dtype, weight.dtype, weight.dtype]
         ctx.save_for_backward(factor, *gradients)
-        return loss.sum() * factor
+        total: Tensor = loss.sum() * factor
+        return total
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -75,15 +76,13 @@ class _LinearSoftmax(torch.autograd.Function):
         others = [None] * (1 + len(Rows._fields) + len(SoftmaxTerms._fields))
         if ctx.whole:
             factor, *gradients = ctx.saved_tensors
-            by = upstream * factor
-            scaled = [None if g is None else (g * by).to(d) for g, d in zip(gradients, ctx.dtypes, strict=True)]
-            return *scaled, *others
+            return *(_scaled(g, upstream * factor, d) for g, d in zip(gradients, ctx.dtypes, strict=True)), *others
         head = Head(*ctx.saved_tensors)
         u = ctx.rows.sample_weight
         _, gradients = _walk(
             head, ctx.rows, ctx.terms, ctx.needs_input_grad[:3], upstream if u is None else upstream * u
         )
-        return *(None if g is None else g.to(x.dtype) for g, x in zip(gradients, head, strict=True)), *others
+        return *(None if g is None else g.to(head.weight.dtype) for g in gradients), *others
 
 
 def _walk(
@@ -116,6 +115,11 @@ def _walk(
         if of_bias is not None:
             of_bias += g.sum(0, dtype=precise)
     return losses, [of_hidden, of_weight, of_bias]
+
+
+def _scaled(gradient: Tensor | None, factor: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """In the factor's precision: a loss scale of 65536 is beyond float16, the product need not be."""
+    return None if gradient is None else (gradient * factor.reshape([1] * gradient.dim())).to(dtype)
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

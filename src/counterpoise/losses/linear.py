@@ -40,9 +40,9 @@ def linear_softmax_loss(
     """`softmax_loss` of ``hidden @ head_weight.T + bias`` without the logits in memory, a chunk of rows at a time.
 
     Value and gradient are exact; no small gradient is dropped. A preset's letters are ``.keywords`` of its module:
-    ``linear_softmax_loss(h, w, y, **BalancedSoftmaxLoss(class_counts=n).keywords)``. Under autocast the head runs in the
-    dtype of autocast, as a linear layer would. `impl="reference"`, and "auto" where a letter requires a gradient, hold
-    the logits as a whole.
+    ``linear_softmax_loss(h, w, y, **BalancedSoftmaxLoss(class_counts=n).keywords)``. Under autocast the head runs in
+    the dtype of autocast, as a linear layer would. `impl="reference"`, and "auto" where a letter requires a gradient,
+    hold the logits as a whole.
 
     Args:
         hidden: ``(N, D)``, any floating dtype.
@@ -78,7 +78,8 @@ def linear_softmax_loss(
     form = chosen_form(impl, like, (target, u, normalizer, *terms))
     if form == "reference":
         logits = torch.nn.functional.linear(head.hidden, head.weight, head.bias)
-        return softmax_loss(logits, target, **{**options, "impl": "reference"})
+        options["impl"] = "reference"
+        return softmax_loss(logits, target, **options)
     if reduction == "mean" and normalizer is None:
         warn_if_massless(target, ignore_index, terms.weight, u)
     factor: Tensor | None = None

@@ -1,0 +1,40 @@
+"""The benchmark of the kernels on a machine without a GPU; its losses are those they are measured against."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from counterpoise import losses
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kernels.py"
+
+
+@pytest.fixture(scope="module")
+def bench():
+    spec = importlib.util.spec_from_file_location("bench_kernels", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_says_so_and_measures_nothing():
+    run = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 1
+    assert run.stdout == ""
+    assert run.stderr.strip() == "bench-kernels needs an NVIDIA GPU; torch sees none here. Nothing was measured."
+
+
+def test_what_is_compared_computes_the_same(bench):
+    z = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(20) % 5
+    labels = torch.nn.functional.one_hot(y, 5).float()
+    torch.testing.assert_close(bench.focal(z, y), losses.focal_loss(z, y))
+    for theirs, ours in ((bench.sigmoid_focal, losses.sigmoid_focal_loss), (bench.asymmetric, losses.asymmetric_loss)):
+        torch.testing.assert_close(theirs(z, labels), ours(z, labels, reduction="sum"))
