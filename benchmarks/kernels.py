@@ -1,6 +1,6 @@
 """The losses' kernels on a GPU, side by side in one run: ``make bench-kernels``.
 
-Forward and backward of the loss alone. "floor" is the time of the fewest bytes (logits read once, gradient written once,
+Forward and backward of the loss alone. "floor" is the time of the fewest bytes (logits read and gradient written once,
 a dense target read once) at the copy bandwidth measured in the same run. Times are medians of CUDA events, the
 competitors of a row interleaved; memory is the peak beyond the inputs, in multiples of the logits (of what head and
 loss hold otherwise, for the last table); launches are counted by the profiler. Liger's and QuACK's cross-entropy and

@@ -72,7 +72,9 @@ def softmax_calls(shapes):
         u = empty((shape[0], *shape[2:]))
         for name, terms, dense in softmax_variants(shape, dtype):
             target = empty(shape) if dense else rows_of(shape)
-            batch = softmax_triton.Batch(target, u if "every" in name else None, empty(128), None, -100, "mean")
+            own = len(shape) == 2 and shape[0] <= 1024 and not dense
+            totals = None if own else empty(128)
+            batch = softmax_triton.Batch(target, u if "every" in name else None, totals, None, -100, "mean")
             room = softmax_triton._room(z, True)
             kernel, _, arguments, tile = softmax_triton.arranged(Walk.over(z), z, batch, terms, room)
             yield "softmax", shape, dtype, name, kernel, arguments, tile.warps
@@ -95,7 +97,7 @@ def other_calls():
     strides = {"y_o": 0, "y_i": 1, "u_o": 0, "u_i": 1}
     common = {"sample_weight": empty(4096), "weight": w, "totals": parts, "inner": 4096, "C": 1000}
     acc = {"ACC": accumulation(z)}
-    masses = {"target": y, "rows": 4096, "ignore_index": -100, "BLOCK": 1024, **strides, **common, **acc}
+    masses = {"target": y, "number": 4096, "ignore_index": -100, "BLOCK": 1024, **strides, **common, **acc}
     yield "index mass", softmax_triton.index_mass_kernel, masses
     t = {"t_o": 0, "t_i": 1000, "t_c": 1, "ROWS": 1, "CLASSES": 1024, "blocks": 4096, "programs": 4096}
     yield "soft mass", softmax_triton.soft_mass_kernel, {"target": z, **t, **strides, **common, **acc}

@@ -90,12 +90,18 @@ def test_rows_beyond_one_tile(shape, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [1, 5, 1024, 1025, 2100])
-def test_denominators_are_added_up_in_parts(size):
+def test_denominators_are_added_up_in_parts(size, monkeypatch):
     """One program and several for Σ w, for a batch of more rows than one of them takes at a time."""
     z, y = sample((size, 2), dtype=torch.float64)
     y[::7] = -100
     options = {"weight": torch.tensor([1.0, 3.0]), "sample_weight": torch.linspace(0.5, 1.0, size)}
     agree(placed_losses.cross_entropy, z, y, options)
+    batchmean = [placed_losses.cross_entropy(z, y, impl=i, reduction="batchmean", **options) for i in forms_of()]
+    torch.testing.assert_close(*batchmean)
+    monkeypatch.setattr(softmax_triton, "_OWN_ROWS", 0)
+    agree(placed_losses.cross_entropy, z, y, options)
+    batchmean = [placed_losses.cross_entropy(z, y, impl=i, reduction="batchmean", **options) for i in forms_of()]
+    torch.testing.assert_close(*batchmean)
     agree(placed_losses.binary_cross_entropy, z, y, {})
     labels = torch.rand(size, 2, dtype=torch.float64).round()
     labels[::5] = -100.0
@@ -173,10 +179,13 @@ class Operations(TorchDispatchMode):
 @pytest.mark.fault("L31")
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("name", ["cross_entropy", "focal_loss", "sigmoid_focal_loss", "asymmetric_loss"])
-def test_kernels_started(name, reduction, monkeypatch):
-    """Forward and backward: the denominator of a mean, the loss, torch's sum of it, the upstream gradient."""
+@pytest.mark.parametrize("many", [False, True])
+def test_kernels_started(name, reduction, many, monkeypatch):
+    """Forward and backward: the loss, torch's sum of it, the upstream gradient: three. The denominator of a mean is one
+    more where labels must be read to count them, or there are more rows than `_OWN_ROWS`."""
     kernels = []
     launch = triton_launch.launch
+    monkeypatch.setattr(softmax_triton, "_OWN_ROWS", 5 if many else 6)
 
     def counted(kernel, *arguments, **options):
         kernels.append(kernel.__name__)
@@ -195,7 +204,9 @@ def test_kernels_started(name, reduction, monkeypatch):
         value.backward()
     own = [n for n in operations.names if n not in ("ones_like", "fill_")]  # autograd's own seed of the backward
     assert own == ["sum"]
-    assert len(kernels) == (3 if reduction == "mean" else 2)
+    assert len(kernels) == (
+        3 if reduction == "mean" and (many or name in ("sigmoid_focal_loss", "asymmetric_loss")) else 2
+    )
     assert kernels[-1] == "scale_kernel"
 
 

@@ -164,7 +164,7 @@ def _count_indices(batch: Batch, walk: Walk, logits: Tensor) -> Tensor:
     totals = _parts(min(_COUNT_PROGRAMS, -(-walk.rows // 1024)), logits)
     y = walk.of_rows(batch.target)
     arguments = {
-        "target": y, "sample_weight": None, "weight": None, "totals": totals, "rows": walk.rows, "inner": walk.inner,
+        "target": y, "sample_weight": None, "weight": None, "totals": totals, "number": walk.rows, "inner": walk.inner,
         **row_strides("y", y), **row_strides("u", None), "ignore_index": batch.ignore_index, "C": 1,
         "ACC": accumulation(logits), "BLOCK": 1024,
     }  # fmt: skip

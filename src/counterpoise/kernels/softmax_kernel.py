@@ -10,7 +10,7 @@ that are None, and letters that are neutral, leave no code behind: each combinat
 import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
 
-from counterpoise.kernels.triton_math import log1p, of_class, power, reciprocal_total
+from counterpoise.kernels.triton_math import log1p, of_class, power, reciprocal, reciprocal_total
 
 __all__ = ["hard_kernel", "index_mass_kernel", "soft_kernel", "soft_mass_kernel"]
 
@@ -66,13 +66,51 @@ def _at(WIDE: tl.constexpr, ROWS: tl.constexpr, CLASSES: tl.constexpr):
 
 
 @triton.jit
+def _index_mass(
+    row, target, sample_weight, weight, number, inner, y_o, y_i, u_o, u_i, ignore_index, C: tl.constexpr,
+    ACC: tl.constexpr,
+):  # fmt: skip
+    """u w_y of the rows with these numbers that count, 0 for the others."""
+    there = row < number
+    o = row // inner
+    i = row % inner
+    y = tl.load(target + o * y_o + i * y_i, mask=there, other=0).to(tl.int64)
+    mass = tl.where(there & (y != ignore_index), 1.0, 0.0).to(ACC)
+    if weight is not None:
+        mass *= of_class(weight, tl.where((y >= 0) & (y < C), y, 0), there, 0.0, ACC)
+    if sample_weight is not None:
+        mass *= tl.load(sample_weight + o * u_o + i * u_i, mask=there, other=0.0).to(ACC)
+    return mass
+
+
+@triton.jit
+def _share(
+    target, sample_weight, weight, totals, factor, number, inner, y_o, y_i, u_o, u_i, ignore_index, C: tl.constexpr,
+    TOTALS: tl.constexpr, PADDED: tl.constexpr, OWN: tl.constexpr, BY_ROWS: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """1/denominator: from the totals given, or (OWN rows at most) added up here, which saves starting a kernel."""
+    if OWN == 0:
+        share = reciprocal_total(totals, factor, TOTALS, PADDED, ACC)
+    else:
+        row = tl.arange(0, OWN).to(tl.int64)
+        if BY_ROWS:
+            mass = _index_mass(row, target, None, None, number, inner, y_o, y_i, u_o, u_i, ignore_index, C, ACC)
+        else:
+            mass = _index_mass(
+                row, target, sample_weight, weight, number, inner, y_o, y_i, u_o, u_i, ignore_index, C, ACC
+            )  # fmt: skip
+        share = reciprocal(tl.sum(mass, 0), tl.full((), factor, ACC))
+    return share
+
+
+@triton.jit
 def hard_kernel(
     logits, target, sample_weight, gradient, rows, inverse,
     weight, offset, class_scale, margins, gammas, totals,
     scale: tl.float64, margin: tl.float64, gamma: tl.float64, poly: tl.float64, factor: tl.float64,
-    ignore_index, inner_steps, blocks,
+    ignore_index, inner_steps, blocks, number,
     z_o, z_i, z_c, g_o, g_i, g_c, y_o, y_i, u_o, u_i,
-    C: tl.constexpr, TOTALS: tl.constexpr, PADDED: tl.constexpr,
+    C: tl.constexpr, TOTALS: tl.constexpr, PADDED: tl.constexpr, OWN: tl.constexpr, BY_ROWS: tl.constexpr,
     GAMMA: tl.constexpr, POLY: tl.constexpr, LATE: tl.constexpr,
     STEP_O: tl.constexpr, STEP_I: tl.constexpr, STEP_C: tl.constexpr, STEP_N: tl.constexpr,
     ROWS: tl.constexpr, CLASSES: tl.constexpr, WHOLE: tl.constexpr, WIDE: tl.constexpr, ACC: tl.constexpr,
@@ -92,10 +130,14 @@ def hard_kernel(
     valid = there & (y != ignore_index)
     wrong = valid & ((y < 0) | (y >= C))
     y = tl.where(valid & (y >= 0) & (y < C), y, 0)
-    coefficient = tl.full((ROWS,), 1.0, ACC) * reciprocal_total(totals, factor, TOTALS, PADDED, ACC)
+    part = _share(
+        target, sample_weight, weight, totals, factor, number, inner, y_o, y_i, u_o, u_i, ignore_index, C,
+        TOTALS, PADDED, OWN, BY_ROWS, ACC,
+    )  # fmt: skip
+    coefficient = tl.full((ROWS,), 1.0, ACC) * part
     if LATE:
         if tl.program_id(0) == 0:
-            tl.store(inverse, reciprocal_total(totals, factor, TOTALS, PADDED, ACC))
+            tl.store(inverse, part)
     if sample_weight is not None:
         coefficient *= tl.load(sample_weight + o * u_o + at * u_i, mask=there, other=0.0).to(ACC)
 
@@ -222,9 +264,9 @@ def soft_kernel(
     weight, offset, class_scale, margins, gammas, smoothings, totals,
     scale: tl.float64, margin: tl.float64, gamma: tl.float64, poly: tl.float64, smoothing: tl.float64,
     factor: tl.float64,
-    ignore_index, inner_steps, blocks,
+    ignore_index, inner_steps, blocks, number,
     z_o, z_i, z_c, g_o, g_i, g_c, t_o, t_i, t_c, y_o, y_i, u_o, u_i,
-    C: tl.constexpr, TOTALS: tl.constexpr, PADDED: tl.constexpr,
+    C: tl.constexpr, TOTALS: tl.constexpr, PADDED: tl.constexpr, OWN: tl.constexpr, BY_ROWS: tl.constexpr,
     GAMMA: tl.constexpr, POLY: tl.constexpr, SMOOTH: tl.constexpr, DENSE: tl.constexpr, LATE: tl.constexpr,
     STEP_O: tl.constexpr, STEP_I: tl.constexpr, STEP_C: tl.constexpr, STEP_N: tl.constexpr,
     ROWS: tl.constexpr, CLASSES: tl.constexpr, WHOLE: tl.constexpr, WIDE: tl.constexpr, ACC: tl.constexpr,
@@ -250,10 +292,14 @@ def soft_kernel(
         wrong = valid & ((y < 0) | (y >= C))
         y = tl.where(valid & (y >= 0) & (y < C), y, 0)
     y = y[:, None]
-    coefficient = tl.full((ROWS,), 1.0, ACC) * reciprocal_total(totals, factor, TOTALS, PADDED, ACC)
+    part = _share(
+        target, sample_weight, weight, totals, factor, number, inner, y_o, y_i, u_o, u_i, ignore_index, C,
+        TOTALS, PADDED, OWN, BY_ROWS, ACC,
+    )  # fmt: skip
+    coefficient = tl.full((ROWS,), 1.0, ACC) * part
     if LATE:
         if tl.program_id(0) == 0:
-            tl.store(inverse, reciprocal_total(totals, factor, TOTALS, PADDED, ACC))
+            tl.store(inverse, part)
     if sample_weight is not None:
         coefficient *= tl.load(sample_weight + o * u_o + at * u_i, mask=there, other=0.0).to(ACC)
 
@@ -262,7 +308,7 @@ def soft_kernel(
     stored = first + i < inner
     inside_rows = stored & (valid[:, None])
     share = tl.full((ROWS,), 0.0, ACC)
-    number = tl.full((ROWS,), 0.0, ACC)
+    unmasked = tl.full((ROWS,), 0.0, ACC)
     if WHOLE:
         inside = inside_rows & (c < C)
         t = _labels(target, labels + c * t_c * STEP_C, c, inside, y, DENSE, ACC)
@@ -272,7 +318,7 @@ def soft_kernel(
         base = tl.where(peak == float("-inf"), 0.0, peak)
         rest = tl.sum(tl.where(c == top[:, None], 0.0, tl.exp(z - base[:, None])), 1)
         if SMOOTH:
-            number = tl.sum(tl.where(inside & (z != float("-inf")), 1.0, 0.0).to(ACC), 1)
+            unmasked = tl.sum(tl.where(inside & (z != float("-inf")), 1.0, 0.0).to(ACC), 1)
             if smoothings is not None:
                 share = tl.sum(t * of_class(smoothings, c, c < C, 0.0, ACC), 1)
             else:
@@ -301,13 +347,13 @@ def soft_kernel(
             top = tl.where(ahead, start + where, top)
             peak = new
             if SMOOTH:
-                number += tl.sum(tl.where(inside & (z != float("-inf")), 1.0, 0.0).to(ACC), 1)
+                unmasked += tl.sum(tl.where(inside & (z != float("-inf")), 1.0, 0.0).to(ACC), 1)
                 if smoothings is not None:
                     share += tl.sum(t * of_class(smoothings, start + c, start + c < C, 0.0, ACC), 1)
                 else:
                     share += tl.sum(t, 1) * smoothing
     peak = tl.where(peak == float("-inf"), 0.0, peak)[:, None]
-    share = (share / tl.maximum(number, 1.0))[:, None]
+    share = (share / tl.maximum(unmasked, 1.0))[:, None]
     top = top[:, None]
     rest = rest[:, None]
 
@@ -374,25 +420,18 @@ def soft_kernel(
 
 @triton.jit
 def index_mass_kernel(
-    target, sample_weight, weight, totals, rows, inner, y_o, y_i, u_o, u_i, ignore_index,
+    target, sample_weight, weight, totals, number, inner, y_o, y_i, u_o, u_i, ignore_index,
     C: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """Σ u w_y over the rows that count, in as many parts as there are programs."""
     total = tl.full((BLOCK,), 0.0, ACC)
     begin = tl.program_id(0).to(tl.int64) * BLOCK
     step = tl.num_programs(0) * BLOCK
-    for first in range(begin, rows, step):
+    for first in range(begin, number, step):
         row = first + tl.arange(0, BLOCK).to(tl.int64)
-        there = row < rows
-        o = row // inner
-        i = row % inner
-        y = tl.load(target + o * y_o + i * y_i, mask=there, other=0).to(tl.int64)
-        mass = tl.where(there & (y != ignore_index), 1.0, 0.0).to(ACC)
-        if weight is not None:
-            mass *= of_class(weight, tl.where((y >= 0) & (y < C), y, 0), there, 0.0, ACC)
-        if sample_weight is not None:
-            mass *= tl.load(sample_weight + o * u_o + i * u_i, mask=there, other=0.0).to(ACC)
-        total += mass
+        total += _index_mass(
+            row, target, sample_weight, weight, number, inner, y_o, y_i, u_o, u_i, ignore_index, C, ACC
+        )  # fmt: skip
     tl.store(totals + tl.program_id(0), tl.sum(total, 0))
 
 

@@ -31,6 +31,8 @@ __all__ = ["rows_and_gradient", "softmax_triton"]
 
 # Programs that add up the denominator, each over blocks of so many rows: every program of the loss adds their sums.
 _MASS_PROGRAMS, _MASS_BLOCK = 128, 1024
+# Up to so many rows every program of the loss adds up the denominator itself: launches decide there, not bytes.
+_OWN_ROWS = 1024
 
 
 class Batch(NamedTuple):
@@ -178,6 +180,8 @@ def _with_denominator(batch: Batch, walk: Walk, terms: SoftmaxTerms, logits: Ten
         return batch._replace(factor=0.0)
     weighed = terms._replace(weight=None) if by_rows else terms
     u = None if by_rows else batch.sample_weight
+    if not dense and walk.rows <= _OWN_ROWS:
+        return batch  # the loss's own programs add it up
     return batch._replace(denominator=(_soft_mass if dense else _index_mass)(batch, walk, weighed, u, logits))
 
 
@@ -186,7 +190,7 @@ def _index_mass(batch: Batch, walk: Walk, terms: SoftmaxTerms, u: Tensor | None,
     totals = torch.empty(programs, dtype=accumulation_dtype(logits), device=logits.device)
     y = walk.of_rows(batch.target)
     arguments = {
-        "target": y, "sample_weight": u, "weight": terms.weight, "totals": totals, "rows": walk.rows,
+        "target": y, "sample_weight": u, "weight": terms.weight, "totals": totals, "number": walk.rows,
         "inner": walk.inner, **row_strides("y", y), **row_strides("u", None if u is None else walk.of_rows(u)),
         "ignore_index": batch.ignore_index, "C": walk.classes, "ACC": accumulation(logits),
         "BLOCK": min(_MASS_BLOCK, power_of_2(walk.rows)),
@@ -236,10 +240,12 @@ def arranged(
         "weight": weight, "offset": offset, "class_scale": class_scale, "margins": margins, "gammas": gammas,
         "totals": batch.denominator, "scale": scale, "margin": margin, "gamma": gamma, "poly": poly,
         "factor": 1.0 if batch.factor is None else batch.factor, "ignore_index": batch.ignore_index,
-        "inner_steps": by.inner_extent, "blocks": blocks,
+        "inner_steps": by.inner_extent, "blocks": blocks, "number": walk.rows,
         **class_strides("z", by.strides[0]), **class_strides("g", by.strides[1]),
         **row_strides("y", y), **row_strides("u", u), "C": walk.classes, **totals_arguments(batch.denominator),
-        "GAMMA": -1 if gammas is not None else whole_exponent(gamma), "POLY": poly != 0.0,
+        "OWN": power_of_2(walk.rows) if batch.denominator is None and batch.factor is None else 0,
+        "BY_ROWS": batch.reduction == "batchmean", "POLY": poly != 0.0,
+        "GAMMA": -1 if gammas is not None else whole_exponent(gamma),
         "LATE": logits.dtype == torch.float16, "STEP_O": by.outer, "STEP_I": by.inner, "STEP_C": by.classes,
         "STEP_N": by.extent_step, "ROWS": tile.rows, "CLASSES": tile.classes, "WHOLE": tile.whole,
         "WIDE": wide(tile, z, g, t), "ACC": accumulation(logits),

@@ -7,7 +7,7 @@ Only modules that were themselves imported on the first use of `impl="triton"` i
 import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
 
-__all__ = ["log1p", "of_class", "power", "reciprocal_total", "scale_kernel"]
+__all__ = ["log1p", "of_class", "power", "reciprocal", "reciprocal_total", "scale_kernel"]
 
 
 @triton.jit
@@ -47,14 +47,19 @@ def of_class(vector, at, mask, neutral: tl.constexpr, ACC: tl.constexpr):
 
 
 @triton.jit
+def reciprocal(total, factor):
+    """factor/total, and 0 where the total is 0: nothing to learn, nothing to break."""
+    empty = total == 0.0
+    return tl.where(empty, 0.0, factor / tl.where(empty, 1.0, total))
+
+
+@triton.jit
 def reciprocal_total(totals, factor, TOTALS: tl.constexpr, PADDED: tl.constexpr, ACC: tl.constexpr):
-    """factor/Σ totals, and 0 where that sum is 0; without totals the factor itself."""
+    """factor/Σ totals; without totals the factor itself."""
     result = tl.full((), factor, ACC)
     if totals is not None:
         j = tl.arange(0, PADDED)
-        total = tl.sum(tl.load(totals + j, mask=j < TOTALS, other=0.0).to(ACC), 0)
-        empty = total == 0.0
-        result = tl.where(empty, 0.0, result / tl.where(empty, 1.0, total))
+        result = reciprocal(tl.sum(tl.load(totals + j, mask=j < TOTALS, other=0.0).to(ACC), 0), result)
     return result
 
 
