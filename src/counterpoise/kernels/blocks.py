@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Fold", "blocks", "empty_gradient"]
+__all__ = ["Fold", "blocks", "empty_gradient", "gradient_room", "overwritten"]
 
 Index = tuple[slice, ...]
 
@@ -43,6 +43,19 @@ def empty_gradient(logits: Tensor, dtype: torch.dtype | None = None) -> Tensor:
             -1, 1
         )
     return torch.empty(logits.shape, dtype=dtype or logits.dtype, device=logits.device)
+
+
+def gradient_room(logits: Tensor, inplace: bool) -> Tensor:
+    """Where the gradient goes: memory of its own, or (never inside `torch.compile`) that of the logits."""
+    return logits.detach() if inplace and not torch.compiler.is_compiling() else empty_gradient(logits)
+
+
+def overwritten(logits: Tensor, gradient: Tensor) -> None:
+    """If the gradient took the logits' memory: whoever saved them for a backward is refused by their version, and
+    whoever would use them from now on finds them empty, not changed."""
+    if not torch.compiler.is_compiling() and gradient.data_ptr() == logits.data_ptr() and logits.numel():
+        torch.autograd.graph.increment_version(logits)
+        logits.data = logits.detach().new_empty(0)
 
 
 def blocks(logits: Tensor, elements: int) -> Iterator[tuple[Index, Index]]:

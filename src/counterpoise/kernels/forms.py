@@ -40,6 +40,7 @@ Form = Literal["reference", "closed_form", "triton"]
 # "auto" takes Triton from so many logits on. Chosen without a measurement, where the kernels must win: below, launches
 # and Triton's compilation weigh more than bytes.
 _WORTH = 1 << 20
+_INSTALLED = importlib.util.find_spec("triton") is not None
 
 
 def chosen_form(impl: Impl, logits: Tensor, others: Iterable[Any]) -> Form:
@@ -68,7 +69,7 @@ def triton_obstacle(logits: Tensor) -> str | None:
     """Why the Triton kernels cannot run on these logits, or None. TRITON_INTERPRET=1 runs them on a CPU, slowly."""
     if logits.dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
         return f"does not know logits of {logits.dtype}"
-    if importlib.util.find_spec("triton") is None:
+    if not _INSTALLED:
         return "needs Triton: pip install 'counterpoise[kernels]'"
     if logits.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         return f"needs logits on a GPU (or TRITON_INTERPRET=1); they are on {logits.device}"

@@ -14,7 +14,7 @@ from counterpoise.kernels.terms import SigmoidTerms, accumulation_dtype
 __all__ = ["sigmoid_equation"]
 
 
-def sigmoid_equation(
+def sigmoid_equation(  # noqa: PLR0913  what the equation and its caller have
     logits: Tensor,
     target: Tensor,
     terms: SigmoidTerms,
@@ -24,6 +24,7 @@ def sigmoid_equation(
     reduction: Reduction,
     denominator: Tensor | float | None,
     impl: Impl,
+    inplace: bool = False,
 ) -> Tensor:
     """Logits (N, C, …) and targets of that shape, or int64 (N, …), to the loss: a scalar, or (N, C, …) for "none".
 
@@ -43,6 +44,7 @@ def sigmoid_equation(
             denominator=denominator,
             ignore_index=ignore_index,
             reduction=reduction,
+            inplace=inplace,
         )
 
     def in_torch() -> Tensor:
@@ -56,7 +58,9 @@ def sigmoid_equation(
         coefficient = torch.ones((), dtype=accumulation_dtype(logits), device=logits.device)
         coefficient = coefficient if sample_weight is None else coefficient * sample_weight
         coefficient = coefficient if below is None else safe_divide(coefficient, below)
-        return sigmoid_closed(logits, target, coefficient, terms, ignore_index, total=reduction != "none")
+        return sigmoid_closed(
+            logits, target, coefficient, terms, ignore_index, total=reduction != "none", inplace=inplace
+        )
 
     return triton_or(impl, triton, in_torch) if form == "triton" else in_torch()
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from counterpoise.kernels.blocks import Fold, blocks, empty_gradient
+from counterpoise.kernels.blocks import Fold, blocks, empty_gradient, gradient_room, overwritten
 from counterpoise.kernels.forms import power, refuse_double_backward, upstream_applied
 from counterpoise.kernels.reduction import kept
 from counterpoise.kernels.sigmoid_reference import dense_labels
@@ -29,11 +29,18 @@ _BLOCK = 1 << 17
 
 
 def sigmoid_closed(
-    logits: Tensor, target: Tensor, coefficient: Tensor, terms: SigmoidTerms, ignore_index: int, *, total: bool
+    logits: Tensor,
+    target: Tensor,
+    coefficient: Tensor,
+    terms: SigmoidTerms,
+    ignore_index: int,
+    *,
+    total: bool,
+    inplace: bool = False,
 ) -> Tensor:
     """Σ coefficient · ℓ (``total``), or each of them, (N, C, …); coefficient is (N, …) or a scalar."""
     if torch.is_grad_enabled() and logits.requires_grad:
-        loss: Tensor = _SigmoidClosed.apply(logits, target, coefficient, ignore_index, total, *terms)
+        loss: Tensor = _SigmoidClosed.apply(logits, target, coefficient, ignore_index, total, inplace, *terms)
         return loss
     return _elements(logits, target, terms, ignore_index, None, coefficient, late=False, total=total)
 
@@ -41,13 +48,15 @@ def sigmoid_closed(
 class _SigmoidClosed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, coefficient: Tensor, *rest: Any) -> Tensor:
-        ignore_index, total, *letters = rest
+        ignore_index, total, inplace, *letters = rest
         # float16 cannot hold the gradient of a mean over many elements: it keeps the sum's and divides in backward.
         late = logits.dtype == torch.float16
-        gradient = empty_gradient(logits)
-        ctx.save_for_backward(gradient, *([coefficient] if late else []))
+        gradient = gradient_room(logits, inplace)
         terms = SigmoidTerms(*letters)
-        return _elements(logits, target, terms, ignore_index, gradient, coefficient, late=late, total=total)
+        loss = _elements(logits, target, terms, ignore_index, gradient, coefficient, late=late, total=total)
+        overwritten(logits, gradient)
+        ctx.save_for_backward(gradient, *([coefficient] if late else []))
+        return loss
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -56,7 +65,7 @@ class _SigmoidClosed(torch.autograd.Function):
         factor = upstream if upstream.dim() else upstream.reshape([1] * gradient.dim())
         for coefficient in late:
             factor = factor * (coefficient.unsqueeze(1) if coefficient.dim() else coefficient)
-        return upstream_applied(gradient, factor), *[None] * (4 + len(SigmoidTerms._fields))
+        return upstream_applied(gradient, factor), *[None] * (5 + len(SigmoidTerms._fields))
 
 
 def _elements(

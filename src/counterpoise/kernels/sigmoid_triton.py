@@ -5,13 +5,12 @@ Imported on the first use of `impl="triton"`: it imports Triton.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from counterpoise.kernels.blocks import Fold, empty_gradient
+from counterpoise.kernels.blocks import Fold, empty_gradient, gradient_room, overwritten
 from counterpoise.kernels.forms import refuse_double_backward
 from counterpoise.kernels.reduction import Reduction
 from counterpoise.kernels.sigmoid_kernel import sigmoid_kernel, valid_elements_kernel, valid_rows_kernel
@@ -55,6 +54,7 @@ def sigmoid_triton(
     denominator: Tensor | float | None,
     ignore_index: int,
     reduction: Reduction,
+    inplace: bool = False,
 ) -> Tensor:
     """The loss: a scalar, or (N, C, …) for "none". Without ``denominator`` "mean" and "batchmean" count for
     themselves."""
@@ -66,17 +66,18 @@ def sigmoid_triton(
             factor = 1.0
     batch = Batch(target, sample_weight, denominator, factor, ignore_index, reduction)
     if torch.is_grad_enabled() and logits.requires_grad:
-        loss: Tensor = _SigmoidTriton.apply(logits, *batch, *terms)
+        loss: Tensor = _SigmoidTriton.apply(logits, inplace, *batch, *terms)
         return loss
     return _run(logits, batch, terms, want_gradient=False)[0]
 
 
 class _SigmoidTriton(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, *rest: Any) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, inplace: bool, *rest: Any) -> Tensor:
         count = len(Batch._fields)
         batch = Batch(*rest[:count])
-        loss, gradient, inverse = _run(logits, batch, SigmoidTerms(*rest[count:]), want_gradient=True)
+        loss, gradient, inverse = _run(logits, batch, SigmoidTerms(*rest[count:]), want_gradient=True, inplace=inplace)
+        overwritten(logits, gradient)
         # float16 cannot hold the gradient of a mean over many elements: it keeps the sum's and divides in backward.
         late = [x for x in (inverse, batch.sample_weight) if x is not None] if logits.dtype == torch.float16 else []
         ctx.save_for_backward(gradient, *late)
@@ -89,15 +90,18 @@ class _SigmoidTriton(torch.autograd.Function):
         factor = upstream if upstream.dim() else upstream.reshape([1] * gradient.dim())
         for coefficient in late:
             factor = factor * (coefficient.unsqueeze(1) if coefficient.dim() else coefficient)
-        return applied(gradient, factor), *[None] * (len(Batch._fields) + len(SigmoidTerms._fields))
+        return applied(gradient, factor), *[None] * (1 + len(Batch._fields) + len(SigmoidTerms._fields))
 
 
-def _run(logits: Tensor, batch: Batch, terms: SigmoidTerms, *, want_gradient: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _run(
+    logits: Tensor, batch: Batch, terms: SigmoidTerms, *, want_gradient: bool, inplace: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     """Loss, gradient, and 1/denominator (float16 alone needs it), as an operator that a compiler can hold on to."""
-    operator: Callable[..., Any] = sigmoid_forward if torch.compiler.is_compiling() else _forward
+    if not torch.compiler.is_compiling():
+        return _computed(logits, batch, terms, want_gradient, inplace)
     vectors = [x if isinstance(x, Tensor) else None for x in (terms.pos_weight, terms.neg_weight)]
     numbers = [1.0 if isinstance(x, Tensor) else x for x in (terms.pos_weight, terms.neg_weight)]
-    result: tuple[Tensor, Tensor, Tensor] = operator(
+    result: tuple[Tensor, Tensor, Tensor] = sigmoid_forward(
         logits, *batch, terms.weight, *vectors, *numbers, *terms[3:], want_gradient
     )
     return result
@@ -125,22 +129,31 @@ def _forward(  # noqa: PLR0913  an operator takes tensors and numbers, not tuple
     pos = positive if positives is None else positives
     neg = negative if negatives is None else negatives
     terms = SigmoidTerms(weight, pos, neg, gamma_pos, gamma_neg, clip, detach_focus)
-    target = target.view(torch.uint8) if target.dtype == torch.bool else target
     batch = Batch(target, sample_weight, denominator, factor, ignore_index, reduction)
-    if factor is None and denominator is None:
+    return _computed(logits, batch, terms, want_gradient, False)
+
+
+def _computed(
+    logits: Tensor, batch: Batch, terms: SigmoidTerms, want_gradient: bool, inplace: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    if batch.target.dtype == torch.bool:
+        batch = batch._replace(target=batch.target.view(torch.uint8))
+    if batch.factor is None and batch.denominator is None:
         batch = _counted(batch, logits)
     walk, tile, programs = plan(logits, batch, terms)
-    loss, gradient, inverse = _room(logits, reduction, want_gradient, programs)
+    loss, gradient, inverse = _room(logits, batch.reduction, want_gradient, programs, inplace)
     arguments = arranged(walk, tile, logits, batch, terms, (loss, gradient, inverse))
     launch(sigmoid_kernel, programs, logits.device, arguments)
-    return loss if reduction == "none" else loss.sum(), gradient, inverse
+    return loss if batch.reduction == "none" else loss.sum(), gradient, inverse
 
 
-def _room(logits: Tensor, reduction: Reduction, want_gradient: bool, programs: int) -> tuple[Tensor, Tensor, Tensor]:
+def _room(
+    logits: Tensor, reduction: Reduction, want_gradient: bool, programs: int, inplace: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     dtype = accumulation_dtype(logits)
     inverse = torch.empty((), dtype=dtype, device=logits.device)
     loss = empty_gradient(logits, dtype) if reduction == "none" else inverse.new_empty(programs)
-    return loss, empty_gradient(logits) if want_gradient else logits.new_empty(0), inverse
+    return loss, gradient_room(logits, inplace) if want_gradient else logits.new_empty(0), inverse
 
 
 def _counted(batch: Batch, logits: Tensor) -> Batch:

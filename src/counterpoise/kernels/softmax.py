@@ -17,7 +17,7 @@ from counterpoise.kernels.terms import SoftmaxTerms, accumulation_dtype
 __all__ = ["rows_and_gradient", "softmax_equation"]
 
 
-def softmax_equation(
+def softmax_equation(  # noqa: PLR0913  what the equation and its caller have
     logits: Tensor,
     target: Tensor,
     terms: SoftmaxTerms,
@@ -27,6 +27,7 @@ def softmax_equation(
     reduction: Reduction,
     denominator: Tensor | float | None,
     impl: Impl,
+    inplace: bool = False,
 ) -> Tensor:
     """Logits (N, C, …) and int64 (N, …) or floating (N, C, …) targets to the loss: a scalar, or (N, …) for "none".
 
@@ -46,6 +47,7 @@ def softmax_equation(
             denominator=denominator,
             ignore_index=ignore_index,
             reduction=reduction,
+            inplace=inplace,
         )
 
     def in_torch() -> Tensor:
@@ -65,7 +67,9 @@ def softmax_equation(
         coefficient = torch.ones((), dtype=accumulation_dtype(logits), device=logits.device)
         coefficient = coefficient if sample_weight is None else coefficient * sample_weight
         coefficient = coefficient if below is None else safe_divide(coefficient, below)
-        return softmax_closed(logits, target, coefficient, terms, ignore_index, total=reduction != "none")
+        return softmax_closed(
+            logits, target, coefficient, terms, ignore_index, total=reduction != "none", inplace=inplace
+        )
 
     return triton_or(impl, triton, in_torch) if form == "triton" else in_torch()
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from counterpoise.kernels.blocks import Fold, blocks, empty_gradient
+from counterpoise.kernels.blocks import Fold, blocks, gradient_room, overwritten
 from counterpoise.kernels.forms import power, refuse_double_backward, upstream_applied
 from counterpoise.kernels.softmax_reference import dense_target, smoothed, transformed
 from counterpoise.kernels.terms import SoftmaxTerms, accumulation_dtype, class_view
@@ -30,11 +30,18 @@ _HARD_BLOCK, _SOFT_BLOCK = 1 << 20, 1 << 17
 
 
 def softmax_closed(
-    logits: Tensor, target: Tensor, coefficient: Tensor, terms: SoftmaxTerms, ignore_index: int, *, total: bool
+    logits: Tensor,
+    target: Tensor,
+    coefficient: Tensor,
+    terms: SoftmaxTerms,
+    ignore_index: int,
+    *,
+    total: bool,
+    inplace: bool = False,
 ) -> Tensor:
     """Σ_i coefficient_i · ℓ_i (``total``), or each of them; coefficient is (N, …) or a scalar."""
     if torch.is_grad_enabled() and logits.requires_grad:
-        loss: Tensor = _SoftmaxClosed.apply(logits, target, coefficient, ignore_index, total, *terms)
+        loss: Tensor = _SoftmaxClosed.apply(logits, target, coefficient, ignore_index, total, inplace, *terms)
         return loss
     rows = closed_rows(logits, target, terms, ignore_index, None, None) * coefficient
     return rows.sum() if total else rows
@@ -43,13 +50,14 @@ def softmax_closed(
 class _SoftmaxClosed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, coefficient: Tensor, *rest: Any) -> Tensor:
-        ignore_index, total, *letters = rest
+        ignore_index, total, inplace, *letters = rest
         # float16 cannot hold the gradient of a mean over many rows: it keeps that of the sum and divides in backward.
         late = logits.dtype == torch.float16
-        gradient = empty_gradient(logits)
+        gradient = gradient_room(logits, inplace)
         rows = closed_rows(
             logits, target, SoftmaxTerms(*letters), ignore_index, gradient, None if late else coefficient
         )
+        overwritten(logits, gradient)
         ctx.save_for_backward(gradient, *([coefficient] if late else []))
         rows = rows * coefficient
         return rows.sum() if total else rows
@@ -61,7 +69,7 @@ class _SoftmaxClosed(torch.autograd.Function):
         for coefficient in late:
             upstream = upstream * coefficient
         factor = upstream.unsqueeze(1) if upstream.dim() else upstream.reshape([1] * gradient.dim())
-        return upstream_applied(gradient, factor), *[None] * (4 + len(SoftmaxTerms._fields))
+        return upstream_applied(gradient, factor), *[None] * (5 + len(SoftmaxTerms._fields))
 
 
 def closed_rows(

@@ -5,13 +5,12 @@ Imported on the first use of `impl="triton"`: it imports Triton.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from counterpoise.kernels.blocks import empty_gradient
+from counterpoise.kernels.blocks import gradient_room, overwritten
 from counterpoise.kernels.forms import refuse_double_backward
 from counterpoise.kernels.reduction import Reduction
 from counterpoise.kernels.softmax_kernel import hard_kernel, index_mass_kernel, soft_kernel, soft_mass_kernel
@@ -55,6 +54,7 @@ def softmax_triton(
     denominator: Tensor | float | None,
     ignore_index: int,
     reduction: Reduction,
+    inplace: bool = False,
 ) -> Tensor:
     """The loss: a scalar, or (N, …) for "none". Without ``denominator`` "mean" and "batchmean" find their own."""
     factor: float | None = None
@@ -65,7 +65,7 @@ def softmax_triton(
             factor = 1.0
     batch = Batch(target, sample_weight, denominator, factor, ignore_index, reduction)
     if torch.is_grad_enabled() and logits.requires_grad:
-        loss: Tensor = _SoftmaxTriton.apply(logits, *batch, *terms)
+        loss: Tensor = _SoftmaxTriton.apply(logits, inplace, *batch, *terms)
         return loss
     return _run(logits, batch, terms, want_gradient=False)[0]
 
@@ -89,10 +89,11 @@ def rows_and_gradient(
 
 class _SoftmaxTriton(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, *rest: Any) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, inplace: bool, *rest: Any) -> Tensor:
         count = len(Batch._fields)
         batch, terms = Batch(*rest[:count]), SoftmaxTerms(*rest[count:])
-        loss, gradient, inverse = _run(logits, batch, terms, want_gradient=True)
+        loss, gradient, inverse = _run(logits, batch, terms, want_gradient=True, inplace=inplace)
+        overwritten(logits, gradient)
         # float16 cannot hold the gradient of a mean over many rows: it keeps that of the sum and divides in backward.
         late = [x for x in (inverse, batch.sample_weight) if x is not None] if logits.dtype == torch.float16 else []
         ctx.save_for_backward(gradient, *late)
@@ -105,14 +106,17 @@ class _SoftmaxTriton(torch.autograd.Function):
         for coefficient in late:
             upstream = upstream * coefficient
         factor = upstream.unsqueeze(1) if upstream.dim() else upstream.reshape([1] * gradient.dim())
-        return applied(gradient, factor), *[None] * (len(Batch._fields) + len(SoftmaxTerms._fields))
+        return applied(gradient, factor), *[None] * (1 + len(Batch._fields) + len(SoftmaxTerms._fields))
 
 
-def _run(logits: Tensor, batch: Batch, terms: SoftmaxTerms, *, want_gradient: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _run(
+    logits: Tensor, batch: Batch, terms: SoftmaxTerms, *, want_gradient: bool, inplace: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     """Loss, gradient, and 1/denominator (float16 alone needs it), as an operator that a compiler can hold on to."""
+    if not torch.compiler.is_compiling():
+        return _computed(logits, batch, terms, _room(logits, want_gradient, inplace))
     tensors, numbers = _split(terms)
-    operator: Callable[..., Any] = softmax_forward if torch.compiler.is_compiling() else _forward
-    result: tuple[Tensor, Tensor, Tensor] = operator(logits, *batch, *tensors, *numbers, want_gradient)
+    result: tuple[Tensor, Tensor, Tensor] = softmax_forward(logits, *batch, *tensors, *numbers, want_gradient)
     return result
 
 
@@ -150,24 +154,30 @@ def _forward(  # noqa: PLR0913  an operator takes tensors and numbers, not tuple
         _either(smoothings, smoothing),
     )  # fmt: skip
     batch = Batch(target, sample_weight, denominator, factor, ignore_index, reduction)
+    return _computed(logits, batch, terms, _room(logits, want_gradient))
+
+
+def _computed(
+    logits: Tensor, batch: Batch, terms: SoftmaxTerms, room: tuple[Tensor, Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    loss, gradient, inverse = room
     walk = Walk.over(logits)
-    loss, gradient, inverse = _room(logits, want_gradient)
-    if batch.factor is None and denominator is None:
+    if batch.factor is None and batch.denominator is None:
         batch = _with_denominator(batch, walk, terms, logits)
-    kernel, programs, arguments, tile = arranged(walk, logits, batch, terms, (loss, gradient, inverse))
+    kernel, programs, arguments, tile = arranged(walk, logits, batch, terms, room)
     launch(kernel, programs, logits.device, arguments, warps=tile.warps)
     loss = loss.reshape(logits.shape[0], *logits.shape[2:])
-    return loss if reduction == "none" else loss.sum(), gradient, inverse
+    return loss if batch.reduction == "none" else loss.sum(), gradient, inverse
 
 
 def _either(vector: Tensor | None, number: float) -> Tensor | float:
     return number if vector is None else vector
 
 
-def _room(logits: Tensor, want_gradient: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _room(logits: Tensor, want_gradient: bool, inplace: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     dtype = accumulation_dtype(logits)
     loss = torch.empty(logits.numel() // logits.shape[1], dtype=dtype, device=logits.device)
-    gradient = empty_gradient(logits) if want_gradient else logits.new_empty(0)
+    gradient = gradient_room(logits, inplace) if want_gradient else logits.new_empty(0)
     return loss, gradient, loss.new_empty(())
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "check_values",
     "checked_choice",
     "checked_index_target",
+    "checked_inplace",
     "checked_logits",
     "checked_normalizer",
     "checked_number",
@@ -292,6 +293,24 @@ def checked_row_vector(sample_weight: Vector | None, logits: Tensor) -> Tensor |
                 f"has {u[where].item():g}"
             )
     return u.to(device=logits.device, dtype=accumulation_dtype(logits))
+
+
+def checked_inplace(inplace: bool, logits: Tensor, impl: str) -> bool:
+    """May, and shall, the gradient take the logits' memory? Nothing to do where there will be none."""
+    if not inplace or not (torch.is_grad_enabled() and logits.requires_grad):
+        return False
+    reason = None
+    if impl == "reference":
+        reason = 'impl="reference" saves the logits'
+    elif logits.is_leaf:
+        reason = "they are a leaf, such as a parameter, and their values would be lost"
+    elif logits._is_view():
+        reason = "they are a view, and what they are a view of would change"
+    elif not (logits.is_contiguous() or logits.movedim(1, -1).is_contiguous()):
+        reason = "they are not contiguous"
+    if reason is not None:
+        raise ArgumentError(f"`inplace` must be False for these logits: {reason}")
+    return True
 
 
 def checked_normalizer(normalizer: float | Tensor | None, reduction: str, logits: Tensor) -> float | Tensor | None:

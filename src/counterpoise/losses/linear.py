@@ -68,6 +68,8 @@ def linear_softmax_loss(
     reduction, impl = options.get("reduction", "mean"), options.get("impl", "auto")
     checked_choice("reduction", reduction, REDUCTIONS)
     checked_choice("impl", impl, IMPLS)
+    if options.pop("inplace", False):
+        raise ArgumentError("`inplace` must be False: there are no logits in memory to write over")
     head = _autocast(_checked_head(hidden, head_weight, bias))
     like = checked_logits(head.hidden.new_empty(()).expand(len(hidden), len(head_weight)))  # no memory
     ignore_index = options.get("ignore_index", -100)

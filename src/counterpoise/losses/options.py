@@ -35,6 +35,7 @@ class _Common(TypedDict, total=False):
     reduction: Reduction
     normalizer: float | Tensor | None
     impl: Impl
+    inplace: bool
 
 
 class _SoftmaxCommon(_Common, total=False):

@@ -13,6 +13,7 @@ from counterpoise.kernels.terms import SigmoidTerms
 from counterpoise.losses import presets
 from counterpoise.losses.arguments import (
     checked_choice,
+    checked_inplace,
     checked_logits,
     checked_normalizer,
     checked_number,
@@ -49,6 +50,7 @@ def sigmoid_loss(  # noqa: PLR0913  the equation has this many letters
     reduction: Reduction = "mean",
     normalizer: float | Tensor | None = None,
     impl: Impl = "auto",
+    inplace: bool = False,
 ) -> Tensor:
     """The sigmoid equation: every loss of the sigmoid family is this function with some letters set.
 
@@ -67,6 +69,8 @@ def sigmoid_loss(  # noqa: PLR0913  the equation has this many letters
         reduction: "mean" (over elements), "batchmean" (over rows: summed over the classes), "sum" or "none".
         normalizer: what the sum is divided by instead, for "mean" and "batchmean".
         impl: "auto", "reference", "closed_form" or "triton".
+        inplace: write the gradient over the logits, which are empty afterwards: nothing else may use them. Where the
+            reference runs, and inside `torch.compile`, it has no effect.
 
     Returns:
         A scalar, or the logits' shape for "none"; float32, or float64 for float64 logits.
@@ -104,6 +108,7 @@ def sigmoid_loss(  # noqa: PLR0913  the equation has this many letters
         reduction=reduction,
         denominator=normalizer,
         impl=impl,
+        inplace=checked_inplace(inplace, logits, impl),
     )
     return loss.reshape(given) if reduction == "none" else loss
 

@@ -16,6 +16,7 @@ from counterpoise.kernels.softmax import softmax_equation
 from counterpoise.losses import presets
 from counterpoise.losses.arguments import (
     checked_choice,
+    checked_inplace,
     checked_logits,
     checked_normalizer,
     checked_row_vector,
@@ -63,6 +64,7 @@ def softmax_loss(  # noqa: PLR0913  the equation has this many letters
     reduction: Reduction = "mean",
     normalizer: float | Tensor | None = None,
     impl: Impl = "auto",
+    inplace: bool = False,
 ) -> Tensor:
     """The softmax equation: every loss of the softmax family is this function with some letters set.
 
@@ -82,6 +84,8 @@ def softmax_loss(  # noqa: PLR0913  the equation has this many letters
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over rows), "sum" or "none".
         normalizer: what the sum is divided by instead, for "mean" and "batchmean"; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
+        inplace: write the gradient over the logits, which are empty afterwards: nothing else may use them. Where the
+            reference runs, and inside `torch.compile`, it has no effect.
 
     Returns:
         A scalar, or ``(N, …)`` for "none"; float32, or float64 for float64 logits.
@@ -124,6 +128,7 @@ def softmax_loss(  # noqa: PLR0913  the equation has this many letters
         reduction=reduction,
         denominator=normalizer,
         impl=impl,
+        inplace=checked_inplace(inplace, logits, impl),
     )
 
 
