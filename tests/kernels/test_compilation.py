@@ -23,8 +23,8 @@ def assembler() -> bool:
 @pytest.mark.skipif(not assembler(), reason="Triton with its assembler for NVIDIA is not installed")
 @pytest.mark.parametrize(
     ("shapes", "widest"),
-    [("1,4", ".v4.b32"), ("2", ".b32"), ("5,6", ".v4.b32"), ("8", ".v2.b64"), ("", None)],
-    ids=["many classes", "unaligned rows", "few classes and images", "double", "sums and factors"],
+    [("1,4", ".v4.b32"), ("2", ".b32"), ("5,6", ".v4.b32"), ("3,7", None), ("8", ".v2.b64"), ("", None)],
+    ids=["many classes", "unaligned rows", "few classes and images", "half", "double", "sums and factors"],
 )
 def test_it_compiles_without_spilling(shapes, widest, tmp_path):
     environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}

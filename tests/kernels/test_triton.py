@@ -5,6 +5,8 @@ Compiled on a GPU, under Triton's interpreter without one. Buffers are poisoned 
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from tests.contracts.loss_specs import TRITON, placed_losses, sample, value_and_gradient
@@ -130,15 +132,33 @@ def test_sigmoid_over_shapes_and_labels(shape, labels):
         agree(placed_losses.sigmoid_loss, z, target, options)
 
 
+def test_a_normalizer_of_zero_gives_zero():
+    """Given on the device, where nobody looks at it: a batch without boxes, say."""
+    z, y = sample((4, 3))
+    for loss in (placed_losses.cross_entropy, placed_losses.binary_cross_entropy):
+        for nothing in (torch.zeros(()), torch.zeros(1, dtype=torch.float64), 0.0):
+            value, gradient = value_and_gradient(partial(loss, normalizer=nothing, impl="triton"), z, y)
+            assert value.item() == 0
+            assert not gradient.any()
+
+
 @pytest.mark.fault("L24")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="memory that is never touched is free on a CPU only")
 def test_offsets_beyond_2_to_the_31():
     """Rows, and classes, further apart than 32 bits reach; only the few pages that hold a logit become memory."""
     far = 2**31 + 5
     torch.use_deterministic_algorithms(False)
-    ocean = torch.empty(2 * far + 8, dtype=torch.uint8).view(torch.uint8)
+    ocean = torch.empty(2 * far + 4096, dtype=torch.uint8)
+    row_by_row = ocean[: 2 * far + 4090].view(torch.bfloat16).as_strided((2, 1024), (2**31 + 2, 1))  # a tile a row
+    row_by_row.copy_(sample((2, 1024), dtype=torch.bfloat16)[0])
+    for loss in (losses.cross_entropy, losses.binary_cross_entropy):
+        ours, want = (
+            loss(row_by_row.clone() if i == "closed_form" else row_by_row, torch.tensor([1, 5]), impl=i)
+            for i in forms_of()
+        )
+        torch.testing.assert_close(ours, want)
     for dtype, strides in ((torch.bfloat16, (far // 2, 1)), (torch.bfloat16, (1, far // 2))):
-        room = ocean[: (2 * far + 8) // 2 * 2].view(dtype)
+        room = ocean[: 2 * far + 8].view(dtype)
         for scale, reach in ((1, strides), (2, tuple(s * 2 - 2 if s > 1 else 1 for s in strides))):
             z = room.as_strided((2, 2), reach)
             z.copy_(torch.tensor([[0.5, -1.0], [2.0, scale]]))
@@ -292,3 +312,29 @@ def test_a_number_is_given_in_double_precision():
     terms = SoftmaxTerms(gamma=2.3, poly=0.1, scale=1.1, margin=0.3, label_smoothing=0.1)._asdict()
     given = {name: value for name, value in terms.items() if value is not None}
     agree(placed_losses.softmax_loss, z, y, given, tolerance=1e-13)
+
+
+@pytest.mark.fault("L31")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
+@pytest.mark.parametrize("name", ["focal_loss", "asymmetric_loss"])
+def test_a_cuda_graph_replays_it_on_new_logits(name):
+    torch.use_deterministic_algorithms(False)
+    z, y = (x.cuda() for x in sample((64, 10), dtype=torch.float32))
+    loss = getattr(losses, name)
+    leaf = z.clone().requires_grad_()
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            leaf.grad = None
+            loss(leaf, y, impl="triton").backward()
+    torch.cuda.current_stream().wait_stream(stream)
+    leaf.grad = None
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        value = loss(leaf, y, impl="triton")
+        value.backward()
+    with torch.no_grad():
+        leaf.copy_(z.flip(0) * 2.0)
+    graph.replay()
+    want = value_and_gradient(lambda *a: loss(*a, impl="reference"), z.flip(0) * 2.0, y)
+    torch.testing.assert_close((value.detach(), leaf.grad), want, rtol=1e-4, atol=1e-6)
