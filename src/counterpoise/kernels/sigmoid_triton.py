@@ -12,9 +12,9 @@ from torch import Tensor
 
 from counterpoise.kernels.blocks import Fold, empty_gradient, gradient_room, overwritten
 from counterpoise.kernels.forms import refuse_double_backward
+from counterpoise.kernels.mass_kernel import index_mass_kernel
 from counterpoise.kernels.reduction import Reduction
 from counterpoise.kernels.sigmoid_kernel import sigmoid_kernel, valid_elements_kernel, valid_rows_kernel
-from counterpoise.kernels.softmax_kernel import index_mass_kernel
 from counterpoise.kernels.terms import SigmoidTerms, accumulation_dtype
 from counterpoise.kernels.tiles import Tile, Walk, power_of_2, steps, wide
 from counterpoise.kernels.triton_launch import (

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from counterpoise.kernels.blocks import gradient_room, overwritten
 from counterpoise.kernels.forms import refuse_double_backward
+from counterpoise.kernels.mass_kernel import index_mass_kernel, soft_mass_kernel
 from counterpoise.kernels.reduction import Reduction
-from counterpoise.kernels.softmax_kernel import hard_kernel, index_mass_kernel, soft_kernel, soft_mass_kernel
+from counterpoise.kernels.softmax_kernel import hard_kernel, soft_kernel
 from counterpoise.kernels.terms import SoftmaxTerms, accumulation_dtype
 from counterpoise.kernels.tiles import Tile, Walk, power_of_2, steps, tile_for, wide
 from counterpoise.kernels.triton_launch import (
