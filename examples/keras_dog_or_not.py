@@ -25,7 +25,7 @@ def images(limit: int) -> tuple[np.ndarray, np.ndarray]:
     if not root:
         rng = np.random.default_rng(0)
         y = np.repeat([0, 1], [limit // 10, limit - limit // 10])
-        x = rng.normal(0.5, 0.25, (len(y), 32, 32, 3)) + 0.03 * (y == 0)[:, None, None, None] * [1, 0, -1]
+        x = rng.normal(0.5, 0.25, (len(y), 32, 32, 3)) + 0.01 * (y == 0)[:, None, None, None] * [1, 0, -1]
         return x.clip(0, 1).astype("float32"), y
     folders = sorted((Path(root) / "cifar10-lt" / "test").iterdir())
     files = [(file, folder.name) for folder in folders for file in sorted(folder.iterdir())[: limit // 10]]
@@ -50,7 +50,7 @@ for name, given in (("without weights", None), ("with weights", weights)):
         [
             keras.Input((32, 32, 3)),
             keras.layers.Conv2D(16, 3, strides=2),
-            keras.layers.BatchNormalization(),
+            keras.layers.BatchNormalization(momentum=0.9),
             keras.layers.ReLU(),
             keras.layers.Conv2D(32, 3, strides=2, activation="relu"),
             keras.layers.GlobalAveragePooling2D(),
