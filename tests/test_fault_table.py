@@ -9,10 +9,9 @@ MARK = re.compile(r"""mark\.fault\(\s*["']([A-Z]\d+)["']""")
 PARTS = {"L": 38, "W": 6, "S": 17, "D": 33, "H": 6, "C": 18, "R": 11}
 LATER = {
     "D22 D23 D24 D27 D28": "COCO, JSON manifests, archives, multi-label manifests and masks are not read yet",
-    "D25 D31 R7 R8 R11": "augmented copies, configuration files and downloads do not exist yet",
+    "R7 R8 R11": "configuration files and downloads do not exist yet",
     "D29 D30 D32": "the audit runs in one process, keeps no cache, and cannot be interrupted half way yet",
     "C1 C8 C10 C11 C18": "checkpoints of several ages, signals and devices beyond the first are not handled yet",
-    "R3": "no CSV is exported but the history, which holds numbers only",
 }
 
 

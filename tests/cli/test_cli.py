@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from counterpoise.cli import app
 from counterpoise.core.artifacts import AuditResult, Comparison, Evaluation, Run
 
-COMMANDS = ("demo", "audit", "plan", "train", "compare", "evaluate", "report", "weights")
+COMMANDS = ("demo", "audit", "plan", "augment", "train", "compare", "evaluate", "report", "weights")
 SHORT = ("--epochs", "1")
 
 
@@ -87,6 +87,19 @@ def test_train_leaves_a_run_and_evaluate_reads_it(run_folder):
     assert "green" in text
     alone = call("evaluate", run_folder / "predictions-val.npz", "--json").stdout
     assert Evaluation.from_dict(json.loads(alone)).split == "val"
+
+
+def test_augment_says_what_it_would_make_and_makes_it(photos, tmp_path):
+    text = call("augment", photos, "--out", tmp_path / "out", "--target", "ratio:2", "--dry-run").stdout
+    assert "nothing was written; it would copy" in text
+    assert not (tmp_path / "out").exists()
+    text = call("augment", photos, "--out", tmp_path / "out", "--target", "ratio:2").stdout
+    assert "lineage in" in text
+    assert "--with-splits" in text
+    told = json.loads(call("augment", photos, "--out", tmp_path / "two", "--with-splits", "--json").stdout)
+    assert told["made"] == sum(told["after"]) - sum(told["before"])
+    assert call("augment", photos, "--out", tmp_path / "x", "--target", "even", code=2).stderr.count("\n") == 1
+    assert "--resume" in call("augment", photos, "--out", tmp_path / "out", code=2).stderr
 
 
 @pytest.mark.parametrize("what", ["tau", "thresholds", "temperature"])
