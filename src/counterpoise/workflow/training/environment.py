@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import platform
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -17,8 +19,17 @@ _PACKAGES = ("counterpoise", "torch", "torchvision", "timm", "accelerate", "nump
 
 def processes() -> PartialState:
     """The processes that share this run, joined on first use; without a launcher this one is all there is."""
-    several_on_cpu = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
-    return PartialState(cpu=several_on_cpu)
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    state = PartialState(cpu=several and not torch.cuda.is_available())
+    if several:
+        _leave_at_exit()
+    return state
+
+
+@cache
+def _leave_at_exit() -> None:
+    """Take the group down in order: a process that vanishes while another's threads still listen aborts the other."""
+    atexit.register(PartialState().destroy_process_group)
 
 
 def environment() -> dict[str, str]:
