@@ -54,7 +54,7 @@ def test_artifacts_are_frozen():
     [
         ({"version": 99}, "format version 99; this release reads version 1"),
         ({"artifact": "Run"}, "expected a Strategy, got 'Run'"),
-        ({"head": "round"}, r"Strategy.head: expected one of \('linear', 'cosine'\), got 'round'"),
+        ({"head": "round"}, r"Strategy.head: expected one of \('linear', 'cosine', 'hierarchical'\), got 'round'"),
         ({"colour": "red"}, "unknown field 'colour'"),
         ({"weight_options": {"beta": "two"}}, "Strategy.weight_options.beta: expected float, got 'two'"),
         ({"loss": 3}, "Strategy.loss: expected str, got 3"),

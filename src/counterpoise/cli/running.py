@@ -39,6 +39,13 @@ def print_comparison(comparison: Comparison) -> None:
     print_table(headers, rows)
     verdict = comparison.verdict
     say()
+    faults = [finding.reason for finding in comparison.audit.findings if finding.severity == "error"]
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        say(f"error in the data: {faults[0]}{more}; see the report or `counterpoise audit`")
+    left = len(comparison.audit.quarantined)
+    if left:
+        say(f"{left} file{'s' if left > 1 else ''} could not be used; the report says which and why")
     for line in (verdict.headline, *(f"  cost: {cost}" for cost in verdict.costs), *verdict.notes):
         say(line)
 

@@ -124,7 +124,8 @@ def _pool(job: Job, jobs: int, steps: _Steps) -> Iterator[ProcessPoolExecutor]:
     queue = context.SimpleQueue()
     listener = threading.Thread(target=_listen, args=(queue, steps), daemon=True)
     listener.start()
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    # Never more than this process may use: OMP_NUM_THREADS is the caller's word.
+    threads = max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // jobs))
     pool = ProcessPoolExecutor(jobs, context, initializer=_start_worker, initargs=(job, threads, queue))
     try:
         yield pool

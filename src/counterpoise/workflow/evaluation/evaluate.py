@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,8 @@ def evaluate(
     `counterpoise.metrics` for each.
 
     Args:
-        predictions: a `Predictions`, the path of such an .npz, or ``(logits, labels)`` of shapes (N, C) and (N,).
+        predictions: a `Predictions`, the path of such an .npz or of a run's folder (its test predictions), or
+            ``(logits, labels)`` of shapes (N, C) and (N,).
         split: what the numbers are about; goes into the result.
         train_counts: images per class in the training split, matched to the classes **by name**; without them
             there are no many/medium/few groups and nothing is said about memorised classes.
@@ -97,7 +99,8 @@ def as_predictions(given: PredictionsLike) -> Predictions:
     if isinstance(given, Predictions):
         return given
     if isinstance(given, str | os.PathLike):
-        return Predictions.load(given)
+        path = Path(given)
+        return Predictions.load(path / "predictions-test.npz" if path.is_dir() else path)
     try:
         logits, labels = (np.asarray(part) for part in given)
     except (TypeError, ValueError):

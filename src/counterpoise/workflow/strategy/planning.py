@@ -60,7 +60,8 @@ def _facts(source: AuditResult | CountsLike) -> _Facts:
     counts = source if isinstance(source, ClassCounts) else ClassCounts(source)
     present = counts.counts[counts.counts > 0]
     if len(present) < 2:
-        raise ArgumentError(f"`counts_or_audit` has {len(present)} classes with training images; a plan needs two")
+        found = f"only {len(present)} class has" if len(present) == 1 else "no class has"
+        raise ArgumentError(f"{found} training images; there is nothing to tell apart: add images of a second class")
     rarest = int(np.argmin(np.where(counts.counts > 0, counts.counts, counts.counts.max() + 1)))
     few = len(counts.groups()["few"])
     ratio = counts.imbalance_ratio
