@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from counterpoise.cli import app
 from counterpoise.core.artifacts import AuditResult, Comparison, Evaluation, Run
 
-COMMANDS = ("demo", "audit", "plan", "augment", "train", "compare", "evaluate", "report", "weights")
+COMMANDS = ("demo", "audit", "plan", "augment", "train", "compare", "evaluate", "report", "weights", "explain")
 SHORT = ("--epochs", "1")
 
 

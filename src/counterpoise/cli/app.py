@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import counterpoise
-from counterpoise.cli import audit, augment, compare, demo, evaluate, plan, report, train, weights
+from counterpoise.cli import audit, augment, compare, demo, evaluate, explain, plan, report, train, weights
 from counterpoise.cli.output import complain
 from counterpoise.core.errors import CounterpoiseError
 
@@ -61,7 +61,7 @@ def _guarded(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-for _module in (demo, audit, plan, augment, train, compare, evaluate, report, weights):
+for _module in (demo, audit, plan, augment, train, compare, evaluate, report, weights, explain):
     _name = _module.__name__.rpartition(".")[2]
     app.command(_name)(_guarded(getattr(_module, _name)))
 

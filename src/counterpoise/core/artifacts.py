@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from counterpoise.core.codec import Artifact
 from counterpoise.core.errors import ArtifactError
+from counterpoise.core.explanation import Explanation
 from counterpoise.core.files import read_json
 from counterpoise.core.predictions import Predictions
 
@@ -380,7 +381,7 @@ class Comparison(Artifact):
 
 
 _KINDS: dict[str, type[Artifact]] = {
-    kind.__name__: kind for kind in (AuditResult, Strategy, Run, Evaluation, Comparison)
+    kind.__name__: kind for kind in (AuditResult, Strategy, Run, Evaluation, Comparison, Explanation)
 }
 
 

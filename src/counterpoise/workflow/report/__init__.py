@@ -29,13 +29,14 @@ from pathlib import Path
 
 from counterpoise.core.artifacts import AuditResult, Comparison, Evaluation, Run, Strategy
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
+from counterpoise.core.explanation import Explanation
 from counterpoise.core.files import atomic_write, write_json
 from counterpoise.core.images import LabeledImages
 from counterpoise.workflow.report.page import Page
 
 __all__ = ["Renderable", "render", "render_html"]
 
-Renderable = Comparison | AuditResult | Run | Evaluation | Strategy | Sequence[Strategy]
+Renderable = Comparison | AuditResult | Run | Evaluation | Explanation | Strategy | Sequence[Strategy]
 
 SUFFIXES = (".html", ".json", ".md", ".svg", ".png")
 
@@ -51,10 +52,10 @@ def render(
 
     ``.html`` is one file that fetches nothing, ``.md`` has the tables, ``.json`` is the artifact itself. ``.svg`` and
     ``.png`` hold the one figure named by ``figure``; for a comparison: differences, selection, recall, tradeoff, gap,
-    confusion, calibration, training, counts.
+    confusion, calibration, training, counts. Of an explanation they hold all figures where none is named.
 
     Args:
-        artifact: a Comparison, AuditResult, Run, Evaluation, or strategies.
+        artifact: a Comparison, AuditResult, Run, Evaluation, Explanation, or strategies.
         path: the file to write; it is replaced whole or not at all.
         data: the dataset, for small pictures of its classes in the HTML page.
         figure: the figure that an SVG or PNG file shows.
@@ -105,25 +106,27 @@ def _content(artifact: Renderable, suffix: str, *, data: LabeledImages | None, f
         return page_markdown(page).encode("utf-8")
     from counterpoise.workflow.report.export import figure_bytes
 
-    return figure_bytes(page, figure or "", suffix=suffix)
+    return figure_bytes(page, figure, suffix=suffix)
 
 
 def _check(artifact: Renderable, path: Path, figure: str | None) -> None:
     if path.suffix not in SUFFIXES:
         raise ArgumentError(f"`path` must end in one of {', '.join(SUFFIXES)}; got {path.name!r}")
-    if (figure is not None) != (path.suffix in (".svg", ".png")):
+    drawn = path.suffix in (".svg", ".png")
+    if (figure is not None) != drawn and not (drawn and isinstance(artifact, Explanation)):
         raise ArgumentError(f"`figure` names the one figure of an .svg or .png file; got {figure!r} for {path.name!r}")
     listed = isinstance(artifact, list | tuple) and all(isinstance(item, Strategy) for item in artifact)
-    if not listed and not isinstance(artifact, Comparison | AuditResult | Run | Evaluation | Strategy):
+    if not listed and not isinstance(artifact, Comparison | AuditResult | Run | Evaluation | Explanation | Strategy):
         raise ArgumentTypeError(
-            "`artifact` must be a Comparison, AuditResult, Run, Evaluation, Strategy or a list of strategies; "
-            f"got {type(artifact).__name__}"
+            "`artifact` must be a Comparison, AuditResult, Run, Evaluation, Explanation, Strategy or a list of "
+            f"strategies; got {type(artifact).__name__}"
         )
 
 
 def _page(artifact: Renderable, data: LabeledImages | None) -> Page:
     from counterpoise.workflow.report.collect import single
     from counterpoise.workflow.report.collect.comparison import comparison_page
+    from counterpoise.workflow.report.collect.explained import explanation_page
     from counterpoise.workflow.report.collect.thumbnails import thumbnails
 
     if isinstance(artifact, Comparison | AuditResult):
@@ -133,4 +136,6 @@ def _page(artifact: Renderable, data: LabeledImages | None) -> Page:
         return single.run_page(artifact)
     if isinstance(artifact, Evaluation):
         return single.evaluation_page(artifact)
+    if isinstance(artifact, Explanation):
+        return explanation_page(artifact)
     return single.strategies_page([artifact] if isinstance(artifact, Strategy) else artifact)

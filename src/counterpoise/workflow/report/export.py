@@ -1,4 +1,4 @@
-"""One figure as an SVG or PNG file, in the colours of the light theme."""
+"""One figure, or all of a page, as an SVG or PNG file in the colours of the light theme."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from counterpoise.core.errors import ArgumentError
 from counterpoise.workflow.report import theme
+from counterpoise.workflow.report.figures.explained import READING
 from counterpoise.workflow.report.page import Figure, Mark, Page
 from counterpoise.workflow.report.text import shown
 
@@ -16,15 +17,18 @@ SCALE = 2.0
 COLUMNS = 3
 
 
-def figure_bytes(page: Page, name: str, *, suffix: str) -> bytes:
-    """The figure called ``name``; of several pictures the first."""
+def figure_bytes(page: Page, name: str | None, *, suffix: str) -> bytes:
+    """The figure called ``name``, of several pictures the first; all figures one below the other for None."""
     import vl_convert
 
     figures = page.figures
-    if name not in figures:
+    if name is None:
+        spec = together(page)
+    elif name in figures:
+        spec = _still(standalone(figures[name]))
+    else:
         have = ", ".join(figures) or "none"
         raise ArgumentError(f"`figure` must name a figure of this {page.kind.lower()} ({have}); got {name!r}")
-    spec = standalone(figures[name])
     if suffix == ".svg":
         svg: str = vl_convert.vegalite_to_svg(spec)
         return svg.encode("utf-8")
@@ -48,6 +52,32 @@ def standalone(figure: Figure) -> dict[str, Any]:
         "config": {**theme.config(), "background": theme.LIGHT["paper"], "padding": 20},
     }
     return theme.resolved(spec)
+
+
+def together(page: Page) -> dict[str, Any]:
+    """Every figure of the page, one below the other."""
+    specs = [_still(standalone(figure)) for figure in page.figures.values()]
+    if not specs:
+        raise ArgumentError(f"`path`: this {page.kind.lower()} has no figure; write .html, .md or .json")
+    whole = ("$schema", "datasets", "params", "config")
+    datasets = {name: rows for spec in specs for name, rows in spec.get("datasets", {}).items()}
+    title = {"text": shown(page.title, 80), "anchor": "start", "fontSize": 20, "color": theme.LIGHT["ink"]}
+    return {
+        **{key: specs[0][key] for key in whole if key in specs[0]},
+        "datasets": datasets,
+        "title": {**title, "offset": 18},
+        "vconcat": [{key: value for key, value in spec.items() if key not in whole} for spec in specs],
+        "spacing": 36,
+        "resolve": {"scale": dict.fromkeys(("color", "fill", "stroke", "shape"), "independent")},
+    }
+
+
+def _still(spec: dict[str, Any]) -> dict[str, Any]:
+    """Without what follows a pointer."""
+    spec = {**spec, "params": [param for param in spec.get("params", []) if "select" not in param]}
+    first = spec["vconcat"][0]
+    layers = [layer for layer in first.get("layer", []) if layer.get("name") != READING]
+    return {**spec, "vconcat": [{**first, "layer": layers}, *spec["vconcat"][1:]]} if layers else spec
 
 
 def _key(marks: list[Mark]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from counterpoise.workflow.report.page import (
     Definitions,
     Facts,
     Figure,
+    Figures,
     Findings,
     Headline,
     Page,
@@ -53,9 +54,10 @@ def _block(block: Block) -> list[str]:
         Facts: _facts,
         Table: _table,
         Figure: _figure,
+        Figures: lambda b: [line for figure in b.figures for line in _figure(figure)],
         Findings: _findings,
         Prose: lambda b: [escaped(b.text), ""],
-        Code: lambda b: [f"{escaped(b.caption)}:", "", "```python", *b.text.rstrip().splitlines(), "```", ""],
+        Code: lambda b: [f"{escaped(b.caption)}:", "", f"```{b.language}", *b.text.rstrip().splitlines(), "```", ""],
         Definitions: lambda b: [*(f"- **{escaped(term)}**: {escaped(text)}" for term, text in b.terms), ""],
     }
     return write[type(block)](block) if type(block) in write else []

@@ -18,6 +18,7 @@ __all__ = [
     "Fact",
     "Facts",
     "Figure",
+    "Figures",
     "Findings",
     "Headline",
     "Images",
@@ -123,11 +124,18 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Figures:
+    """Figures that belong together: side by side where the page is wide enough."""
+
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
 class Headline:
     """The answer, first: one sentence, what it costs, and what to keep in mind."""
 
     label: str
-    tone: Literal["good", "neutral", "bad"]
+    tone: Literal["good", "neutral", "bad", "plain"]
     text: str
     costs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -169,10 +177,11 @@ class Prose:
 
 @dataclass(frozen=True)
 class Code:
-    """Python that a reader can run."""
+    """Python that a reader can run, or another text in which every space counts."""
 
     caption: str
     text: str
+    language: Literal["python", "text"] = "python"
 
 
 @dataclass(frozen=True)
@@ -198,7 +207,7 @@ class Images:
     images: tuple[Thumbnail, ...]
 
 
-Block = Headline | Facts | Table | Figure | Findings | Prose | Code | Definitions | Images
+Block = Headline | Facts | Table | Figure | Figures | Findings | Prose | Code | Definitions | Images
 
 
 @dataclass(frozen=True)
@@ -224,4 +233,6 @@ class Page:
     @property
     def figures(self) -> dict[str, Figure]:
         """Every figure by its id."""
-        return {block.id: block for part in self.sections for block in part.blocks if isinstance(block, Figure)}
+        blocks = [block for part in self.sections for block in part.blocks]
+        alone = [block.figures if isinstance(block, Figures) else (block,) for block in blocks]
+        return {block.id: block for together in alone for block in together if isinstance(block, Figure)}
