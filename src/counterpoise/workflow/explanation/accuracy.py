@@ -62,7 +62,7 @@ def accuracy() -> Lesson:
                     "The same three models on test data of three ratios. Only the ratio changes, not what a "
                     "model can do.",
                 ),
-                "accuracy = Σ_c π_c recall_c        balanced error = 1 − (1/C) Σ_c recall_c",
+                "accuracy       = Σ_c π_c recall_c\nbalanced error = 1 − (1/C) Σ_c recall_c",
                 (
                     _panel("accuracy", "Accuracy", "The constant answer overtakes both.", shares, table, 0),
                     _panel(

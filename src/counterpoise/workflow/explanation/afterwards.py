@@ -92,7 +92,8 @@ def tune_thresholds() -> Lesson:
     panel = Panel(
         "thresholds",
         "The rare class against the other, by threshold",
-        "900 and 100 validation images on the line of the other pages, scored by the exact posterior.",
+        "900 and 100 validation images on the line of the other pages, scored by the exact posterior. A tuned threshold is "
+        "pulled towards the common one of all classes.",
         "Threshold on the rare class's probability",
         "Score",
         rounded(thresholds),
@@ -153,8 +154,11 @@ def scale_logits(*, scale: float = 30.0) -> Lesson:
     )
     return Lesson(
         "Cosines are multiplied by the scale of the loss, so that their softmax is the model's probability.",
-        ("The prediction does not change; without it no model could ever be sure.",),
-        ("Margins are not applied: they belong to training.",),
+        (),
+        (
+            "Scaling changes no prediction; without it no model of cosines could ever be sure.",
+            "Margins are not applied to the scores: they belong to training.",
+        ),
         (Part("Cosine head and scale", ("Cosines lie in [−1, 1].",), "scores = s · cos(features, w_c)", (panel,)),),
     )
 

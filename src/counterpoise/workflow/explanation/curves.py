@@ -37,6 +37,7 @@ def loss_panels(
     x_title: str = "Probability of the true class",
     about: str = "",
     derivative: str = "∂loss/∂z of the true class",
+    whose: str = "",
 ) -> tuple[Panel, Panel]:
     """Two panels: loss and gradient of every setting, each a function of what is varied, ``(N,)`` → ``(N,)``."""
     across = rounded(torch.sigmoid(at) if x is None else x)
@@ -44,12 +45,12 @@ def loss_panels(
     values = tuple(curve(name, value) for name, (value, _) in pairs.items())
     slopes = tuple(curve(name, gradient) for name, (_, gradient) in pairs.items())
     return (
-        Panel(f"{id}-loss", "Loss", about, x_title, "Loss", across, values),
-        Panel(f"{id}-gradient", "Gradient", f"{_PULL} By autograd.", x_title, derivative, across, slopes),
+        Panel(f"{id}-loss", f"Loss{whose}", about, x_title, "Loss", across, values),
+        Panel(f"{id}-gradient", f"Gradient{whose}", f"{_PULL} By autograd.", x_title, derivative, across, slopes),
     )
 
 
-_PULL = "How hard one image pulls; below zero it pulls the logit up."
+_PULL = "How hard one image pulls at the logit: up below zero, down above it."
 
 
 def true_class_logits(u: Tensor, true: int, classes: int) -> Tensor:

@@ -70,7 +70,7 @@ def tversky(*, alpha: float = 0.5, beta: float = 0.5) -> Lesson:
             Part(
                 "Loss and gradient",
                 (
-                    "Background that is not there twice does not help: only the overlap counts, however "
+                    "Background that is rightly left alone adds nothing: only the overlap counts, however "
                     "large the image.",
                 ),
                 _OVERLAP,

@@ -87,15 +87,15 @@ def resample(*, sampling_strategy: Any = "over") -> Lesson:
         (
             f"An epoch grows from {COUNTS.total:,} to {int(settings['over'].sum()):,} images here. {_MEMORY}"
             if over
-            else f"Of {COUNTS.total:,} images an epoch here shows {int(settings['under'].sum()):,}: what is left out is "
-            "not learnt from, though other images come in every epoch.",
+            else f"Of {COUNTS.total:,} images an epoch here shows {int(settings['under'].sum()):,}: what is left "
+            "out is not learnt from, though other images come in every epoch.",
         ),
         (_NOTE,),
         (
             _part(
                 "Draws of a class",
                 "Both give every class the same number of draws; they differ in how long an epoch is.",
-                "over: n_max draws of every class        under: n_min draws of every class",
+                "over:   n_max draws of every class\nunder:  n_min draws of every class",
                 {{"over": "oversample", "under": "undersample"}[kind]: values for kind, values in settings.items()},
                 "ResampleSampler\n\n"
                 f'sampler = ResampleSampler([0] * 90 + [1] * 10, sampling_strategy="{sampling_strategy}")\n'

@@ -60,8 +60,10 @@ def _terms_part(gamma: float) -> Part:
             "itself, which falls as p rises, and pulls the same way. For a negative everything is mirrored: p is the "
             "probability of the class that is not there.",
         ),
-        "positive:  loss = −(1−p)^γ log p          ∂/∂z = −(1−p)^γ (1−p)  +  γ (1−p)^γ p log p\n"
-        "negative:  loss = −p^γ log(1−p)           ∂/∂z =  p^γ p          −  γ p^γ (1−p) log(1−p)",
+        "positive:  loss  = −(1−p)^γ log p\n"
+        "           ∂/∂z = −(1−p)^γ (1−p) + γ (1−p)^γ p log p\n"
+        "negative:  loss  = −p^γ log(1−p)\n"
+        "           ∂/∂z =  p^γ p − γ p^γ (1−p) log(1−p)",
         (_terms_panel(gamma, positive=True), _terms_panel(gamma, positive=False)),
     )
 

@@ -100,13 +100,16 @@ def split() -> Part:
         "Log odds of the rare class",
         rounded(x),
         tuple(curve(name, value) for name, value in zip(names, odds, strict=True)),
-        rules=(Rule("boundary by likelihood", round(crossing(image), 4)), Rule("boundary", round(crossing(both), 4))),
+        rules=(
+            Rule("boundary without the prior", round(crossing(image), 4)),
+            Rule("boundary with it", round(crossing(both), 4)),
+        ),
     )
     return Part(
         "Likelihood and prior",
         (
             "A model trained on skewed data says the sum of two things: how much better the rare class explains the "
-            f"image, and how rare it was in training. The prior is log(0.1/0.9) = {odds[1][0]:.2f} for every image, "
+            f"image, and how rare it was in training. The prior is log(0.1/0.9) = −{-odds[1][0]:.2f} for every image, "
             f"and moves the boundary from x = {crossing(image):.2f} to {crossing(both):.2f}.",
         ),
         "log p(y|x) = log p(x|y) + log π_y − log p(x)\nlog odds   = log p(x|rare)/p(x|frequent) + log "
@@ -173,7 +176,7 @@ def boundary() -> Part:
             "logits then lack it. Both put the boundary at the same place. τ = 0 leaves it where the prior put it; "
             "τ = 1 is Bayes' rule for equally frequent classes; above 1 the rare class gets more than its due.",
         ),
-        "after training:  z − τ log π        in training:  cross-entropy of z + τ log π, predict with z",
+        "after training:  z − τ log π\nin training:     cross-entropy of z + τ log π, predict with z",
         (_boundary_panel(), _recall_panel()),
         (_boundary_sheet(),),
     )
@@ -187,7 +190,7 @@ def _boundary_panel() -> Panel:
     mass = scores(SKEWED).exp()[_DRAWN]
     return Panel(
         "boundary",
-        "Training images on a line, and the boundary for each τ",
+        "Training images, and the boundary for each τ",
         "Right of its rule everything is given to the rare class. Height: how many training images are at x.",
         "x, what the model sees of an image",
         "Density of training images",

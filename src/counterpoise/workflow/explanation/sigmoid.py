@@ -37,8 +37,9 @@ def _panels(id: str, settings: Mapping[str, tuple[Callable[..., Tensor], dict[st
             f"{id}-{side}",
             {name: of(*setting, label) for name, setting in settings.items()},
             x_title=_P,
-            about=f"A {side}: the class is {'' if label else 'not '}there.",
+            about=f"The class is {'' if label else 'not '}there.",
             derivative="∂loss/∂z",
+            whose=f" of a {side}",
         )
     )
 

@@ -106,10 +106,7 @@ def cross_entropy(*, weights: str | None = None, weight_options: dict[str, float
         )
     return Lesson(
         "Every image of a class counts w times; with inverse counts each class counts the same in sum.",
-        (
-            "The few images of a rare class are learnt by heart, and recall of the others is paid for it: more images "
-            "are given to the rare classes that do not belong there.",
-        ),
+        (),
         ("Weights come from the training counts, once; validation loss stays unweighted.",),
         (part,),
     )
@@ -297,12 +294,11 @@ def ldam(*, max_margin: float = 0.5, scale: float = 30.0) -> Lesson:
     )
     return Lesson(
         "The rarer a class, the larger the margin by which its images must be right.",
+        ("It needs a cosine head: on free logits a scale of 30 diverges. Margin and scale have to be chosen.",),
         (
-            "It needs a cosine head: on free logits a scale of 30 diverges. The paper's best results add "
-            "weights late in "
-            "training (ldam-drw), one more thing to choose.",
+            "The margin is taken from the true class before scaling, in training only.",
+            "The paper's best results add weights late in training: ldam-drw.",
         ),
-        ("The margin is taken from the true class before scaling, in training only.",),
         (
             Part(
                 "Loss and gradient",

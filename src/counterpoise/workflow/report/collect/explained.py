@@ -52,24 +52,35 @@ def _section(id: str, part: Part) -> Section:
 
 
 def _table(sheet: Sheet) -> Table:
-    columns = tuple(
-        Column(title, numeric=i > 0 and not any(isinstance(row[i], str) for row in sheet.rows))
-        for i, title in enumerate(sheet.columns)
-    )
-    return Table(sheet.caption, columns, tuple(tuple(map(_cell, row)) for row in sheet.rows), sheet.notes)
+    texts = [_texts([row[i] for row in sheet.rows]) for i in range(len(sheet.columns))]
+    words = [any(isinstance(row[i], str) for row in sheet.rows) for i in range(len(sheet.columns))]
+    columns = tuple(Column(title, numeric=not word) for title, word in zip(sheet.columns, words, strict=True))
+    return Table(sheet.caption, columns, tuple(zip(*texts, strict=True)), sheet.notes)
 
 
-def _cell(value: str | float | None) -> Cell:
+def _texts(column: list[str | float | None]) -> list[Cell]:
+    """The cells of a column, with as many decimals everywhere as somewhere, if its numbers are of like size."""
+    sizes = [abs(value) for value in column if isinstance(value, float) and value]
+    like = bool(sizes) and max(sizes) < 1000 * min(sizes) and max(sizes) < 1000
+    digits = min(4, max((len(_number(size).partition(".")[2]) for size in sizes), default=0)) if like else None
+    return [_cell(value, digits) for value in column]
+
+
+def _cell(value: str | float | None, digits: int | None = None) -> Cell:
     if value is None:
         return missing("not defined")
-    return Cell(value if isinstance(value, str) else _number(value))
+    return Cell(value if isinstance(value, str) else _number(value, digits))
 
 
-def _number(value: float) -> str:
+def _number(value: float, digits: int | None = None) -> str:
     """Four significant digits, large numbers in full with thin spaces, a minus sign that is one."""
-    whole = abs(value) >= 1000 or float(value).is_integer()
-    text = f"{value:,.0f}".replace(",", "\u202f") if whole else f"{value:.4g}"
-    return text.replace("-", "−")
+    if digits is not None:
+        text = f"{value:.{digits}f}"
+    elif float(value).is_integer() or abs(value) >= 1e5:
+        text = f"{value:,.0f}"
+    else:
+        text = f"{value:,.6g}" if abs(value) >= 1000 else f"{value:.4g}"
+    return text.replace(",", "\u202f").replace("-", "−")
 
 
 def _figure(panel: Panel) -> Figure:
@@ -86,15 +97,21 @@ def _figure(panel: Panel) -> Figure:
         {"x": x, **{f"y{slot}": curve.y[i] for slot, curve in enumerate(panel.curves)}} for i, x in enumerate(panel.x)
     ]
     rules = [{"strategy": rule.name, "x": rule.x} for rule in panel.rules]
-    probability = panel.x[0] > 0 and panel.x[-1] < 1 and not panel.x_log and panel.x[-1] > 0.9
-    x = drawn.Scale(panel.x_title, panel.x_log, (0.0, 1.0) if probability else (panel.x[0], panel.x[-1]))
     text = _in_words(panel)
-    draw = partial(
-        drawn.lines, rows, readings, series, text, x=x, y=drawn.Scale(panel.y_title, panel.y_log), rules=rules
-    )
+    known = [y for curve in panel.curves for y in curve.y if y is not None]
+    x, y = _across(panel), drawn.Scale(panel.y_title, min(known), max(known), panel.y_log)
+    draw = partial(drawn.lines, rows, readings, series, text, x=x, y=y, rules=rules)
     return Figure(
         panel.id, panel.title, panel.caption, text, (Choice("", draw),), key=tuple(series), table=_points(panel)
     )
+
+
+def _across(panel: Panel) -> drawn.Scale:
+    """From end to end; a probability that nearly reaches 0 and 1 from 0 to 1."""
+    low, high = min(panel.x), max(panel.x)
+    if not panel.x_log and 0 < low < 0.03 and 0.97 < high < 1:
+        low, high = 0.0, 1.0
+    return drawn.Scale(panel.x_title, low, high, panel.x_log, fixed=True)
 
 
 def _marked(panel: Panel, slot: int) -> frozenset[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,20 +20,35 @@ READING = "reading"
 
 @dataclass(frozen=True)
 class Scale:
-    """One axis: its title and whether it is logarithmic; ``domain`` where it does not follow from the numbers."""
+    """One axis: its title, what it must show, and whether it is logarithmic; ``fixed`` ends where the numbers end."""
 
     title: str
+    low: float
+    high: float
     log: bool = False
-    domain: tuple[float, float] | None = None
+    fixed: bool = False
 
     @property
     def altair(self) -> dict[str, Any]:
         """The scale and the axis, as keywords of a channel."""
         import altair as alt
 
-        more: dict[str, Any] = {"domain": list(self.domain), "nice": False} if self.domain else {"zero": False}
-        axis = alt.Axis(title=self.title, format=",~g", tickCount=6, grid=True)
-        return {"scale": alt.Scale(type="log" if self.log else "linear", **more), "axis": axis}
+        ends: dict[str, Any] = {"domain": [self.low, self.high], "nice": False} if self.fixed else {}
+        if self.log:
+            ends = {"domain": [self.low, self.high], "nice": False}
+        else:
+            # A rate or a loss starts at 0 unless that would leave most of the figure empty.
+            ends.setdefault("zero", 0 <= self.low < self.high / 4)
+        ticks: dict[str, Any] = {"values": _ticks(self.low, self.high)} if self.log else {"tickCount": 6}
+        axis = alt.Axis(title=self.title, format=",.6~g", grid=True, **ticks)
+        return {"scale": alt.Scale(type="log" if self.log else "linear", **ends), "axis": axis}
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """1, 2, 5, 10 … between both, or powers of ten alone where there are many."""
+    steps = (1, 2, 5) if high / low < 1000 else (1,)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [step * 10.0**k for k in powers for step in steps if low * 0.999 <= step * 10.0**k <= high * 1.001]
 
 
 def lines(
