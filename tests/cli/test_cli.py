@@ -175,6 +175,21 @@ def test_train_says_the_same_in_json(photos, tmp_path):
     assert Run.from_dict(json.loads(done.stdout)).strategy.name == "focal"
 
 
+def test_explain_lists_draws_and_keeps_what_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "strategies: baseline, weighted-ce" in call("explain").stdout
+    text = call("explain", "focal_loss").stdout
+    assert "(1 − p_y)^γ log p_y" in text
+    assert text.rstrip().endswith("page: explain-focal.html")
+    before = (tmp_path / "explain-focal.html").read_bytes()
+    assert "--overwrite" in call("explain", "focal", code=2).stderr
+    call("explain", "dice", "--out", "explain-focal.html", "--overwrite")
+    assert (tmp_path / "explain-focal.html").read_bytes() != before
+    told = json.loads(call("explain", "accuracy", "--json").stdout)
+    assert (told["artifact"], told["name"]) == ("Explanation", "accuracy")
+    assert [p.name for p in tmp_path.iterdir()] == ["explain-focal.html"]
+
+
 @pytest.mark.fault("R9")
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -202,6 +217,9 @@ def test_train_says_the_same_in_json(photos, tmp_path):
         (("report", "{tmp}/nowhere"), "does not exist"),
         (("weights", "{photos}", "--scheme", "inverted"), "inverted"),
         (("weights", "{tmp}/bad.json"), "cannot be read as counts"),
+        (("explain", "focl", "--out", "{tmp}/o.html"), "did you mean focal"),
+        (("explain", "focal", "--out", "{tmp}/o.pdf"), "must end in one of"),
+        (("explain", "focal", "--out", "{photos}"), "is a folder"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else None,
 )

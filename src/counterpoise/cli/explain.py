@@ -21,7 +21,7 @@ def explain(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]",
+            metavar="NAME",
             help="A strategy, a weight scheme, a loss (focal, focal_loss), or accuracy. Without it all are listed.",
             show_default=False,
         ),

@@ -22,8 +22,7 @@ MODELS = {
 
 
 def scored(share: float, recall: tuple[float, float]) -> tuple[float, float, float]:
-    """Accuracy, balanced error and F1 of the rare class, on 10,000 images of which ``share`` are of the "
-    "frequent one."""
+    """Accuracy, balanced error and F1 of the rare class, where a ``share`` of 10,000 images is of the frequent one."""
     head = round(IMAGES * share)
     labels: NDArray[np.int64] = np.repeat([0, 1], [head, IMAGES - head])
     said = labels.copy()

@@ -92,8 +92,8 @@ def tune_thresholds() -> Lesson:
     panel = Panel(
         "thresholds",
         "The rare class against the other, by threshold",
-        "900 and 100 validation images on the line of the other pages, scored by the exact posterior. A tuned threshold is "
-        "pulled towards the common one of all classes.",
+        "900 and 100 validation images on the line of the other pages, scored by the exact posterior. A tuned "
+        "threshold is pulled towards the common one of all classes.",
         "Threshold on the rare class's probability",
         "Score",
         rounded(thresholds),

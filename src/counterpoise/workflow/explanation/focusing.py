@@ -1,5 +1,4 @@
-"""Focal loss taken apart: the throttle, the two terms of its derivative, a worked example, and why α falls "
-"as γ rises."""
+"""Focal loss taken apart: the throttle, its derivative's two terms, a worked example, why α falls as γ rises."""
 
 from __future__ import annotations
 

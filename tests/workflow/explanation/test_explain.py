@@ -1,0 +1,226 @@
+"""Explanations: every name has one, and its numbers are those of the functions that it explains."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from counterpoise import losses, metrics, samplers, weights
+from counterpoise.core.errors import ArgumentError
+from counterpoise.core.explanation import Explanation
+from counterpoise.workflow.explanation import explain, explainable, focusing
+from counterpoise.workflow.explanation.lesson import COUNTS
+from counterpoise.workflow.report import render
+from counterpoise.workflow.strategy import CATALOG
+
+NAMES = [name for names in explainable().values() for name in names]
+
+
+@pytest.fixture(scope="module")
+def pages():
+    return {name: explain(name) for name in NAMES}
+
+
+def embedded(page: str, figure: str) -> dict[str, np.ndarray]:
+    """The curves of a figure as they stand in the HTML: name → rows of (x, y)."""
+    (spec,) = json.loads(re.search(rf'id="{re.escape(figure)}-specs">(.*?)</script>', page, re.S)[1])
+    rows = max(spec["datasets"].values(), key=len)
+    names = dict.fromkeys(row["strategy"] for row in rows)
+    return {name: np.array([[r["x"], r["y"]] for r in rows if r["strategy"] == name], float) for name in names}
+
+
+def panel(page: Explanation, id: str):
+    return next(panel for panel in page.panels if panel.id == id)
+
+
+def column(page: Explanation, id: str, curve: str) -> np.ndarray:
+    return np.array(next(c.y for c in panel(page, id).curves if c.name == curve), float)
+
+
+def sheet(page: Explanation, start: str) -> dict[str, tuple]:
+    found = next(s for part in page.parts for s in part.sheets if s.caption.startswith(start))
+    return {row[0]: row[1:] for row in found.rows}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_has_a_page_that_says_what_it_costs(name, pages, tmp_path):
+    page = pages[name]
+    assert page.summary.endswith(".")
+    assert page.parts
+    assert page.panels
+    assert page.costs or page.name in ("uniform", "balanced")
+    ids = [panel.id for panel in page.panels]
+    assert len(ids) == len(set(ids))
+    for drawn in page.panels:
+        assert len({c.name for c in drawn.curves}) == len(drawn.curves)
+        assert all(len(c.y) == len(drawn.x) and any(y is not None for y in c.y) for c in drawn.curves)
+    render(page, tmp_path / "page.json")
+    assert Explanation.load(tmp_path / "page.json") == page
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_code_of_every_page_runs(name, pages):
+    for part in pages[name].parts:
+        exec(compile(part.code, f"explain {name}: {part.title}", "exec"), {})
+
+
+def test_every_strategy_of_the_catalog_is_explained():
+    assert explainable()["strategies"] == tuple(CATALOG)
+    assert set(explainable()["weights"]) == set(weights.SCHEMES)
+
+
+@pytest.mark.parametrize("name", ["focal", "logit-adjusted", "ldam", "asymmetric", "tversky", "hierarchical"])
+def test_embedded_gradients_are_differences_of_the_embedded_losses(name, pages, tmp_path):
+    page = pages[name]
+    html = render(page, tmp_path / "page.html").read_text(encoding="utf-8")
+    pairs = [p.id.removesuffix("-loss") for p in page.panels if p.id.endswith("-loss")]
+    assert pairs
+    for pair in pairs:
+        values, slopes = embedded(html, f"{pair}-loss"), embedded(html, f"{pair}-gradient")
+        assert list(values) == list(slopes)
+        assert [len(v) for v in values.values()] == [101] * len(values)
+        for curve, found in slopes.items():
+            x, loss = values[curve].T
+            logit = x if "osine" in panel(page, f"{pair}-loss").x_title else np.log(x / (1 - x))
+            step = np.median(np.diff(logit))
+            difference = (8 * (loss[3:-1] - loss[1:-3]) - (loss[4:] - loss[:-4])) / (12 * step)
+            scale = np.abs(found[:, 1]).max()
+            smooth = ~((loss[4:] == 0) ^ (loss[:-4] == 0))  # a margin's corner has no derivative
+            np.testing.assert_allclose(found[2:-2, 1][smooth], difference[smooth], rtol=5e-3, atol=2e-4 * scale)
+
+
+def test_the_focal_page_holds_the_worked_numbers(pages):
+    """1,000 easy backgrounds at p = 0.9 and 100 hard foregrounds at p = 0.1, by the equations and not by our losses."""
+
+    def loss(p, gamma):
+        return (1 - p) ** gamma * -math.log(p)
+
+    def pull(p, gamma):  # |∂loss/∂z|, written out
+        return (1 - p) ** gamma * ((1 - p) - gamma * p * math.log(p))
+
+    for gamma, row in sheet(pages["focal"], "1,000 easy").items():
+        g = float(gamma)
+        expected = [1000 * loss(0.9, g), 100 * loss(0.1, g), 1000 * pull(0.9, g), 100 * pull(0.1, g)]
+        assert row == pytest.approx((*expected, expected[3] / expected[2]), rel=1e-5)
+    assert sheet(pages["focal"], "1,000 easy")["2"][:2] == pytest.approx((1.0536, 186.51), rel=1e-4)
+    falling = column(pages["focal"], "alpha", "both pull equally")
+    assert (np.diff(falling) < 0).all()
+    assert falling[0] == pytest.approx(100 / (100 + 90))
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_the_terms_of_focal_add_up(positive):
+    z = torch.linspace(-4, 4, 33, dtype=torch.float64)
+    for gamma in (0.5, 2.0, 5.0):
+        found = focusing.terms(gamma, positive=positive, at=z)
+        p = torch.sigmoid(z)  # of the true class; by z of the positive class, a negative's derivative turns its sign
+        sign = 1 if positive else -1
+        torch.testing.assert_close(found["throttle"], (1 - p) ** gamma)
+        torch.testing.assert_close(found["constant"], -sign * (1 - p) ** (gamma + 1))
+        torch.testing.assert_close(found["own"], sign * gamma * (1 - p) ** gamma * p * p.log())
+        torch.testing.assert_close(found["total"], found["constant"] + found["own"])
+
+
+def test_the_effective_number_table(pages):
+    for beta, row in sheet(pages["effective_number"], "Effective number").items():
+        b = float(beta)
+        few, many = (sum(b**k for k in range(n)) for n in (100, 5000))
+        assert row[1:] == pytest.approx((many, few, many / few), rel=1e-5)
+
+
+@pytest.mark.parametrize("scheme", weights.SCHEMES)
+def test_weights_against_counts(scheme, pages):
+    rows = sheet(pages[scheme], "Weights of three classes")
+    expected = weights.class_weights(COUNTS, scheme)
+    expected = expected / expected.mean()
+    assert rows[scheme] == pytest.approx((expected[0], expected[4], expected[9], expected[9] / expected[0]), rel=1e-5)
+
+
+def test_the_boundary_moves_as_bayes_rule_says(pages):
+    """N(0,1) and N(2,1): the log odds are 2x − 2 + log(1/9); minus τ log π they are zero at 1 + (1 − τ) log 9 / 2."""
+    rows = sheet(pages["logit-adjusted"], "The boundary")
+    assert set(rows) == {"0", "0.5", "1", "1.5"}
+    for tau, (after, trained, *_rest) in rows.items():
+        expected = 1 + (1 - float(tau)) * math.log(9) / 2
+        assert after == pytest.approx(expected, abs=1e-3)
+        assert trained == pytest.approx(expected, abs=5e-3)
+    rules = {rule.name: rule.x for rule in panel(pages["logit-adjusted"], "boundary").rules}
+    assert rules["τ = 1"] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_likelihood_and_prior_add_up(pages):
+    split = panel(pages["cross_entropy"], "split")
+    likelihood, prior, both = (np.array(c.y, float) for c in split.curves)
+    np.testing.assert_allclose(likelihood, 2 * np.array(split.x) - 2, atol=1e-5)
+    np.testing.assert_allclose(prior, math.log(0.1 / 0.9), rtol=1e-5)
+    np.testing.assert_allclose(likelihood + prior, both, atol=1e-4)
+
+
+def test_a_cheating_model_pays_the_entropy_of_the_prior(pages):
+    cheat = panel(pages["cross_entropy"], "cheat")
+    share = np.array(cheat.x)
+    alone = column(pages["cross_entropy"], "cheat", "prior alone")
+    np.testing.assert_allclose(alone, -share * np.log(share) - (1 - share) * np.log1p(-share), rtol=1e-3)
+
+
+def test_accuracy_beside_balanced_error(pages):
+    rows = [row for part in pages["accuracy"].parts for s in part.sheets for row in s.rows]
+    constant = {row[0]: row[2:4] for row in rows if row[1].startswith("always")}
+    assert constant == {"99 : 1": (0.99, 0.5), "90 : 10": (0.9, 0.5), "80 : 20": (0.8, 0.5)}
+    labels, said = np.repeat([0, 1], [9900, 100]), np.repeat([0, 1, 0, 1], [9801, 99, 50, 50])
+    row = next(row for row in rows if row[0] == "99 : 1" and row[1].startswith("right for 99"))
+    assert row[2:4] == pytest.approx((metrics.accuracy(labels, said), 1 - metrics.balanced_accuracy(labels, said)))
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5])
+def test_what_a_sampler_draws_is_what_its_prior_says(power, pages):
+    labels = np.repeat(np.arange(10), COUNTS.counts)
+    drawn = column(pages["class-balanced-sampling"], "draws", f"power {power:g}")
+    expected = samplers.ClassBalancedSampler(labels, power=power).prior * len(labels)
+    np.testing.assert_allclose(drawn, expected, atol=5 * np.sqrt(expected.max()))
+
+
+@pytest.mark.parametrize("name", ["focal", "focal_loss", "focal-loss", "FocalLoss", "Focal"])
+def test_a_loss_goes_by_all_its_names(name, pages):
+    assert explain(name) == pages["focal"]
+
+
+def test_every_public_loss_is_explained():
+    skipped = {
+        "hierarchical_loss",
+        "linear_softmax_loss",
+    }  # see hierarchical; softmax and its head in one
+    for name in set(losses.__all__) - skipped:
+        if name.endswith(("_loss", "Loss")) or name in ("cross_entropy", "binary_cross_entropy"):
+            assert explain(name).parts, name
+
+
+@pytest.mark.parametrize(("name", "hint"), [("focl", "focal"), ("logit_adjustd", "logit-adjusted"), ("dise", "dice")])
+def test_an_unknown_name_is_answered_with_the_nearest(name, hint):
+    with pytest.raises(ArgumentError, match=rf"nothing to explain is called '{name}'; did you mean .*{hint}"):
+        explain(name)
+    with pytest.raises(ArgumentError, match="there are accuracy, baseline, weighted-ce"):
+        explain("zzzzzzzz")
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png", ".md"])
+def test_it_is_drawn_as_a_file(suffix, pages, tmp_path):
+    content = render(pages["focal"], tmp_path / f"focal{suffix}").read_bytes()
+    if suffix == ".png":
+        assert content.startswith(b"\x89PNG")
+        return
+    text = content.decode("utf-8")
+    for title in ("Loss", "Gradient", "A positive, γ = 2", "The α at which both sides pull equally"):
+        assert title in text
+    if suffix == ".svg":
+        assert "γ = 0.5" in text
+
+
+def test_the_page_loads_nothing(pages, tmp_path):
+    html = render(pages["logit-adjusted"], tmp_path / "page.html").read_text(encoding="utf-8")
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', html)
