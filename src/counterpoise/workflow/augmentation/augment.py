@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from counterpoise.core.codec import Artifact
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError
 from counterpoise.core.files import claim, locked, read_json, write_json
+from counterpoise.core.processes import workers
 from counterpoise.workflow.augmentation.lineage import write_lineage
 from counterpoise.workflow.augmentation.making import Item, drawn_operations, make
 from counterpoise.workflow.dataset import load
@@ -235,13 +234,12 @@ def _write(
         for name, item in zip(names, new, strict=True)
     ]
     write_lineage(out / "augmented.csv", rows)
-    workers = jobs or os.cpu_count() or 1
-    if workers == 1 or len(items) <= FEW:
+    number = jobs or os.cpu_count() or 1
+    if number == 1 or len(items) <= FEW:
         for done, item in enumerate(items):
             make(item)
             progress(done + 1, len(items))
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with workers(number, initializer=torch.set_num_threads, arguments=(1,)) as pool:
         for done, _ in enumerate(pool.map(make, items, chunksize=16)):
             progress(done + 1, len(items))

@@ -17,6 +17,7 @@ import torch
 
 from counterpoise.core.artifacts import Run, Strategy
 from counterpoise.core.errors import CounterpoiseError
+from counterpoise.core.processes import workers
 from counterpoise.workflow.training import Job, RunFolder, fit, recorded
 
 __all__ = ["Progress", "Task", "failed", "run_tasks", "sensible_jobs"]
@@ -120,22 +121,15 @@ _worker: dict[str, Any] = {}
 
 @contextmanager
 def _pool(job: Job, jobs: int, steps: _Steps) -> Iterator[ProcessPoolExecutor]:
-    context = multiprocessing.get_context("spawn")
-    queue = context.SimpleQueue()
+    queue = multiprocessing.get_context("spawn").SimpleQueue()
     listener = threading.Thread(target=_listen, args=(queue, steps), daemon=True)
     listener.start()
     # Never more than this process may use: OMP_NUM_THREADS is the caller's word.
     threads = max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // jobs))
-    pool = ProcessPoolExecutor(jobs, context, initializer=_start_worker, initargs=(job, threads, queue))
     try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-            child.terminate()
-        raise
+        with workers(jobs, initializer=_start_worker, arguments=(job, threads, queue)) as pool:
+            yield pool
     finally:
-        pool.shutdown()
         queue.put(None)
         listener.join()
         queue.close()

@@ -1,0 +1,82 @@
+"""Workers start from any script, also one without a guard or read from a pipe, and end with the process above them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from counterpoise.core.processes import workers
+
+SCRIPT = """
+import math
+print("once")
+from counterpoise.core.processes import workers
+with workers(2) as pool:
+    print(list(pool.map(math.sqrt, [1, 4, 9, 16])))
+"""
+PATIENT = """
+import sys, time
+from counterpoise.core.processes import workers
+with workers(2) as pool:
+    list(pool.map(abs, [1, 2]))
+    done = [pool.submit(time.sleep, 60) for _ in range(2)]
+    print("ready", *(p.pid for p in pool._processes.values()), flush=True)
+    done[0].result()
+"""
+
+
+@pytest.mark.parametrize("piped", [True, False])
+def test_no_script_is_run_again(piped, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    arguments = [sys.executable, "-"] if piped else [sys.executable, str(tmp_path / "script.py")]
+    done = subprocess.run(
+        arguments, input=SCRIPT if piped else None, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.splitlines() == ["once", "[1.0, 2.0, 3.0, 4.0]"], done.stderr
+    assert done.stderr == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_ends_all_and_only_the_parent_speaks(tmp_path):
+    child = subprocess.Popen(
+        [sys.executable, "-c", PATIENT],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    pids = [int(pid) for pid in child.stdout.readline().split()[1:]]
+    assert len(pids) == 2
+    os.killpg(child.pid, signal.SIGINT)  # as a terminal does: every process of the group hears it
+    _, told = child.communicate(timeout=30)
+    assert told.count("Traceback") == 1
+    assert "Process Spawn" not in told
+    for _ in range(100):
+        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
+            break
+        time.sleep(0.05)
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_an_error_in_the_block_ends_the_workers():
+    started = time.monotonic()
+    with pytest.raises(RuntimeError, match="mine"), workers(2) as pool:
+        pool.submit(time.sleep, 60)
+        list(pool.map(abs, [1]))
+        raise RuntimeError("mine")
+    assert time.monotonic() - started < 30
+
+
+def test_the_callers_main_is_put_back():
+    main = sys.modules["__main__"]
+    with workers(1, initializer=abs, arguments=(1,)) as pool:
+        assert pool.submit(abs, -3).result() == 3
+    assert sys.modules["__main__"] is main
