@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from counterpoise.core import duplicates as duplicates_module
+from counterpoise.core.duplicates import duplicates
 from counterpoise.core.images import LabeledImages
-from counterpoise.workflow.audit import duplicates as duplicates_module
-from counterpoise.workflow.audit.duplicates import duplicates
 from counterpoise.workflow.dataset import load
 
 

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from counterpoise.core.errors import DatasetError
+from counterpoise.workflow.audit import audit
 from counterpoise.workflow.dataset import ImageDataset, load
 from counterpoise.workflow.dataset import folder as folder_module
 
@@ -376,6 +377,21 @@ def test_the_draw_follows_the_seed_and_not_the_place(make, tmp_path):
     elsewhere = load(make(folders, root=tmp_path / "elsewhere"))
     assert first.fingerprint == elsewhere.fingerprint
     assert load(tmp_path / "photos", seed=1).fingerprint != first.fingerprint
+
+
+def test_copies_of_an_image_are_drawn_into_one_split(make, encoded):
+    root = make({"cat": 0, "dog": 0})
+    for i in range(60):
+        for copy in range(2):
+            (root / f"cat/{i:02d}-{copy}.bmp").write_bytes(encoded("BMP", seed=i))
+        (root / f"dog/{i:02d}.bmp").write_bytes(encoded("BMP", seed=100 + i))
+    for seed in range(3):
+        data = load(root, seed=seed)
+        split = dict(zip(data.paths, data.splits.tolist(), strict=True))
+        assert all(split[f"cat/{i:02d}-0.bmp"] == split[f"cat/{i:02d}-1.bmp"] for i in range(60))
+        assert not [f for f in audit(data).findings if f.kind == "same-image-two-splits"]
+        assert data.counts("val").counts.tolist() == [24, 12]
+        assert data.counts("test").counts.tolist() == [24, 12]
 
 
 @pytest.mark.fault("D33")

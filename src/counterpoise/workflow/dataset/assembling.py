@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from counterpoise.core.artifacts import Finding, Quarantined
+from counterpoise.core.duplicates import duplicates
 from counterpoise.core.errors import DatasetError
 from counterpoise.core.images import Split
 from counterpoise.workflow.dataset.header import EXTENSIONS, Header, UnreadableImage, extension_of, read_header
@@ -118,7 +119,9 @@ def _draw(dataset: ImageDataset, fractions: dict[Split, float], seed: int) -> No
     rows = np.flatnonzero(dataset.splits == "train")
     labels, paths = dataset.labels[rows], [dataset.paths[i] for i in rows]
     splits = dataset.splits.copy()
-    splits[rows] = draw(labels, paths, fractions=fractions, seed=seed)
+    place = {int(row): i for i, row in enumerate(rows)}
+    same = [[place[i] for i in group] for group in duplicates(dataset, among=place)]
+    splits[rows] = draw(labels, paths, fractions=fractions, seed=seed, same=same)
     splits.setflags(write=False)
     dataset.splits = splits
     for split, fraction in fractions.items():

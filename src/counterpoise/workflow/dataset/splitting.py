@@ -16,11 +16,18 @@ __all__ = ["draw", "ranks", "sizes", "unrepresented"]
 
 
 def draw(
-    labels: NDArray[np.int64], paths: Sequence[str], *, fractions: Mapping[Split, float], seed: int
+    labels: NDArray[np.int64],
+    paths: Sequence[str],
+    *,
+    fractions: Mapping[Split, float],
+    seed: int,
+    same: Iterable[Sequence[int]] = (),
 ) -> NDArray[np.str_]:
     """``(N,)`` split names: each class is divided by `sizes`, its images taken in the order of `ranks`.
 
-    Independent of the order of the images, of the other classes, and of the version of any random generator.
+    Independent of the order of the images, of the other classes, and of the version of any random generator. Of each
+    group in ``same``, images with the same content, the first by rank is drawn and the others follow it: a copy in
+    another split would be an answer learnt by heart.
 
     Example:
         >>> labels = np.array([0] * 10 + [1] * 2)
@@ -29,12 +36,17 @@ def draw(
         [2, 1]
     """
     splits = np.full(len(labels), "train", dtype="<U5")
-    order = np.lexsort((ranks(paths, seed=seed), labels))
+    rank = ranks(paths, seed=seed)
+    leader = np.arange(len(labels))
+    for group in same:
+        leader[list(group)] = min(group, key=lambda i: (rank[i], paths[i]))
+    alone = np.flatnonzero(leader == np.arange(len(labels)))
+    order = alone[np.lexsort((rank[alone], labels[alone]))]
     for rows in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
         val, test = sizes(len(rows), val=fractions.get("val", 0.0), test=fractions.get("test", 0.0))
         splits[rows[:test]] = "test"
         splits[rows[test : test + val]] = "val"
-    return splits
+    return splits[leader]
 
 
 def ranks(paths: Iterable[str], *, seed: int) -> NDArray[np.uint64]:
