@@ -37,6 +37,9 @@ def photos(tmp_path_factory):
             pixels[..., channel] += 120
             Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{i:02}.png")
     (root / "blue" / "broken.jpg").write_bytes(b"<html>not found</html>")
+    (root.parent / "one/a").mkdir(parents=True)
+    for i in range(5):
+        Image.fromarray(rng.integers(0, 90, (12, 10, 3)).astype(np.uint8)).save(root.parent / f"one/a/{i}.png")
     return root
 
 
@@ -209,6 +212,8 @@ def test_explain_lists_draws_and_keeps_what_is_there(tmp_path, monkeypatch):
         (("train", "{photos}", "--strategy", "focal", "--out", "{tmp}/o", "--augment", "rot90"), "'rot90' changes the"),
         (("train", "digits", "--strategy", "focal", "--out", "{tmp}/o", "--augment", "hflip"), "'hflip' changes the"),
         (("train", "{photos}", "--strategy", "focal", "--out", "{tmp}/o", "--lr", "-1"), "`learning_rate`"),
+        (("train", "{photos}/../one", "--strategy", "focal", "--out", "{tmp}/o"), "of one class only, ['a']"),
+        (("compare", "{photos}/../one", "--out", "{tmp}/o"), "of one class only, ['a']"),
         (("compare", "{photos}", "--strategies", "baseline,magic", "--out", "{tmp}/o"), "'magic' is unknown"),
         (("compare", "{photos}", "--strategies", "focal", "--symmetries", "twist", "--out", "{tmp}/o"), "twist"),
         (("evaluate", "{tmp}/nowhere"), "does not exist"),

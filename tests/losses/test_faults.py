@@ -63,6 +63,8 @@ def test_a_weight_of_the_wrong_length_shows_both():
         r"`weight` must have one value for each of the 3 classes; got shape \(2,\)", SOFTMAX, *ok(), weight=[1.0, 2.0]
     )
     refused(r"`pos_weight` must have one value for each of the 3", SIGMOID, *ok(), pos_weight=[1.0, 2.0])
+    with pytest.raises(ArgumentError, match=r"each of the 3 classes; got shape \(2,\) \(where a loss takes `prior`"):
+        losses.logit_adjusted_loss(*ok(), prior=[0.5, 0.5])
 
 
 def ok():

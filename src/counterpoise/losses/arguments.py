@@ -224,10 +224,17 @@ def class_vector(
     if given.shape != (size,):
         raise ArgumentError(
             f"`{name}` must have one value for each of the {size} classes; got shape {tuple(given.shape)}"
+            + _origin(name)
         )
     if values_readable(given):
         check_values(given, name, low=low, above=above, masks=masks)
     return given.to(device=logits.device, dtype=accumulation_dtype(logits))
+
+
+def _origin(name: str) -> str:
+    """Letters that a named loss makes from its own arguments: the shape was theirs."""
+    made = name in ("weight", "offset", "margin", "class_scale")
+    return " (where a loss takes `prior`, `class_counts` or `alpha`, it comes from those)" if made else ""
 
 
 def vector_tensor(value: Vector, name: str) -> Tensor:

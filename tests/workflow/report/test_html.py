@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -211,8 +212,6 @@ def test_memorised_classes_are_counted_over_seeds():
 
 
 def test_a_trade_off_is_drawn_between_the_groups_that_there_are():
-    from dataclasses import replace
-
     comparison = samples.comparison()
     gone = samples.spread([None, None])
     arms = [
@@ -228,8 +227,6 @@ def test_a_trade_off_is_drawn_between_the_groups_that_there_are():
 
 @pytest.mark.fault("R4")
 def test_what_is_not_a_number_is_a_dash_with_its_reason():
-    from dataclasses import replace
-
     whole = samples.evaluation()
     empty = replace(whole.classes[0], support=0, recall=None, recall_low=float("nan"), recall_high=None)
     evaluation = replace(whole, classes=(empty, *whole.classes[1:]), macro_f1=float("nan"), geometric_mean=None)
@@ -260,8 +257,6 @@ def test_ten_thousand_long_names_make_a_page_of_bounded_size_that_says_what_is_l
 
 
 def test_only_the_best_eight_of_many_strategies_are_drawn_and_the_page_says_so():
-    from dataclasses import replace
-
     comparison = samples.comparison()
     first = comparison.arms[0]
     more = [replace(first, strategy=replace(first.strategy, name=f"copy-{i}")) for i in range(10)]
@@ -275,14 +270,21 @@ def test_only_the_best_eight_of_many_strategies_are_drawn_and_the_page_says_so()
 
 
 def test_a_comparison_in_which_nothing_finished_still_has_a_page():
-    from dataclasses import replace
-
     comparison = samples.comparison()
     arms = tuple(samples.failed(arm.strategy, arm.seeds) for arm in comparison.arms)
     verdict = replace(comparison.verdict, kind="nothing-finished", recommended=None, headline="No strategy finished.")
     tree = Tree(render_html(replace(comparison, arms=arms, differences=(), verdict=verdict)))
     assert "No strategy finished." in tree.inside("p")
     assert [a["id"] for a in tree.all("figure")] == ["counts"]
+
+
+@pytest.mark.parametrize(("kind", "word"), [("clear", "recommended"), ("undecided", "ahead on validation")])
+def test_what_leads_is_recommended_only_where_the_verdict_says_so(kind, word):
+    comparison = samples.comparison()
+    page = render_html(replace(comparison, verdict=replace(comparison.verdict, kind=kind)))
+    details = re.findall(r'<span class="detail">(.*?)</span>', page)
+    assert word in details
+    assert ("recommended" in details) == (kind == "clear")
 
 
 def test_importing_the_report_loads_no_drawing_library_and_no_torch():

@@ -71,11 +71,11 @@ def compare(
         raise ArgumentError(f"`jobs` must be at least 1; got {jobs}")
     numbers, checked = _seeds(seeds), Settings.of(settings)
     asked = _chosen(strategies) if strategies is not None else None
-    folder = claim(out, resume=resume, overwrite=overwrite)
     dataset = load(data) if isinstance(data, str | Path) else data
     _need_splits(dataset)
-    for strategy in asked or ():
+    for strategy in asked or (strategy_named(BASELINE),):
         check_strategy(strategy, dataset, checked)
+    folder = claim(out, resume=resume, overwrite=overwrite)
     job = Job.prepare(dataset, checked)
     facts = audit(job.data)
     with locked(folder):

@@ -90,6 +90,10 @@ def _rows(data: LabeledImages, faults: dict[Split, dict[int, str]]) -> dict[int,
 
 def check_strategy(strategy: Strategy, data: LabeledImages, settings: Settings) -> None:
     """Raise `ArgumentError` for what a strategy needs and the data or the settings do not have, before any work."""
+    counts = data.counts("train")
+    present = [name for name, n in zip(counts.names, counts.counts, strict=True) if n]
+    if len(present) < 2:
+        raise ArgumentError(f"{data.name} has training images of one class only, {present}; a classifier needs two")
     what = needs_validation(strategy)
     if what and not len(data.subset("val")):
         raise ArgumentError(
@@ -97,7 +101,7 @@ def check_strategy(strategy: Strategy, data: LabeledImages, settings: Settings) 
             "or let one be drawn with `val_fraction`"
         )
     if strategy.head == "hierarchical":
-        class_tree(settings.tree, data.counts("train"))
+        class_tree(settings.tree, counts)
 
 
 def class_tree(source: str, counts: ClassCounts) -> ClassTree:

@@ -72,10 +72,10 @@ def train(
     where = Path(out if out is not None else f"runs/{chosen.name}-seed{seed}")
     # With several processes the first one guards and writes the folder; the others only read in it.
     first = group.is_main_process
-    if first:
-        claim(where, resume=resume, overwrite=overwrite)
     dataset = load(data) if isinstance(data, str | Path) else data
     check_strategy(chosen, dataset, checked)
+    if first:
+        claim(where, resume=resume, overwrite=overwrite)
     job = Job.prepare(dataset, checked)
     if chosen.name not in CATALOG:
         for told in job.doubts(chosen):

@@ -172,9 +172,9 @@ def _memorised(comparison: Comparison, drawn: Sequence[Series], classes: ShownCl
     blocks: list[Block] = []
     if drawn:
         series = {s.name: s for s in drawn}
-        note = "Rare classes with a high recall in training whose recall here is surely far lower."
+        note = "Classes of up to 100 training images with a high recall on those, whose recall here is surely lower."
         found = said_table(comparison.arms, series, caption="Classes memorised", memorised=True, note=note)
-        blocks.append(found or Prose("No rare class was found to be memorised."))
+        blocks.append(found or Prose("No class of up to 100 training images was found to be memorised."))
         figure = per_class.gap_figure(vals, classes, _recommended_first(comparison, drawn), sizes=_sizes(comparison))
         blocks += _drawn_or_not(figure, "Recall on the training images was not measured.")
     return Section("memorisation", "Memorised or learned", tuple(blocks))

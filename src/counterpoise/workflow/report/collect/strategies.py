@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from counterpoise.core.artifacts import Arm, Comparison, Difference, Evaluation, Spread
+from counterpoise.core.artifacts import Arm, Comparison, Difference, Evaluation, Spread, Verdict
 from counterpoise.workflow.report.collect.differences import bounds, described, from_baseline
 from counterpoise.workflow.report.collect.metrics import METRICS, metric_title
 from counterpoise.workflow.report.collect.pieces import rate
@@ -72,7 +72,7 @@ def _result_row(comparison: Comparison, arm: Arm, series: Series) -> tuple[Cell,
     name, metric = arm.strategy.name, comparison.metric
     reason = f"{name} failed" if arm.status == "failed" else NO_SCORE
     state = "failed" if arm.status == "failed" else ""
-    state = state or ("recommended" if name == comparison.verdict.recommended else "")
+    state = state or (_standing(comparison.verdict) if name == comparison.verdict.recommended else "")
     state = state or ("the baseline" if name == comparison.baseline != "baseline" else "")
     seconds = duration(mean(arm.seconds)) if arm.seconds else None
     return (
@@ -83,6 +83,10 @@ def _result_row(comparison: Comparison, arm: Arm, series: Series) -> tuple[Cell,
         *(_spread(_score(arm, "test", m), _reason(m, reason)) for m in _others(comparison)),
         Cell(seconds) if seconds else missing("not recorded"),
     )
+
+
+def _standing(verdict: Verdict) -> str:
+    return "ahead on validation" if verdict.kind == "undecided" else "recommended"
 
 
 def _score(arm: Arm, split: str, metric: str) -> Spread | None:
