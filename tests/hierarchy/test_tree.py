@@ -55,6 +55,19 @@ def test_chains_flat_ragged_wide_and_deep_trees() -> None:
     assert deep.depth.max() == 10_000
     assert deep.draw().endswith("n9999")
     assert ClassTree.from_dict(json.loads(json.dumps(deep.to_dict()))).names == deep.names
+    for tree in (wide, deep):
+        logits = np.random.default_rng(0).normal(size=(2, tree.num_edges))
+        leaves = np.exp(hierarchy.leaf_log_probabilities(logits, tree))
+        np.testing.assert_allclose(leaves.sum(1), 1.0)
+        np.testing.assert_allclose(hierarchy.node_probabilities(leaves, tree)[:, 0], 1.0)
+        assert (hierarchy.best_path(logits, tree) == leaves.argmax(1)).all()
+        way = hierarchy.greedy(logits, tree)  # no sibling on the way has a larger logit
+        for row, node in enumerate(tree.leaves[way]):
+            chain = tree.ancestors(node)
+            for step in chain[chain > 0][:50]:
+                siblings = tree.children(tree.parents[step])
+                assert logits[row, step - 1] == logits[row, siblings - 1].max()
+        assert (hierarchy.back_off(leaves, tree, threshold=1.0 + 0.0) >= 0).all()
 
 
 @pytest.mark.fault("H4")

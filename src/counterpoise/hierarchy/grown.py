@@ -66,6 +66,8 @@ def from_confusion(matrix: ArrayLike, names: Sequence[str]) -> ClassTree:
           dog
         car
     """
+    from scipy.cluster.hierarchy import linkage
+
     m = np.asarray(matrix, dtype=np.float64)
     count = len(names)
     if m.shape != (count, count) or count < 2 or not np.isfinite(m).all() or (m < 0).any():
@@ -73,17 +75,12 @@ def from_confusion(matrix: ArrayLike, names: Sequence[str]) -> ClassTree:
             f"`matrix` must be ({count}, {count}), at least 2 classes, finite and at least 0; got {m.shape}"
         )
     rate = m / np.maximum(m.sum(axis=1, keepdims=True), 1.0)
-    near = rate + rate.T
-    np.fill_diagonal(near, -1.0)
-    labels, sizes = list(names), np.ones(count)
+    distance = 2.0 - (rate + rate.T)[np.triu_indices(count, 1)]
+    labels, first = list(names), list(range(count))
     links: dict[str, str | None] = {}
-    for step in range(1, count):
-        i, j = sorted(divmod(int(near.argmax()), count))
-        top = "" if step == count - 1 else f"#{step}"
-        links[labels[i]] = links[labels[j]] = top
-        joined = (sizes[i] * near[i] + sizes[j] * near[j]) / (sizes[i] + sizes[j])
-        gone = near[i] < 0
-        near[i] = near[:, i] = np.where(gone | (near[j] < 0), -1.0, joined)
-        near[j] = near[:, j] = -1.0
-        labels[i], sizes[i] = top, sizes[i] + sizes[j]
+    for step, pair in enumerate(linkage(distance, "average")[:, :2].astype(int), start=1):
+        i, j = sorted(pair, key=first.__getitem__)  # siblings stand in the order of the classes
+        labels.append("" if step == count - 1 else f"#{step}")
+        first.append(first[i])
+        links[labels[i]] = links[labels[j]] = labels[-1]
     return from_links(links, classes=names)
