@@ -124,6 +124,25 @@ def test_the_loss_is_the_sum_of_the_nodes_softmax_losses(balance: str) -> None:
     assert ours.item() == pytest.approx(expected.item() / 9)
 
 
+def test_a_row_of_weight_two_is_a_row_twice() -> None:
+    torch.manual_seed(0)
+    z, y = torch.randn(4, TREE.num_edges, dtype=torch.float64), torch.tensor([0, 1, -100, 3])
+    u, twice = torch.tensor([1.0, 2.0, 5.0, 0.0]), [0, 1, 1, 2]
+    for reduction in ("sum", "mean"):
+        ours = losses.hierarchical_loss(z, y, tree=TREE, sample_weight=u, reduction=reduction)
+        torch.testing.assert_close(ours, losses.hierarchical_loss(z[twice], y[twice], tree=TREE, reduction=reduction))
+    rows = losses.hierarchical_loss(z, y, tree=TREE, sample_weight=u, reduction="none")
+    torch.testing.assert_close(
+        losses.hierarchical_loss(z, y, tree=TREE, sample_weight=u, reduction="batchmean"), rows.sum() / 3
+    )
+    with pytest.raises(ArgumentError, match="`sample_weight` must be finite and at least 0; row 1"):
+        losses.hierarchical_loss(z, y, tree=TREE, sample_weight=[1.0, -1.0, 1.0, 1.0])
+    ignored = losses.hierarchical_loss(z.requires_grad_(), torch.full((4,), -100), tree=TREE)
+    ignored.backward()
+    assert ignored == 0
+    assert not z.grad.any()
+
+
 def test_decoding_by_hand() -> None:
     tree = from_paths(["a/x", "a/y", "b"])  # edges: a, b, a/x, a/y
     z = np.log([[0.6, 0.4, 0.5, 0.5], [0.3, 0.7, 0.9, 0.1]])

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError
 from counterpoise.hierarchy.tree import ClassTree
-from counterpoise.kernels.reduction import Reduction
-from counterpoise.losses.arguments import checked_choice, checked_index_target, checked_logits
-from counterpoise.losses.options import REDUCTIONS
+from counterpoise.kernels.reduction import Reduction, denominator, reduced
+from counterpoise.losses.arguments import checked_choice, checked_index_target, checked_logits, checked_row_vector
+from counterpoise.losses.options import REDUCTIONS, Vector
 
 __all__ = ["HierarchicalLoss", "hierarchical_loss"]
 
@@ -51,7 +51,7 @@ class HierarchicalLoss(nn.Module):
     segments: Tensor
     paths: Tensor
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor, *, sample_weight: Vector | None = None) -> Tensor:
         """Edge logits ``(N, E)`` and class indices ``(N,)`` to the loss."""
         tree = self.tree
         logits = checked_logits(logits)
@@ -67,10 +67,10 @@ class HierarchicalLoss(nn.Module):
         path = self.paths[torch.where(rows, target, 0)]
         # The column E of zeros is where paths that are shorter end.
         summed = nn.functional.pad(losses, (0, 1)).gather(1, path).sum(1)
-        values = torch.where(rows, summed, 0.0)
-        if self.reduction == "none":
-            return values
-        return values.sum() if self.reduction == "sum" else values.sum() / rows.sum().clamp(min=1)
+        u = checked_row_vector(sample_weight, z)
+        mass = denominator(target, rows, self.reduction, None, u, z.dtype)
+        values = torch.where(rows, summed if u is None else summed * u, 0.0)
+        return reduced(values, self.reduction, None if self.reduction == "sum" else mass)
 
 
 def hierarchical_loss(
@@ -81,6 +81,7 @@ def hierarchical_loss(
     class_counts: CountsLike | None = None,
     balance: Balance = "plain",
     ignore_index: int = -100,
+    sample_weight: Vector | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
     """The sum, over the inner nodes on each sample's path, of the softmax loss of that node's children.
@@ -93,7 +94,9 @@ def hierarchical_loss(
         balance: "plain"; "weighted": each child by ``n_node / (K n_child)``, K children with images;
             "logit-adjusted": ``+ log(n_child / n_node)``.
         ignore_index: rows with this index count nowhere.
-        reduction: "mean" and "batchmean" (both over rows), "sum" or "none".
+        sample_weight: ``(N,)``, at least 0; each row counts this often.
+        reduction: "mean" (over the rows, as often as they count), "batchmean" (over the number of rows), "sum" or
+            "none".
 
     A child without images has weight 0 and offset 0, so the loss is finite whatever is absent.
 
@@ -109,7 +112,7 @@ def hierarchical_loss(
     loss = HierarchicalLoss(
         tree=tree, class_counts=class_counts, balance=balance, ignore_index=ignore_index, reduction=reduction
     )
-    equation: Tensor = loss.to(logits.device)(logits, target)
+    equation: Tensor = loss.to(logits.device)(logits, target, sample_weight=sample_weight)
     return equation
 
 
