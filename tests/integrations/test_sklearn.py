@@ -5,13 +5,15 @@ import pytest
 from scipy.stats import multivariate_normal
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import RandomForestClassifier, StackingClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 from sklearn.utils import class_weight as theirs
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -84,6 +86,66 @@ def test_class_weights_inside_are_not_corrected_again():
     assert (model.predict(new) != truth).mean() < least + 0.005
 
 
+BALANCED = LogisticRegression(class_weight="balanced")
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        make_pipeline(StandardScaler(), BALANCED),
+        GridSearchCV(make_pipeline(StandardScaler(), BALANCED), {"logisticregression__C": [1.0, 10.0]}, cv=2),
+        GridSearchCV(LogisticRegression(), {"class_weight": ["balanced"]}, cv=2),
+        GaussianNB(priors=[1 / 3] * 3),
+    ],
+    ids=["pipeline", "search of a pipeline", "search", "priors"],
+)
+def test_class_weights_of_what_is_wrapped_are_found(estimator):
+    X, y = gaussians(20_000, TRAIN, 0)
+    new, truth = gaussians(30_000, np.full(3, 1 / 3), 1)
+    model = PriorAdjustedClassifier(estimator).fit(X, y)
+    assert (model.predict(new) != truth).mean() < bayes_error(np.full(3, 1 / 3)) + 0.01
+
+
+@pytest.mark.parametrize(
+    ("estimator", "prior"),
+    [
+        (RandomForestClassifier(5, class_weight="balanced_subsample", random_state=0), np.full(3, 1 / 3)),
+        (StackingClassifier([("nb", GaussianNB())], BALANCED, cv=2), np.full(3, 1 / 3)),
+        (StackingClassifier([("lr", BALANCED)], LogisticRegression(), cv=2), TRAIN),
+        (CalibratedClassifierCV(BALANCED, cv=2), TRAIN),
+    ],
+)
+def test_the_prior_that_comes_out_of_what_is_wrapped(estimator, prior):
+    X, y = gaussians(4_000, TRAIN, 0)
+    np.testing.assert_allclose(PriorAdjustedClassifier(estimator).fit(X, y).train_prior_, prior, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "message"),
+    [
+        (OneVsRestClassifier(BALANCED), "estimator__class_weight='balanced' inside OneVsRestClassifier leaves"),
+        (VotingClassifier([("a", BALANCED)], voting="soft"), "a__class_weight='balanced' inside VotingClassifier"),
+        (SVC(), "`estimator` SVC has no predict_proba; wrap it in CalibratedClassifierCV"),
+    ],
+)
+def test_what_cannot_be_corrected_is_refused(estimator, message):
+    X, y = gaussians(300, [0.6, 0.3, 0.1], 0)
+    with pytest.raises(ArgumentError, match=message):
+        PriorAdjustedClassifier(estimator).fit(X, y)
+
+
+def test_sample_weights_reach_the_last_step_of_a_pipeline():
+    X, y = gaussians(2_000, TRAIN, 0)
+    weight = compute_sample_weight("inverse", y)
+    X = (X - X.mean(0)) / X.std(0)
+    plain = PriorAdjustedClassifier(LogisticRegression(), thresholds="f1").fit(X, y, sample_weight=weight)
+    piped = make_pipeline(StandardScaler(with_mean=False, with_std=False), LogisticRegression())
+    model = PriorAdjustedClassifier(piped, thresholds="f1").fit(X, y, sample_weight=weight)
+    np.testing.assert_allclose(model.train_prior_, 1 / 3)
+    np.testing.assert_allclose(model.predict_proba(X), plain.predict_proba(X), rtol=1e-6)
+    np.testing.assert_allclose(model.thresholds_, plain.thresholds_, rtol=1e-6)
+
+
 def test_the_train_prior_as_target_is_the_plain_model():
     X, y = gaussians(500, [0.6, 0.3, 0.1], 0)
     plain = LogisticRegression().fit(X, y)
@@ -140,6 +202,7 @@ def test_class_weights_are_scikit_learns_where_it_has_them_and_ours_else():
     [
         (lambda: {"target_prior": "balanced"}, "`target_prior` must be 'uniform', .* got 'balanced'"),
         (lambda: {"target_prior": {"a": 0.5, "b": 0.5}}, "`target_prior` lacks the class 'c'"),
+        (lambda: {"target_prior": dict.fromkeys("abcd", 0.25)}, "`target_prior` names 'd', which `y` does not have"),
         (lambda: {"target_prior": [0.5, 0.5]}, r"`target_prior` must have 3 shares; got shape \(2,\)"),
         (lambda: {"thresholds": "recall"}, "`thresholds` must be None, 'f1' or 'balanced_accuracy'; got 'recall'"),
     ],
@@ -150,6 +213,13 @@ def test_mistakes_are_named(make, message):
         PriorAdjustedClassifier(**make()).fit(X, y)
 
 
+def test_counts_and_options_in_the_wrong_place_are_named():
+    with pytest.raises(ArgumentError, match=r"labels of all samples; in \[800, 150, 40\] none occurs twice"):
+        class_weight_dict([800, 150, 40])
+    with pytest.raises(ArgumentError, match="`beta` is no option of 'balanced'"):
+        class_weight_dict(["a", "a", "b"], "balanced", beta=0.9)
+
+
 def test_a_lonely_sample_has_no_threshold():
     X, y = np.arange(10.0)[:, None], np.array([0] * 9 + [1])
     with pytest.raises(ArgumentError, match="at least two samples of every class; '1' has one"):
@@ -158,5 +228,7 @@ def test_a_lonely_sample_has_no_threshold():
 
 def test_sample_weights_that_the_estimator_cannot_take_are_refused():
     X, y = gaussians(100, [0.6, 0.3, 0.1], 0)
-    with pytest.raises(ArgumentError, match=r"KNeighborsClassifier\.fit takes none"):
+    with pytest.raises(
+        ArgumentError, match=r"KNeighborsClassifier\.fit takes none; put PriorAdjustedClassifier inside"
+    ):
         PriorAdjustedClassifier(KNeighborsClassifier()).fit(X, y, sample_weight=np.ones(100))

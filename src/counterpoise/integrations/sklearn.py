@@ -9,8 +9,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import StackingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, assert_all_finite, column_or_1d, get_tags
 from sklearn.utils.class_weight import compute_class_weight as _theirs
 from sklearn.utils.multiclass import check_classification_targets
@@ -51,6 +54,12 @@ def compute_class_weight(
         array([0.5, 1.5])
     """
     if class_weight is None or class_weight == "balanced" or isinstance(class_weight, Mapping):
+        unknown = options.keys() - {"sample_weight"}
+        if unknown:
+            raise ArgumentError(
+                f"`{min(unknown)}` is no option of {class_weight!r}, which is scikit-learn's own; it belongs to "
+                "schemes like 'effective_number'"
+            )
         ours: FloatArray = _theirs(class_weight, classes=np.asarray(classes), y=np.asarray(y), **options)
         return ours
     names, labels = np.asarray(classes), np.asarray(y)
@@ -62,12 +71,23 @@ def compute_class_weight(
 def class_weight_dict(y: ArrayLike, class_weight: str = "inverse", **options: Any) -> dict[Any, float]:
     """Weights as the ``class_weight`` argument of scikit-learn's estimators takes them.
 
+    Args:
+        y: ``(N,)`` labels, not counts.
+        class_weight: as for `compute_class_weight`.
+        **options: likewise.
+
+    Raises:
+        ArgumentError: labels none of which occurs twice.
+
     Example:
         >>> class_weight_dict(["cat"] * 9 + ["lynx"], "balanced")["lynx"]
         5.0
     """
-    classes = np.unique(np.asarray(y))
-    weights = compute_class_weight(class_weight, classes=classes, y=y, **options)
+    labels = np.asarray(y)
+    classes = np.unique(labels)
+    if 1 < len(classes) == len(labels):
+        raise ArgumentError(f"`y` must be the labels of all samples; in {labels.tolist()!s:.60} none occurs twice")
+    weights = compute_class_weight(class_weight, classes=classes, y=labels, **options)
     return dict(zip(classes.tolist(), weights.tolist(), strict=True))
 
 
@@ -91,7 +111,9 @@ class PriorAdjustedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator
     tuned on out-of-fold probabilities of the training data, never on those the model was fitted to.
 
     Args:
-        estimator: anything with ``predict_proba``; default ``LogisticRegression()``.
+        estimator: anything with ``predict_proba``; default ``LogisticRegression()``. A ``class_weight`` or ``priors``
+            of its own, or of the last step of a pipeline or the best of a search, is part of the prior that is taken
+            out; further inside (one against the rest, votes) it is refused.
         target_prior: q: "uniform", "train" (no correction), ``(C,)`` shares in the order of ``np.unique(y)``, or
             ``{class: share}``. `adapt` estimates it from unlabelled data instead.
         tau: strength of the correction.
@@ -136,21 +158,24 @@ class PriorAdjustedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator
         """Fit a clone of the estimator, note the prior it has seen, and tune the thresholds if asked for.
 
         Raises:
-            ArgumentError: a target prior or a metric that does not fit.
+            ArgumentError: a target prior or a metric that does not fit, an estimator without ``predict_proba``, or one
+                with class weights where their effect cannot be told.
         """
         if self.thresholds is not None and self.thresholds not in get_args(ThresholdMetric):
             raise ArgumentError(f"`thresholds` must be None, 'f1' or 'balanced_accuracy'; got {self.thresholds!r}")
         validate_data(self, X, y, skip_check_array=True)
         base = LogisticRegression() if self.estimator is None else self.estimator
         X, column, weight = _present(X, _column(y), sample_weight)
-        if weight is not None and not has_fit_parameter(base, "sample_weight"):
-            raise ArgumentError(f"`sample_weight`: {type(base).__name__}.fit takes none")
+        passed = {} if weight is None else {_weight_argument(base): weight}
         self.classes_, labels = np.unique(column, return_inverse=True)
         if len(self.classes_) < 2:
             found = "one class" if len(self.classes_) else "no sample"
             raise ArgumentError(f"`y` must have at least two classes; got {found}")
-        passed = {} if weight is None else {"sample_weight": weight}
         self.estimator_ = clone(base).fit(X, column, **passed)
+        if not hasattr(self.estimator_, "predict_proba"):
+            raise ArgumentError(
+                f"`estimator` {type(base).__name__} has no predict_proba; wrap it in CalibratedClassifierCV"
+            )
         self.train_prior_ = self._seen_prior(labels, weight)
         self.target_prior_ = self._checked_target()
         self.thresholds_ = self._tuned(base, X, column, passed) if self.thresholds else None
@@ -182,9 +207,15 @@ class PriorAdjustedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator
 
     def _seen_prior(self, labels: NDArray[np.int64], weight: FloatArray | None) -> FloatArray:
         shares = np.bincount(labels, weights=weight, minlength=len(self.classes_)).astype(np.float64)
-        given = getattr(self.estimator_, "class_weight", None)
+        inner = _deciding(self.estimator_)
+        _refuse_hidden(inner)
+        if (told := getattr(inner, "priors", None)) is not None:
+            return effective_prior(np.asarray(told, dtype=np.float64))
+        given = getattr(inner, "class_weight", None)
         if given is None:
             return effective_prior(shares)
+        # A forest balances each of its bootstrap samples.
+        given = "balanced" if given == "balanced_subsample" else given
         # Where scikit-learn balances the weighted counts, so must we.
         counted = weight is not None and given == "balanced" and "sample_weight" in signature(_theirs).parameters
         passed = {"sample_weight": weight} if counted else {}
@@ -203,6 +234,9 @@ class PriorAdjustedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator
             missing = [c for c in self.classes_.tolist() if c not in self.target_prior]
             if missing:
                 raise ArgumentError(f"`target_prior` lacks the class {missing[0]!r}")
+            unknown = [c for c in self.target_prior if c not in self.classes_.tolist()]
+            if unknown:
+                raise ArgumentError(f"`target_prior` names {unknown[0]!r}, which `y` does not have")
             shares = np.array([self.target_prior[c] for c in self.classes_.tolist()], dtype=np.float64)
         else:
             shares = np.asarray(self.target_prior, dtype=np.float64)
@@ -241,6 +275,41 @@ class PriorAdjustedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator
         tags.input_tags.allow_nan = inner.input_tags.allow_nan
         tags.classifier_tags.multi_class = inner.classifier_tags.multi_class
         return tags
+
+
+def _deciding(estimator: Any) -> Any:
+    """The classifier inside whose prior comes out: a pipeline's last step, a search's best, a stack's last."""
+    while True:
+        if isinstance(estimator, Pipeline):
+            estimator = estimator.steps[-1][1]
+        elif isinstance(estimator, StackingClassifier):
+            estimator = estimator.final_estimator_
+        elif hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        else:
+            return estimator
+
+
+def _refuse_hidden(estimator: Any) -> None:
+    """Class weights further inside (one against the rest, votes) leave a prior that nobody can tell."""
+    if isinstance(estimator, CalibratedClassifierCV):  # learns the prior of the data again
+        return
+    for name, value in estimator.get_params(deep=True).items():
+        if "__" in name and name.rpartition("__")[2] in ("class_weight", "priors") and value is not None:
+            raise ArgumentError(
+                f"`estimator`: {name}={value!r} inside {type(estimator).__name__} leaves a prior that cannot be told, "
+                "and would be corrected twice; leave it out"
+            )
+
+
+def _weight_argument(estimator: Any) -> str:
+    """The keyword of ``fit`` under which sample weights reach the classifier."""
+    if isinstance(estimator, Pipeline) and has_fit_parameter(estimator.steps[-1][1], "sample_weight"):
+        return f"{estimator.steps[-1][0]}__sample_weight"
+    if has_fit_parameter(estimator, "sample_weight"):
+        return "sample_weight"
+    name = type(estimator).__name__
+    raise ArgumentError(f"`sample_weight`: {name}.fit takes none; put PriorAdjustedClassifier inside the {name}")
 
 
 def _column(y: Any) -> NDArray[Any]:
