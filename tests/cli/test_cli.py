@@ -185,9 +185,13 @@ def test_explain_lists_draws_and_keeps_what_is_there(tmp_path, monkeypatch):
     assert "(1 − p_y)^γ log p_y" in text
     assert text.rstrip().endswith("page: explain-focal.html")
     before = (tmp_path / "explain-focal.html").read_bytes()
-    assert "--overwrite" in call("explain", "focal", code=2).stderr
+    assert "--overwrite" in call("explain", "dice", "--out", "explain-focal.html", code=2).stderr
     call("explain", "dice", "--out", "explain-focal.html", "--overwrite")
     assert (tmp_path / "explain-focal.html").read_bytes() != before
+    call("explain", "focal")  # a page of ours under its own name is drawn again
+    assert (tmp_path / "explain-focal.html").read_bytes() == before
+    (tmp_path / "explain-focal.html").write_text("mine")
+    assert "--overwrite" in call("explain", "focal", code=2).stderr
     told = json.loads(call("explain", "accuracy", "--json").stdout)
     assert (told["artifact"], told["name"]) == ("Explanation", "accuracy")
     assert [p.name for p in tmp_path.iterdir()] == ["explain-focal.html"]

@@ -61,9 +61,9 @@ class Model(lightning.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.5)
 
 
-def fit(processes, epochs=3, callbacks=(), sampler=None, **options):
+def fit(processes, epochs=3, callbacks=(), sampler=None, model=None, val=None, **options):
     torch.manual_seed(0)
-    model = Model()
+    model = model or Model()
     np.random.seed(os.getpid())  # noqa: NPY002 - ranks with generators of their own
     sampler = sampler or ClassBalancedSampler(LABELS, seed=7)
     given = {"strategy": "ddp" if processes > 1 else "auto", "max_epochs": epochs, **options}
@@ -80,7 +80,7 @@ def fit(processes, epochs=3, callbacks=(), sampler=None, **options):
     trainer.fit(
         model,
         DataLoader(Points(LABELS), batch_size=4, sampler=sampler),
-        DataLoader(Points(VAL), batch_size=4),
+        val or DataLoader(Points(VAL), batch_size=4),
         weights_only=False,
     )
     return model, trainer

@@ -33,7 +33,7 @@ from transformers import Trainer
 from counterpoise import losses
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
-from counterpoise.integrations.huggingface import loss_for_trainer, metrics_for_trainer
+from counterpoise.integrations.huggingface import BalancedTrainerMixin, loss_for_trainer, metrics_for_trainer
 from counterpoise.samplers import ClassBalancedSampler, ProgressiveSampler
 
 ROOT = Path(__file__).parents[2]
@@ -313,6 +313,21 @@ def test_samplers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         trained(tmp_path, sampler=sampler)
     with pytest.raises(ArgumentError, match=r"`train_sampling_strategy` must be left at .*'sequential'"):
         trained(tmp_path, train_sampling_strategy="sequential")
+
+
+def test_mistakes_of_the_new_user_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentTypeError, match=r"`num_items_in_batch` is no argument of a batch; wrap .*loss_for"):
+        losses.CrossEntropyLoss()(torch.zeros(1, 2), torch.tensor([0]), num_items_in_batch=1)
+    with pytest.raises(
+        ArgumentTypeError, match=r"`gamma` is no argument of a batch; options of the loss are given where"
+    ):
+        losses.CrossEntropyLoss()(torch.zeros(1, 2), torch.tensor([0]), gamma=1)
+    with pytest.raises(
+        ArgumentTypeError, match=r"`train_sampler` must be a sampler of counterpoise.samplers.* got str"
+    ):
+        BalancedTrainerMixin(train_sampler="balanced")
+    with pytest.raises(ArgumentError, match="`class_counts` has 2 classes; the model scores 3"):
+        metrics_for_trainer([5, 5])((np.zeros((2, 3)), np.array([0, 1])))
 
 
 def test_metrics_against_scikit_learn() -> None:

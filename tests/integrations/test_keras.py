@@ -77,7 +77,8 @@ print(json.dumps([
     k.class_weight([1000, 9000], 'balanced'),
     k.class_weight(labels=[0]*1000 + [1]*9000, scheme='balanced'),
     told(lambda: k.class_weight()),
-    told(lambda: k.class_weight([1, 0])),
+    told(lambda: k.class_weight([10, 0])),
+    told(lambda: k.class_weight([0, 1, 1, 2])),
     told(lambda: k.FocalLoss(alpha=0.25)),
     told(lambda: k.CrossEntropyLoss(reduction='mean')),
     told(lambda: k.CrossEntropyLoss(weight=[1.0, 2.0])([0], [[0.0, 0.0, 0.0]])),
@@ -94,6 +95,7 @@ def test_weights_by_hand_and_mistakes_by_name():
     expected = (
         "either `counts`",
         "class",
+        "these look like labels; give them as labels=",
         "alpha",
         '"sum_over_batch_size"',
         "`weight` has 2 values",

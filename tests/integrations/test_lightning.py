@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 pytest.importorskip("lightning")
-from tests.integrations.lightning_script import LABELS, VAL, Points, fit
+from tests.integrations.lightning_script import LABELS, VAL, Model, Points, fit
 
 from counterpoise.core.errors import ArgumentError
 from counterpoise.integrations.lightning import (
@@ -105,6 +106,27 @@ def test_adaptive_weights_change_between_epochs_and_survive_a_checkpoint(tmp_pat
     np.testing.assert_allclose(saved["state_dict"]["loss.weight"], last, rtol=1e-6)
 
 
+def test_of_several_validation_loaders_one_counts():
+    class TwoLoaders(Model):
+        def validation_step(self, batch, index, dataloader_idx=0):
+            _, y, _ = batch
+            sure = torch.nn.functional.one_hot(y, 3).float()
+            return {"logits": sure if dataloader_idx == 0 else -sure, "labels": y}
+
+    loaders = [DataLoader(Points(VAL), batch_size=4) for _ in range(2)]
+    for index, expected in ((0, 1.0), (1, 0.0)):
+        shot = ShotGroupMetrics([40, 9, 4], dataloader_idx=index)
+        _, trainer = fit(1, epochs=1, callbacks=[shot], model=TwoLoaders(), val=loaders)
+        assert trainer.callback_metrics["val_balanced_accuracy"] == expected
+    with pytest.raises(ArgumentError, match="no validation loader has the number 2"):
+        fit(1, epochs=1, callbacks=[ShotGroupMetrics([40, 9, 4], dataloader_idx=2)], model=TwoLoaders(), val=loaders)
+
+
+def test_groups_have_the_limits_that_are_given():
+    found = ShotGroupMetrics([900, 50, 5], many=1000, few=10).numbers(np.array([0, 1, 2]), np.array([0, 0, 2]))
+    assert found == {"val_balanced_accuracy": pytest.approx(2 / 3), "val_medium": 0.5, "val_few": 1.0}
+
+
 def test_mistakes_are_named():
     class Elsewhere(DeferredReweighting):
         pass
@@ -122,3 +144,10 @@ def test_mistakes_are_named():
     collector = ShotGroupMetrics([40, 9, 4])
     with pytest.raises(ArgumentError, match="ShotGroupMetrics reads what validation_step returns"):
         collector.on_validation_batch_end(None, None, torch.zeros(()), None, 0)
+    logits = torch.zeros(4, 5)
+    with pytest.raises(ArgumentError, match="`class_counts` must have the images of each class, 5 numbers; got 3"):
+        collector.on_validation_batch_end(None, None, {"logits": logits, "labels": torch.zeros(4)}, None, 0)
+    with pytest.raises(ArgumentError, match=r"one class an image; got \(4, 5\) and \(4, 5\)"):
+        collector.on_validation_batch_end(None, None, {"logits": logits, "labels": logits}, None, 0)
+    with pytest.raises(ArgumentError, match="AdaptiveReweighting follows validation, and this training has none"):
+        fit(1, epochs=1, callbacks=[AdaptiveReweighting([40, 9, 4])], limit_val_batches=0)

@@ -7,7 +7,8 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier, StackingClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.metrics import f1_score
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
@@ -166,6 +167,36 @@ def test_thresholds_are_tuned_on_what_the_model_was_not_fitted_to():
     X, y = gaussians(20_000, TRAIN, 0)
     new, truth = gaussians(20_000, np.full(3, 1 / 3), 1)
     assert better.fit(X, y).score(new, truth) > GaussianNB().fit(X, y).score(new, truth) + 0.1
+
+
+def macro_f1(y, said):
+    return f1_score(y, said, average="macro")
+
+
+def test_thresholds_are_tuned_for_the_shares_that_will_come():
+    X, y = gaussians(20_000, TRAIN, 0)
+    coming = np.array([0.2, 0.3, 0.5])
+    field, truth = gaussians(20_000, coming, 1)
+    scores = {}
+    for thresholds in (None, "f1"):
+        model = PriorAdjustedClassifier(GaussianNB(), target_prior=coming, thresholds=thresholds).fit(X, y)
+        scores[thresholds] = macro_f1(truth, model.predict(field))
+    assert scores["f1"] > scores[None] - 0.02
+    adapted = PriorAdjustedClassifier(GaussianNB(), thresholds="f1").fit(X, y)
+    before = adapted.thresholds_
+    assert macro_f1(truth, adapted.adapt(field).predict(field)) == pytest.approx(scores["f1"], abs=0.01)
+    assert not np.allclose(before, adapted.thresholds_)
+
+
+def test_folds_come_as_scikit_learn_takes_them():
+    X, y = gaussians(300, [0.6, 0.3, 0.1], 0)
+    splitter = StratifiedKFold(3, shuffle=True, random_state=0)
+    by_number = PriorAdjustedClassifier(thresholds="f1", cv=3).fit(X, y).thresholds_
+    for cv in (splitter, list(splitter.split(X, y))):
+        np.testing.assert_array_equal(PriorAdjustedClassifier(thresholds="f1", cv=cv).fit(X, y).thresholds_, by_number)
+    assert PriorAdjustedClassifier(thresholds="f1", cv=None).fit(X, y).thresholds_.shape == (3,)
+    with pytest.raises(ArgumentError, match="`cv` must be at least 2 folds; got 1"):
+        PriorAdjustedClassifier(thresholds="f1", cv=1).fit(X, y)
 
 
 def test_it_works_where_scikit_learn_users_put_it():

@@ -145,6 +145,21 @@ def test_shrinkage_pulls_a_small_class_to_the_common_threshold() -> None:
     np.testing.assert_allclose(tune_thresholds(p, labels, shrinkage=2.0), expected)
 
 
+@pytest.mark.parametrize("metric", ["f1", "balanced_accuracy"])
+def test_a_weight_of_two_is_an_image_twice(metric: str) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 60)
+    p = softmax(rng.normal(size=(60, 3)) + 2 * np.eye(3)[labels], axis=1)
+    twice = rng.integers(0, 3, 60)
+    rows = np.repeat(np.arange(60), twice)
+    ours = tune_thresholds(p, labels, metric=metric, shrinkage=0.0, sample_weight=twice)
+    np.testing.assert_allclose(ours, tune_thresholds(p[rows], labels[rows], metric=metric, shrinkage=0.0), atol=0.05)
+    even = tune_thresholds(p, labels, metric=metric, sample_weight=np.full(60, 7.0))
+    np.testing.assert_allclose(even, tune_thresholds(p, labels, metric=metric))
+    with pytest.raises(ArgumentError, match=r"`sample_weight` must be \(60,\)"):
+        tune_thresholds(p, labels, sample_weight=[1.0, -1.0])
+
+
 def test_a_class_without_images_takes_the_common_threshold() -> None:
     p = np.array([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.3, 0.6, 0.1]])
     for k in (0.0, 5.0):

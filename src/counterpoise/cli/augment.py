@@ -45,7 +45,7 @@ def augment(
 
     dataset: Any = load_data(data, val_fraction=val_fraction, split_seed=split_seed, symmetries=symmetries)
     if dry_run:
-        result = augmentation.preview(dataset, out, target=target, seed=seed, splits=with_splits)
+        result = augmentation.preview(dataset, out, target=target, seed=seed, splits=with_splits, resume=resume)
     else:
         with progress_bar("augmenting") as bar:
             result = augmentation.augment(
@@ -71,6 +71,7 @@ def _print(result: Augmented, out: str, *, written: bool) -> None:
     ]
     print_table(("class", "images", "new", "after"), rows)
     say()
+    say(f"operations: {', '.join(result.operations)} (--symmetries says which flips and turns keep the labels)")
     if not written:
         say(f"nothing was written; it would copy {result.copied:,} images and make {result.made:,} in {out}")
         return

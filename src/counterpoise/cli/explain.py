@@ -14,6 +14,7 @@ from counterpoise.core.errors import ArtifactError
 if TYPE_CHECKING:
     from counterpoise.core.explanation import Explanation
 
+_MADE_BY = "Made by Counterpoise"
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace FILE where it exists.")]
 
 
@@ -45,12 +46,17 @@ def explain(
     result = explanation.explain(name)
     target = out if out is not None or as_json else Path(f"explain-{result.name.replace('_', '-')}.html")
     if target is not None:
-        _draw(result, target, overwrite=overwrite)
+        _draw(result, target, overwrite=overwrite or (out is None and _ours(target)))
     if as_json:
         emit_json(result.to_dict())
         return
     _print(result)
     say(f"\npage: {target}")
+
+
+def _ours(page: Path) -> bool:
+    """Is it a page that an earlier call left under its default name?"""
+    return page.is_file() and _MADE_BY in page.read_text(encoding="utf-8", errors="replace")
 
 
 def _draw(result: Explanation, target: Path, *, overwrite: bool) -> None:

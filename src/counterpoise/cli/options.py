@@ -62,7 +62,10 @@ ValFraction = Annotated[
 ]
 Symmetries = Annotated[
     str | None,
-    typer.Option("--symmetries", help="What keeps the labels: some of hflip, vflip, rot90 (with commas), or none."),
+    typer.Option(
+        "--symmetries",
+        help="What keeps the labels: some of hflip,vflip,rot90, or none; default: hflip, for digits none.",
+    ),
 ]
 Tree = Annotated[
     str,

@@ -64,10 +64,11 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise ArtifactError(f"{path} cannot be read as JSON: {error}") from error
 
 
-def claim(path: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:
+def claim(path: str | Path, *, resume: bool = False, overwrite: bool | None = False) -> Path:
     """Make an output folder ours, or raise `ArtifactError` before anything is written.
 
-    A new or empty folder is fine; one with files needs ``resume`` (and files of ours) or ``overwrite``.
+    A new or empty folder is fine; one with files needs ``resume`` (and files of ours) or ``overwrite``, which is None
+    where starting again is not offered.
     """
     folder = Path(path)
     if resume and overwrite:
@@ -78,7 +79,8 @@ def claim(path: str | Path, *, resume: bool = False, overwrite: bool = False) ->
     if others and not (resume or overwrite):
         raise ArtifactError(
             f"`out` {folder} holds other files ({', '.join(others[:3])}{', …' if len(others) > 3 else ''}); "
-            "name a new folder, or give `resume` to go on or `overwrite` to start again (--resume, --overwrite)"
+            "name a new folder, or give `resume` to go on "
+            + ("(--resume)" if overwrite is None else "or `overwrite` to start again (--resume, --overwrite)")
         )
     return folder
 

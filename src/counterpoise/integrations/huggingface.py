@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from counterpoise.core.counts import CountsLike
+from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, MissingExtraError
 from counterpoise.losses.arguments import vector_tensor
 from counterpoise.losses.options import Vector
@@ -174,12 +174,18 @@ class BalancedTrainerMixin:
     Raises:
         ArgumentError: the sampler is for another number of items or is in the middle of an epoch, or the arguments ask
             for a sampling of the Trainer's own as well.
+        ArgumentTypeError: ``train_sampler`` is neither.
     """
 
     args: Any
     train_dataset: Any
 
     def __init__(self, *args: Any, train_sampler: SamplerChoice | None = None, **kwargs: Any) -> None:
+        if not (train_sampler is None or isinstance(train_sampler, OrderedSampler) or callable(train_sampler)):
+            raise ArgumentTypeError(
+                "`train_sampler` must be a sampler of counterpoise.samplers, which every process orders alike, or a "
+                f"function of the labels that returns one; got {type(train_sampler).__name__}"
+            )
         self.train_sampler = train_sampler
         super().__init__(*args, **kwargs)
 
@@ -265,6 +271,10 @@ def _metrics(prediction: Any, *, class_counts: CountsLike | None, many: int, few
     y, p = labels[labels != IGNORED], predicted[labels != IGNORED]
     found = {"accuracy": accuracy(y, p), "balanced_accuracy": balanced_accuracy(y, p), "macro_f1": macro_f1(y, p)}
     if class_counts is not None:
+        if scores.ndim > labels.ndim and len(ClassCounts(class_counts)) != scores.shape[1]:
+            raise ArgumentError(
+                f"`class_counts` has {len(ClassCounts(class_counts))} classes; the model scores {scores.shape[1]}"
+            )
         groups = shot_accuracy(y, p, class_counts, many=many, few=few)
         found |= {f"recall_{group}": recall for group, recall in groups.items() if not np.isnan(recall)}
     return found

@@ -80,9 +80,14 @@ class DeferredReweighting(Callback):
 
 
 class _Validation(Callback):
-    """Collects what ``validation_step`` returns: ``{"logits": (N, C), "labels": (N,)}``, from every process."""
+    """Collects what ``validation_step`` returns: ``{"logits": (N, C), "labels": (N,)}``, from every process.
 
-    def __init__(self) -> None:
+    Of several validation loaders the one numbered ``dataloader_idx``.
+    """
+
+    def __init__(self, class_counts: CountsLike, dataloader_idx: int) -> None:
+        self.counts = class_counts if isinstance(class_counts, ClassCounts) else ClassCounts(class_counts)
+        self.dataloader_idx = dataloader_idx
         self._seen: list[tuple[Tensor, Tensor]] = []
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -102,15 +107,31 @@ class _Validation(Callback):
                 f"{type(self).__name__} reads what validation_step returns: "
                 "return {'logits': logits, 'labels': labels}"
             )
-        self._seen.append((outputs["logits"].argmax(1).cpu(), outputs["labels"].cpu()))
+        if dataloader_idx != self.dataloader_idx:
+            return
+        logits, labels = outputs["logits"], outputs["labels"]
+        if logits.dim() != 2 or labels.shape != logits.shape[:1]:
+            raise ArgumentError(
+                f"{type(self).__name__} needs `logits` (N, C) and class ids `labels` (N,), one class an image; got "
+                f"{tuple(logits.shape)} and {tuple(labels.shape)}"
+            )
+        if logits.shape[1] != len(self.counts):
+            raise ArgumentError(
+                f"`class_counts` must have the images of each class, {logits.shape[1]} numbers; got {len(self.counts)}"
+            )
+        self._seen.append((logits.argmax(1).cpu(), labels.cpu()))
 
     def _collected(self, trainer: Trainer, pl_module: LightningModule) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Labels and predictions in the order of the dataset, without those that pad the last round of the ranks."""
+        if not self._seen:
+            raise ArgumentError(f"`dataloader_idx`: no validation loader has the number {self.dataloader_idx}")
         mine = torch.stack([torch.cat([pair[i] for pair in self._seen]) for i in (1, 0)])
         if trainer.world_size > 1:
             every = trainer.strategy.all_gather(mine.to(pl_module.device)).cpu()  # (ranks, 2, n)
             mine = every.permute(1, 2, 0).reshape(2, -1)
-        images = getattr(trainer.val_dataloaders, "dataset", None)
+        loaders = trainer.val_dataloaders
+        loader = loaders[self.dataloader_idx] if isinstance(loaders, list | tuple) else loaders
+        images = getattr(loader, "dataset", None)
         total = mine.shape[1] if images is None or trainer.sanity_checking else len(images)
         labels, predicted = mine[:, :total].numpy()
         return labels, predicted
@@ -126,20 +147,27 @@ class ShotGroupMetrics(_Validation):
     Args:
         class_counts: of the training split, which decides the groups.
         prefix: of the names.
+        many: above it a class has many images.
+        few: below it a class has few.
+        dataloader_idx: of several validation loaders, the one that counts.
+
+    Raises:
+        ArgumentError: ``validation_step`` returns something else, or scores other classes than were counted.
 
     Example:
         >>> ShotGroupMetrics([900, 50, 5]).numbers(np.array([0, 1, 2, 2]), np.array([0, 0, 2, 0]))
         {'val_balanced_accuracy': 0.5, 'val_many': 1.0, 'val_medium': 0.0, 'val_few': 0.5}
     """
 
-    def __init__(self, class_counts: CountsLike, *, prefix: str = "val_") -> None:
-        super().__init__()
-        self.counts = class_counts if isinstance(class_counts, ClassCounts) else ClassCounts(class_counts)
-        self.prefix = prefix
+    def __init__(
+        self, class_counts: CountsLike, *, prefix: str = "val_", many: int = 100, few: int = 20, dataloader_idx: int = 0
+    ) -> None:
+        super().__init__(class_counts, dataloader_idx)
+        self.prefix, self.many, self.few = prefix, many, few
 
     def numbers(self, labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> dict[str, float]:
         """What is logged, by name."""
-        groups = shot_accuracy(labels, predicted, self.counts)
+        groups = shot_accuracy(labels, predicted, self.counts, many=self.many, few=self.few)
         found = {"balanced_accuracy": balanced_accuracy(labels, predicted), **groups}
         return {f"{self.prefix}{name}": float(value) for name, value in found.items() if np.isfinite(value)}
 
@@ -155,16 +183,26 @@ class AdaptiveReweighting(_Validation):
     Args:
         class_counts: of the training split.
         attribute: of the LightningModule, which holds the loss: one of ours, made with a ``weight`` of ones.
+        dataloader_idx: of several validation loaders, the one to follow; never one that is tested on.
         **options: of `AdaptiveWeights`: ``budget``, ``eta``, ``eta_fp``, ``max_ratio``, ``start``, ``smoothing``.
+
+    Raises:
+        ArgumentError: a training without validation, or as `ShotGroupMetrics`.
 
     Example:
         >>> AdaptiveReweighting([900, 100], start="uniform").rule.weight
         array([1., 1.])
     """
 
-    def __init__(self, class_counts: CountsLike, *, attribute: str = "loss", **options: Any) -> None:
-        super().__init__()
-        self.rule, self.attribute = AdaptiveWeights(class_counts, **options), attribute
+    def __init__(
+        self, class_counts: CountsLike, *, attribute: str = "loss", dataloader_idx: int = 0, **options: Any
+    ) -> None:
+        super().__init__(class_counts, dataloader_idx)
+        self.rule, self.attribute = AdaptiveWeights(self.counts, **options), attribute
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.enable_validation:
+            raise ArgumentError("AdaptiveReweighting follows validation, and this training has none: give a val loader")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         _loss_of(pl_module, self.attribute).reweight(self.rule.weight)

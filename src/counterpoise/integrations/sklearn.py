@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from inspect import signature
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import StackingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import StratifiedKFold, check_cv, cross_val_predict
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, assert_all_finite, column_or_1d, get_tags
 from sklearn.utils.class_weight import compute_class_weight as _theirs
@@ -117,9 +118,10 @@ class PriorAdjustedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator
         target_prior: q: "uniform", "train" (no correction), ``(C,)`` shares in the order of ``np.unique(y)``, or
             ``{class: share}``. `adapt` estimates it from unlabelled data instead.
         tau: strength of the correction.
-        thresholds: None, "f1" or "balanced_accuracy": per-class thresholds that tell each class best from the others.
+        thresholds: None, "f1" or "balanced_accuracy": per-class thresholds that tell each class best from the others,
+            at the shares of ``target_prior`` ("train": those of the data).
         shrinkage: of the thresholds towards a common one, in images.
-        cv: folds for the thresholds.
+        cv: folds for the thresholds: a number, a splitter or splits, as `sklearn.model_selection.check_cv` takes them.
 
     Attributes:
         estimator_: the fitted one.
@@ -145,7 +147,7 @@ class PriorAdjustedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator
         tau: float = 1.0,
         thresholds: ThresholdMetric | None = None,
         shrinkage: float = 10.0,
-        cv: int = 5,
+        cv: Any = 5,
     ) -> None:
         self.estimator = estimator
         self.target_prior = target_prior
@@ -178,7 +180,8 @@ class PriorAdjustedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator
             )
         self.train_prior_ = self._seen_prior(labels, weight)
         self.target_prior_ = self._checked_target()
-        self.thresholds_ = self._tuned(base, X, column, passed) if self.thresholds else None
+        self._held_out = self._out_of_fold(base, X, column, passed, weight) if self.thresholds else None
+        self.thresholds_ = self._tuned(as_they_are=isinstance(self.target_prior, str) and self.target_prior == "train")
         return self
 
     def predict_proba(self, X: Any) -> FloatArray:
@@ -196,6 +199,8 @@ class PriorAdjustedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator
     def adapt(self, X: Any) -> PriorAdjustedClassifier:
         """Estimate the target prior from unlabelled data by expectation maximisation; probabilities must be calibrated.
 
+        Thresholds, where there are any, are tuned again for it.
+
         A method and not an option of `predict`, whose answers would else depend on which rows are asked about together.
         """
         check_is_fitted(self)
@@ -203,6 +208,7 @@ class PriorAdjustedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator
         p = self.estimator_.predict_proba(X)[:, seen]
         self.target_prior_ = np.zeros(len(seen))
         self.target_prior_[seen] = estimate_prior(p / p.sum(1, keepdims=True), self.train_prior_[seen])
+        self.thresholds_ = self._tuned()
         return self
 
     def _seen_prior(self, labels: NDArray[np.int64], weight: FloatArray | None) -> FloatArray:
@@ -257,16 +263,36 @@ class PriorAdjustedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator
         adjusted: FloatArray = e / e.sum(axis=1, keepdims=True)
         return adjusted
 
-    def _tuned(self, base: Any, X: Any, y: NDArray[Any], passed: dict[str, Any]) -> FloatArray:
+    def _out_of_fold(
+        self, base: Any, X: Any, y: NDArray[Any], passed: dict[str, Any], weight: FloatArray | None
+    ) -> tuple[FloatArray, NDArray[np.int64], FloatArray]:
+        """Probabilities, labels and weights of the training data, each row by a model that was not fitted to it."""
         labels = np.searchsorted(self.classes_, y)
-        folds = min(self.cv, int(np.bincount(labels).min()))
+        p = cross_val_predict(clone(base), X, y, cv=self._folds(labels, y), method="predict_proba", params=passed)
+        return p, labels, np.ones(len(labels)) if weight is None else weight
+
+    def _folds(self, labels: NDArray[np.int64], y: NDArray[Any]) -> Any:
+        if not isinstance(self.cv, Integral):
+            return check_cv(self.cv, y, classifier=True)
+        if self.cv < 2:
+            raise ArgumentError(f"`cv` must be at least 2 folds; got {self.cv}")
+        folds = min(int(self.cv), int(np.bincount(labels).min()))
         if folds < 2:
             rarest = self.classes_[np.bincount(labels).argmin()]
             raise ArgumentError(f"`thresholds` need at least two samples of every class; {str(rarest)!r} has one")
-        splits = StratifiedKFold(folds, shuffle=True, random_state=0)
-        p = cross_val_predict(clone(base), X, y, cv=splits, method="predict_proba", params=passed)
+        return StratifiedKFold(folds, shuffle=True, random_state=0)
+
+    def _tuned(self, *, as_they_are: bool = False) -> FloatArray | None:
+        """Thresholds for the target's shares: a row counts as often as its class will come for each time it is here."""
+        if self._held_out is None:
+            return None
+        p, labels, weight = self._held_out
+        if not as_they_are:
+            here = np.bincount(labels, weights=weight, minlength=len(self.classes_))
+            weight = weight * (self.target_prior_ * weight.sum() / np.maximum(here, np.finfo(np.float64).tiny))[labels]
         metric: Any = self.thresholds
-        return tune_thresholds(self._adjusted(p), labels, metric=metric, shrinkage=self.shrinkage)
+        shrinkage = self.shrinkage
+        return tune_thresholds(self._adjusted(p), labels, metric=metric, shrinkage=shrinkage, sample_weight=weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -106,7 +106,9 @@ def checked_number(
 
 def checked_tensor(name: str, value: object) -> None:
     if not isinstance(value, Tensor):
-        raise ArgumentTypeError(f"`{name}` must be a tensor; got {type(value).__name__}")
+        foreign = type(value).__module__.partition(".")[0] in ("jax", "jaxlib", "keras", "tensorflow")
+        hint = "; for Keras see counterpoise.integrations.keras" if foreign else ""
+        raise ArgumentTypeError(f"`{name}` must be a torch tensor; got {type(value).__name__}{hint}")
 
 
 def checked_logits(logits: Tensor) -> Tensor:
@@ -243,7 +245,10 @@ def vector_tensor(value: Vector, name: str) -> Tensor:
         try:
             value = torch.as_tensor(value)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise ArgumentTypeError(f"`{name}` must be a vector of numbers; got {type(value).__name__}") from error
+            hint = "; counts.prior() is one" if hasattr(value, "prior") else ""
+            raise ArgumentTypeError(
+                f"`{name}` must be a vector of numbers; got {type(value).__name__}{hint}"
+            ) from error
     if value.is_complex():
         raise ArgumentTypeError(f"`{name}` must be real; got {value.dtype}")
     return value if value.dtype in (torch.float32, torch.float64) else value.to(torch.float32)

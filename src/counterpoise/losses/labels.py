@@ -43,8 +43,9 @@ def _checked_indices(target: Tensor, logits: Tensor, ignore_index: int) -> Tenso
         )
     if target.is_floating_point():
         raise ArgumentTypeError(
-            f"`target` of class indices must have an integer dtype; got {target.dtype}. Pass target.long(), or labels "
-            f"of the logits' shape {tuple(logits.shape)}"
+            f"`target` of class indices must have an integer dtype; got {target.dtype}. Pass "
+            + ("target.long(), or " if logits.shape[1] > 1 else "")
+            + f"labels of the logits' shape {tuple(logits.shape)}"
         )
     return checked_index_target(target, logits, ignore_index)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from counterpoise.core.errors import ArgumentError
+from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 from counterpoise.losses.arguments import vector_tensor
 from counterpoise.losses.options import Vector
 
@@ -42,8 +42,14 @@ class StoredLoss(nn.Module):
         *,
         sample_weight: Vector | None = None,
         normalizer: float | Tensor | None = None,
+        **unknown: object,
     ) -> Tensor:
         """The loss; ``sample_weight`` and ``normalizer`` belong to a batch and are given here."""
+        if unknown:
+            name = min(unknown)
+            hint = "wrap the loss: integrations.huggingface.loss_for_trainer(loss)"
+            wanted = hint if name == "num_items_in_batch" else "options of the loss are given where it is made"
+            raise ArgumentTypeError(f"`{name}` is no argument of a batch; {wanted}")
         batch = {"sample_weight": sample_weight, "normalizer": normalizer}
         given = {name: value for name, value in batch.items() if value is not None}
         return self.equation(logits, target, **{**self.keywords, **given})

@@ -18,7 +18,14 @@ ThresholdMetric = Literal["f1", "balanced_accuracy"]
 _LEAST = 1e-12  # a threshold of 0 would accept everything, and has no logarithm
 
 
-def tune_thresholds(scores: Any, labels: Any, *, metric: ThresholdMetric = "f1", shrinkage: float = 10.0) -> FloatArray:
+def tune_thresholds(
+    scores: Any,
+    labels: Any,
+    *,
+    metric: ThresholdMetric = "f1",
+    shrinkage: float = 10.0,
+    sample_weight: Any = None,
+) -> FloatArray:
     """For each class the threshold on its probability that tells it best from the others. Tune on validation.
 
     ``t_c = (n_c t̂_c + k t) / (n_c + k)``: t̂_c is best for class c, t for all pairs of image and class together, n_c the
@@ -30,6 +37,8 @@ def tune_thresholds(scores: Any, labels: Any, *, metric: ThresholdMetric = "f1",
         labels: ``(N,)`` class ids; or ``(N, C)`` 0/1 targets, where images have several classes.
         metric: of one class against the others: "f1", or "balanced_accuracy" (the mean of both recalls).
         shrinkage: k, at least 0.
+        sample_weight: ``(N,)``, at least 0: how often an image counts in the metric. F1 depends on the class shares;
+            where those to come are q and those here d, the weight is ``q_y / d_y``.
 
     Returns:
         float64 ``(C,)``, in (0, 1]. Predict ``argmax_c log p_c - log t_c`` where an image has one class, ``p_c >= t_c``
@@ -56,9 +65,10 @@ def tune_thresholds(scores: Any, labels: Any, *, metric: ThresholdMetric = "f1",
     truth = _targets(labels, p)
     if not truth.any():
         raise ArgumentError("`labels` must have at least one image of a class to tune on")
-    common = _best(p.ravel(), truth.ravel(), metric)
-    n = truth.sum(axis=0)
-    own = np.array([_best(p[:, c], truth[:, c], metric) if n[c] else common for c in range(len(n))])
+    u = _weights(sample_weight, len(p))
+    common = _best(p.ravel(), truth.ravel(), np.repeat(u, p.shape[1]), metric)
+    n = (truth & (u > 0)[:, None]).sum(axis=0)
+    own = np.array([_best(p[:, c], truth[:, c], u, metric) if n[c] else common for c in range(len(n))])
     weight = np.divide(n, n + shrinkage, out=np.zeros(len(n)), where=n > 0)
     thresholds: FloatArray = weight * own + (1.0 - weight) * common
     return thresholds
@@ -101,18 +111,28 @@ def _targets(labels: Any, p: FloatArray) -> NDArray[np.bool_]:
     return one_hot
 
 
-def _best(p: FloatArray, truth: NDArray[np.bool_], metric: ThresholdMetric) -> float:
+def _weights(sample_weight: Any, rows: int) -> FloatArray:
+    if sample_weight is None:
+        return np.ones(rows)
+    u = as_float64(sample_weight, "sample_weight")
+    if u.shape != (rows,) or not (np.isfinite(u) & (u >= 0)).all() or not u.any():
+        raise ArgumentError(f"`sample_weight` must be ({rows},), finite, at least 0 and not all 0; got shape {u.shape}")
+    return u
+
+
+def _best(p: FloatArray, truth: NDArray[np.bool_], u: FloatArray, metric: ThresholdMetric) -> float:
     """The threshold with the best score: half-way between the lowest probability accepted and the next below it."""
     order = np.argsort(-p, kind="stable")
     ranked = p[order]
     last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # equal probabilities are accepted together
-    accepted = last + 1.0
-    hits = np.cumsum(truth[order])[last].astype(np.float64)
-    positives = float(hits[-1])
+    accepted = np.cumsum(u[order])[last]
+    hits = np.cumsum(np.where(truth, u, 0.0)[order])[last]
+    positives, total = float(hits[-1]), float(accepted[-1])
     scores: dict[ThresholdMetric, Callable[[], FloatArray]] = {
         "f1": lambda: 2 * hits / (accepted + positives),
-        "balanced_accuracy": lambda: hits / positives - (accepted - hits) / max(len(p) - positives, 1.0),
+        "balanced_accuracy": lambda: hits / positives - (accepted - hits) / max(total - positives, _LEAST),
     }
-    best = int(np.argmax(scores[metric]()))
+    with np.errstate(invalid="ignore"):  # rows of weight 0 before any other: they decide nothing
+        best = int(np.nanargmax(scores[metric]()))
     below = ranked[last[best] + 1] if last[best] + 1 < len(ranked) else ranked[last[best]]
     return max(float(ranked[last[best]] + below) / 2, _LEAST)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from counterpoise.core.errors import ArgumentError, ArtifactError
+from counterpoise.core.errors import ArgumentError, ArtifactError, DatasetError
 from counterpoise.workflow.augmentation import augment, making, preview, read_lineage
 from counterpoise.workflow.augmentation.making import Item, make
 from counterpoise.workflow.dataset import load
@@ -100,7 +101,7 @@ def test_the_lineage_names_every_new_file_and_runs_in_no_spreadsheet(photos, tmp
 
 
 def test_names_that_begin_like_formulas_round_trip(tmp_path):
-    from counterpoise.workflow.augmentation.lineage import write_lineage
+    from counterpoise.core.lineage import write_lineage
 
     names = ["=1+1", "'quoted", "''two", "-x", "@y", "\tz", "a,b", 'c"d', "e\nf", "plain"]
     write_lineage(tmp_path / "a.csv", [(name, name, "", "", "") for name in names])
@@ -128,7 +129,7 @@ def test_the_same_files_result_from_any_number_of_processes_and_after_any_interr
         augment(photos, tmp_path / "three", target="count:20", jobs=1)
     augment(photos, tmp_path / "three", target="count:20", jobs=1, resume=True)
     assert digests(tmp_path / "three") == whole
-    with pytest.raises(ArgumentError, match="holds another augmentation: its target differs"):
+    with pytest.raises(ArgumentError, match="another augmentation, whose `target` was 'count:20' and not 'count:21'"):
         augment(photos, tmp_path / "three", target="count:21", jobs=1, resume=True)
 
 
@@ -194,7 +195,45 @@ def test_a_full_disk_leaves_no_half_file(photos, tmp_path, monkeypatch):
     assert len(list((tmp_path / "out/train").rglob("*"))) == 3 + 36
 
 
-@pytest.mark.parametrize("target", ["even", "count:0", "count:x", "ratio:0.5", "ratio:", "balanced:3"])
+def test_a_copy_without_validation_images_is_not_split_again(photos, tmp_path):
+    augment(photos, tmp_path / "bare")
+    augment(photos, tmp_path / "whole", splits=True)
+    for source in (tmp_path / "bare", tmp_path / "bare/train"):
+        with pytest.raises(DatasetError, match=r"made from others.*--with-splits"):
+            load(source)
+        assert len(load(source, val_fraction=0, test_fraction=0)) == 36
+    whole = load(tmp_path / "whole")
+    assert whole.counts("val").counts.tolist() == load(photos).counts("val").counts.tolist()
+    shutil.copytree(photos / "val", tmp_path / "bare/val")
+    assert load(tmp_path / "bare").counts("val").total == 6
+
+
+def test_what_an_interruption_left_is_taken_away_and_what_is_not_ours_refused(photos, tmp_path):
+    out = tmp_path / "out"
+    augment(photos, out)
+    whole = digests(out)
+    half = out / "train/car/.000-aug0001.jpg.abc.tmp"
+    half.write_bytes(b"half")
+    augment(photos, out, resume=True)
+    assert not half.exists()
+    assert digests(out) == whole
+    (out / "train/plane").mkdir()
+    (out / "train/plane/foreign.png").write_bytes(b"x")
+    with pytest.raises(ArtifactError, match=r"none of this augmentation's, 'train/plane/foreign.png'"):
+        augment(photos, out, resume=True)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mine.txt").write_text("x")
+    for call in (preview, augment):
+        with pytest.raises(ArtifactError, match=r"\(mine.txt\); .*give `resume` to go on \(--resume\)$"):
+            call(photos, other)
+    with pytest.raises(ArtifactError, match=r"'mine\.txt'"):
+        augment(photos, other, resume=True)
+    with pytest.raises(ArgumentError, match=r"whose `splits` \(--with-splits\) was False and not True"):
+        augment(photos, out, resume=True, splits=True)
+
+
+@pytest.mark.parametrize("target", ["ratio:1e400", "even", "count:0", "count:x", "ratio:0.5", "ratio:", "balanced:3"])
 def test_a_target_that_cannot_be_read_is_named(photos, tmp_path, target):
     with pytest.raises(ArgumentError, match="`target` must be balanced, count:N or ratio:R"):
         augment(photos, tmp_path / "out", target=target)

@@ -81,7 +81,8 @@ class EquationLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras is not typ
             names = [name for name, value in self.letters.items() if isinstance(value, np.ndarray)]
             raise ArgumentError(
                 f"`{names[0]}` has {self.num_classes} values, one per class; `y_pred` has shape {tuple(z.shape)}, "
-                f"{z.shape[-1]} classes in its last axis"
+                f"{z.shape[-1]} classes in its last axis (where a loss takes `prior`, `class_counts` or `alpha`, its "
+                "letters come from those)"
             )
         z = z if self.from_logits else _logits(z, self.equation)
         letters = {

@@ -76,6 +76,12 @@ def class_weight(
         counts = ClassCounts.from_labels(_class_indices(labels), num_classes=num_classes)
     elif num_classes is not None:
         raise ArgumentError("`num_classes` goes with `labels`; `counts` has one number for each class already")
+    counts = counts if isinstance(counts, ClassCounts) else ClassCounts(counts)
+    if not counts.counts.all() and counts.counts.max() < len(counts) and options.get("empty") != "exclude":
+        raise ArgumentError(
+            f"`counts` has {len(counts)} numbers from 0 to {counts.counts.max()}: these look like labels; give them as "
+            "labels=, or empty='exclude' where there really are classes without images"
+        )
     return dict(enumerate(class_weights(counts, scheme, **options).tolist()))
 
 

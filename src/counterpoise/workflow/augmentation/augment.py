@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ import torch
 from counterpoise.augment.operations import allowed_operations
 from counterpoise.core.codec import Artifact
 from counterpoise.core.counts import ClassCounts
-from counterpoise.core.errors import ArgumentError
+from counterpoise.core.errors import ArgumentError, ArtifactError
 from counterpoise.core.files import claim, locked, read_json, write_json
+from counterpoise.core.lineage import FILE, write_lineage
 from counterpoise.core.processes import workers
-from counterpoise.workflow.augmentation.lineage import write_lineage
 from counterpoise.workflow.augmentation.making import Item, drawn_operations, make
 from counterpoise.workflow.dataset import load
 from counterpoise.workflow.dataset.images import ImageDataset
@@ -34,7 +34,7 @@ class Augmented(Artifact):
     """What was made: images per class before and after, and how many files were copied and made.
 
     ``made`` counts new images, ``copied`` originals (those of other splits too, where they were asked for);
-    ``quarantined`` the files that the dataset left out.
+    ``quarantined`` the files that the dataset left out; ``operations`` are those that new images are made with.
     """
 
     target: str
@@ -47,6 +47,7 @@ class Augmented(Artifact):
     quarantined: int
     fingerprint: str
     splits: bool = False
+    operations: tuple[str, ...] = ()
 
 
 def augment(
@@ -88,21 +89,29 @@ def augment(
         >>> augment("photos", "balanced", target="ratio:10")  # doctest: +SKIP
     """
     result, items = _planned(data, Path(out), target, seed, splits)
-    folder = claim(out, resume=resume)
+    folder = claim(out, resume=resume, overwrite=None)
     with locked(folder):
         _write(result, items, folder, jobs, progress or (lambda done, total: None))
     return result
 
 
 def preview(
-    data: ImageDataset | str | Path, out: str | Path, *, target: str = "balanced", seed: int = 0, splits: bool = False
+    data: ImageDataset | str | Path,
+    out: str | Path,
+    *,
+    target: str = "balanced",
+    seed: int = 0,
+    splits: bool = False,
+    resume: bool = False,
 ) -> Augmented:
-    """What `augment` would make with these arguments; writes nothing.
+    """What `augment` would make with these arguments; writes nothing, and refuses what it would.
 
     Example:
         >>> preview("photos", "balanced", target="ratio:10")  # doctest: +SKIP
     """
-    return _planned(data, Path(out), target, seed, splits)[0]
+    result = _planned(data, Path(out), target, seed, splits)[0]
+    claim(out, resume=resume, overwrite=None)
+    return result
 
 
 def _planned(data: Any, out: Path, target: str, seed: int, splits: bool) -> tuple[Augmented, list[Item]]:
@@ -123,6 +132,7 @@ def _planned(data: Any, out: Path, target: str, seed: int, splits: bool) -> tupl
         quarantined=len(dataset.quarantined),
         fingerprint=dataset.fingerprint,
         splits=splits,
+        operations=tuple(allowed_operations(None, dataset.symmetries)),
     )
     return result, items
 
@@ -140,7 +150,7 @@ def wanted(counts: ClassCounts, target: str) -> np.ndarray[Any, np.dtype[np.int6
         level = int(n.max())
     elif kind == "count" and number.isdigit() and int(number) > 0:
         level = int(number)
-    elif kind == "ratio" and _ratio(number) >= 1:
+    elif kind == "ratio" and 1 <= _ratio(number) < np.inf:
         level = int(np.ceil(n.max() / _ratio(number)))
     else:
         raise ArgumentError(f"`target` must be balanced, count:N or ratio:R with R at least 1; got {target!r}")
@@ -217,6 +227,35 @@ def _seed(seed: int, path: str, number: int) -> int:
     return int.from_bytes(digest[:6], "big")
 
 
+_WORDS = {
+    "splits": "`splits` (--with-splits)",
+    "target": "`target`",
+    "seed": "`seed`",
+    "fingerprint": "data",
+    "classes": "classes",
+    "before": "images",
+    "after": "result",
+    "copied": "number of copies",
+    "made": "number of new images",
+    "operations": "operations (--symmetries)",
+    "quarantined": "number of unusable files",
+}
+
+
+def _clear(out: Path, ours: set[str], begun: bool) -> None:
+    """Take away what an interrupted process left half-written; refuse what is not ours: it would join a class."""
+    for path in sorted(out.rglob("*")):
+        if path.is_dir() or path.name == ".lock" or (begun and path.parent == out):
+            continue
+        if path.name.startswith(".") and path.name.endswith(".tmp"):
+            path.unlink()
+        elif str(path) not in ours:
+            raise ArtifactError(
+                f"`out` holds a file that is none of this augmentation's, {str(path.relative_to(out))!r}; take it out, "
+                "or name a new folder"
+            )
+
+
 def _write(
     result: Augmented, items: list[Item], out: Path, jobs: int | None, progress: Callable[[int, int], None]
 ) -> None:
@@ -224,8 +263,12 @@ def _write(
     if record.exists():
         before = Augmented.from_dict(read_json(record))
         if before != result:
-            differing = next(key for key, value in asdict(before).items() if asdict(result)[key] != value)
-            raise ArgumentError(f"`out` {out} holds another augmentation: its {differing} differs; name a new folder")
+            differing = next(key for key in _WORDS if getattr(before, key) != getattr(result, key))
+            raise ArgumentError(
+                f"`out` {out} holds another augmentation, whose {_WORDS[differing]} was "
+                f"{getattr(before, differing)!r:.80} and not {getattr(result, differing)!r:.80}; name a new folder"
+            )
+    _clear(out, {item.target for item in items}, record.exists())
     write_json(record, result.to_dict())
     new = [item for item in items if item.operations]
     names = [item.target.removeprefix(f"{out}/") for item in new]
@@ -233,7 +276,7 @@ def _write(
         (name, item.path, "+".join(item.operations), f"{item.strength:g}", str(item.seed))
         for name, item in zip(names, new, strict=True)
     ]
-    write_lineage(out / "augmented.csv", rows)
+    write_lineage(out / FILE, rows)
     number = jobs or os.cpu_count() or 1
     if number == 1 or len(items) <= FEW:
         for done, item in enumerate(items):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from counterpoise.core import lineage
 from counterpoise.core.artifacts import Finding, Quarantined
 from counterpoise.core.duplicates import duplicates
 from counterpoise.core.errors import DatasetError
@@ -116,6 +118,12 @@ def _draw(dataset: ImageDataset, fractions: dict[Split, float], seed: int) -> No
     dataset.origin["drawn"] = sorted(fractions)
     if not fractions:
         return
+    if dataset.root is not None and (record := _lineage(dataset.root)):
+        raise DatasetError(
+            f"{str(record)!r} says that images of {dataset.name!r} were made from others, so that splits drawn from "
+            "them would have one image on both sides; make the copy again with --with-splits, or put folders val and "
+            "test beside train"
+        )
     rows = np.flatnonzero(dataset.splits == "train")
     labels, paths = dataset.labels[rows], [dataset.paths[i] for i in rows]
     splits = dataset.splits.copy()
@@ -128,3 +136,13 @@ def _draw(dataset: ImageDataset, fractions: dict[Split, float], seed: int) -> No
         reason = f"{split} was drawn by us: {fraction:.0%} of each class, stratified, seed {seed}"
         dataset.findings += (Finding("split-drawn", "info", reason, (split,)),)
     dataset.findings += unrepresented(labels, splits[rows], dataset.classes, list(fractions))
+
+
+def _lineage(root: Path) -> Path | None:
+    """The record of a balanced copy, in its folder or above its ``train``."""
+    for folder in (root, root.parent):
+        path = folder / lineage.FILE
+        if path.is_file():
+            with path.open("rb") as file:
+                return path if file.readline(200).strip() == ",".join(lineage.COLUMNS).encode() else None
+    return None

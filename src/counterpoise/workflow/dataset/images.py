@@ -71,6 +71,11 @@ class ImageDataset:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{int((self.splits == split).sum()):,} {split}" for split in SPLITS)
+        left = f", {len(self.quarantined):,} quarantined" if self.quarantined else ""
+        return f"ImageDataset({self.name!r}, {len(self.classes):,} classes, {splits}{left})"
+
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
         """The image as RGB, uint8 ``(H, W, 3)``; a copy of its own.
 

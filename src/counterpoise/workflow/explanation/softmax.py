@@ -180,6 +180,9 @@ _COST = (
 )
 
 
+_TAU = "The larger τ, the longer an image of the rarest class goes on pulling once it is right."
+
+
 def logit_adjusted(*, tau: float = 1.0) -> Lesson:
     """The log prior added in training."""
     taus = sorted({0.0, 0.5, 1.0, 1.5, tau})
@@ -204,7 +207,7 @@ def logit_adjusted(*, tau: float = 1.0) -> Lesson:
                 "loss = criterion(torch.zeros(4, 3), torch.tensor([0, 0, 1, 2]))\n",
                 reference="Menon et al., Long-tail learning via logit adjustment, ICLR 2021 (arXiv:2007.07314)",
             ),
-            Part("What τ does", (), panels=softmax_panels("la-tau", by_tau, classes=_C, about=rare)),
+            Part("What τ does", (_TAU,), panels=softmax_panels("la-tau", by_tau, classes=_C, about=rare)),
             priors.split(),
             priors.boundary(),
         ),

@@ -78,11 +78,12 @@ def render(
     """
     target = Path(path)
     _check(artifact, target, figure)
-    if target.suffix == ".json":
+    suffix = target.suffix.lower()
+    if suffix == ".json":
         plain = artifact.to_dict() if not isinstance(artifact, Sequence) else [s.to_dict() for s in artifact]
         write_json(target, plain)
         return target
-    content = _content(artifact, target.suffix, data=data, figure=figure)
+    content = _content(artifact, suffix, data=data, figure=figure)
     with atomic_write(target) as file:
         file.write(content)
     return target
@@ -110,9 +111,10 @@ def _content(artifact: Renderable, suffix: str, *, data: LabeledImages | None, f
 
 
 def _check(artifact: Renderable, path: Path, figure: str | None) -> None:
-    if path.suffix not in SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise ArgumentError(f"`path` must end in one of {', '.join(SUFFIXES)}; got {path.name!r}")
-    drawn = path.suffix in (".svg", ".png")
+    drawn = suffix in (".svg", ".png")
     if (figure is not None) != drawn and not (drawn and isinstance(artifact, Explanation)):
         raise ArgumentError(f"`figure` names the one figure of an .svg or .png file; got {figure!r} for {path.name!r}")
     listed = isinstance(artifact, list | tuple) and all(isinstance(item, Strategy) for item in artifact)

@@ -10,8 +10,9 @@ from pathlib import Path
 from counterpoise.core.errors import ArtifactError
 from counterpoise.core.files import atomic_write
 
-__all__ = ["COLUMNS", "read_lineage", "write_lineage"]
+__all__ = ["COLUMNS", "FILE", "read_lineage", "write_lineage"]
 
+FILE = "augmented.csv"
 COLUMNS = ("file", "source", "operations", "strength", "seed")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
