@@ -123,6 +123,16 @@ def test_evaluate_tunes_scores_of_others_with_the_counts_given(run_folder, tmp_p
         (tmp_path / f"predictions-{name}.npz").write_bytes((run_folder / f"predictions-{name}.npz").read_bytes())
     text = call("evaluate", tmp_path / "predictions-test.npz", "--tune", "tau", "--counts", "5,8,24").stdout
     assert text.startswith("tau: ")
+    source, told = tmp_path / "predictions-test.npz", []
+    for order in ((5, "blue"), (8, "green"), (24, "red")), ((24, "red"), (5, "blue"), (8, "green")):
+        (tmp_path / "c.json").write_text(json.dumps({name: n for n, name in order}))
+        for what in ("tau", "temperature"):
+            told.append(call("evaluate", source, "--tune", what, "--counts", tmp_path / "c.json", "--json").stdout)
+    assert told[:2] == told[2:]  # names decide, not the order of the file
+    assert told[0] == call("evaluate", source, "--tune", "tau", "--counts", "5,8,24", "--json").stdout
+    assert "has 2 classes; the predictions have 3" in call("evaluate", source, "--counts", "5,8", code=2).stderr
+    (tmp_path / "c.json").write_text('{"blue": 1, "green": 2, "rot": 3}')
+    assert "names 'rot'" in call("evaluate", source, "--counts", tmp_path / "c.json", code=2).stderr
     error = call("evaluate", tmp_path / "predictions-test.npz", "--tune", "tau", code=2).stderr
     assert "needs the class prior of the training: give `--counts`" in error
     (tmp_path / "predictions-val.npz").unlink()

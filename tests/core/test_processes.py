@@ -58,12 +58,34 @@ def test_ctrl_c_ends_all_and_only_the_parent_speaks(tmp_path):
     assert told.count("Traceback") == 1
     assert "Process Spawn" not in told
     for _ in range(100):
-        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
+        if not any(running(pid) for pid in pids):
             break
         time.sleep(0.05)
-    for pid in pids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
+    assert not [pid for pid in pids if running(pid)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_no_worker_outlives_its_parent(how):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    child = subprocess.Popen([sys.executable, "-c", PATIENT], start_new_session=True, **pipes)
+    with child.stdout as told:
+        pids = [int(pid) for pid in told.readline().split()[1:]]
+    child.send_signal(how)
+    child.wait(timeout=10)
+    for _ in range(200):
+        if not any(running(pid) for pid in pids):
+            break
+        time.sleep(0.05)
+    assert not [pid for pid in pids if running(pid)]
+
+
+def running(pid):
+    """Is there such a process, other than one that has ended and waits for its parent to notice?"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_an_error_in_the_block_ends_the_workers():

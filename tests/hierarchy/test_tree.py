@@ -177,6 +177,16 @@ def test_yaml_refuses_a_key_twice(tmp_path: Path) -> None:
         hierarchy.from_yaml(file)
 
 
+def test_files_that_cannot_be_parsed_are_named(tmp_path: Path) -> None:
+    for name, text, reader in (
+        ("t.json", '{"animal": [', hierarchy.from_json),
+        ("t.yaml", "animal: [cat, dog", hierarchy.from_yaml),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ArgumentError, match=rf"{name} is no "):
+            reader(tmp_path / name)
+
+
 def test_balanced_splits_evenly() -> None:
     tree = hierarchy.balanced({"a": 8, "b": 4, "c": 2, "d": 2})
     assert tree.node_counts([8, 4, 2, 2])[tree.children(0)].tolist() == [8, 8]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from counterpoise.cli.options import Data, Debug, Json, Overwrite, SplitSeed, ValFraction
+from counterpoise.cli.options import Data, Debug, Json, Nested, Overwrite, SplitSeed, ValFraction
 from counterpoise.cli.output import emit_json, findings_text, percent, print_table, say
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def audit(
     ] = None,
     val_fraction: ValFraction = 0.2,
     split_seed: SplitSeed = 0,
+    nested: Nested = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -40,7 +41,9 @@ def audit(
 
     if out is not None:
         claim(out, overwrite=overwrite)
-    result = stage.audit(load(data, val_fraction=val_fraction, seed=split_seed), duplicates=not no_duplicates)
+    result = stage.audit(
+        load(data, val_fraction=val_fraction, seed=split_seed, nested=nested), duplicates=not no_duplicates
+    )
     if out is not None:
         result.save(out / "audit.json")
         render(result, out / "audit.html")

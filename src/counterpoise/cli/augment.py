@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from counterpoise.cli.options import Data, Debug, Json, Out, Resume, SplitSeed, Symmetries, ValFraction
+from counterpoise.cli.options import Data, Debug, Json, Nested, Out, Resume, SplitSeed, Symmetries, ValFraction
 from counterpoise.cli.output import emit_json, print_table, progress_bar, say
 from counterpoise.cli.running import load_data
 
@@ -37,13 +37,16 @@ def augment(
     val_fraction: ValFraction = 0.2,
     split_seed: SplitSeed = 0,
     symmetries: Symmetries = None,
+    nested: Nested = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Write a balanced copy of the training images, with the lineage of every new one."""
     from counterpoise.workflow import augmentation
 
-    dataset: Any = load_data(data, val_fraction=val_fraction, split_seed=split_seed, symmetries=symmetries)
+    dataset: Any = load_data(
+        data, val_fraction=val_fraction, split_seed=split_seed, symmetries=symmetries, nested=nested
+    )
     if dry_run:
         result = augmentation.preview(dataset, out, target=target, seed=seed, splits=with_splits, resume=resume)
     else:

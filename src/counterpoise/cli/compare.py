@@ -17,6 +17,7 @@ from counterpoise.cli.options import (
     Json,
     LearningRate,
     Model,
+    Nested,
     Out,
     Overwrite,
     Precision,
@@ -49,6 +50,7 @@ def compare(
     val_fraction: ValFraction = 0.2,
     split_seed: SplitSeed = 0,
     symmetries: Symmetries = None,
+    nested: Nested = False,
     tree: Tree = "auto",
     jobs: Jobs = None,
     resume: Resume = False,
@@ -74,7 +76,7 @@ def compare(
         tree=tree,
     )
     Settings.of(settings)
-    dataset = load_data(data, val_fraction=val_fraction, split_seed=split_seed, symmetries=symmetries)
+    dataset = load_data(data, val_fraction=val_fraction, split_seed=split_seed, symmetries=symmetries, nested=nested)
     with progress_bar("reading images") as bar:
         result = comparison.compare(
             dataset,
@@ -89,6 +91,8 @@ def compare(
         )
     if chosen and "baseline" not in strategies.split(","):
         note("baseline was run too: everything is measured against it")
+    if result.tree and tree == "auto" and not any("/" in name for name in result.tree["classes"]):
+        note("class tree: balanced by the counts, as no class has a name like animal/dog; --tree names another")
     if as_json:
         emit_json(result.to_dict())
         return

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from counterpoise.cli.options import Debug, Json, read_counts
-from counterpoise.cli.output import emit_json, findings_text, percent, print_table, say
+from counterpoise.cli.output import emit_json, findings_text, note, percent, print_table, say
 from counterpoise.core.errors import ArgumentError, ArtifactError
 
 if TYPE_CHECKING:
     from counterpoise.core.artifacts import ClassScore, Evaluation, Run
+    from counterpoise.core.counts import ClassCounts
     from counterpoise.workflow.evaluation import Tuned
 
 
@@ -35,7 +36,8 @@ def evaluate(
         typer.Option(
             "--counts",
             metavar="N,N,…",
-            help="Training counts, where no run.json lies beside: 5000,500,50 or a JSON file.",
+            help="Training counts, instead of those of the run: 5000,500,50 in the order of the classes, or a JSON "
+            "file {name: count}.",
         ),
     ] = None,
     as_json: Json = False,
@@ -71,9 +73,7 @@ def _source(source: Path, split: str, counts: str | None) -> tuple[Path, dict[st
     run = _run_of(file)
     known: dict[str, Any] = {"split": named if named in ("train", "val", "test") else "test"}
     if counts is not None:
-        given = read_counts(counts)
-        names = [str(name) for name in Predictions.load(file).classes]
-        known["train_counts"] = ClassCounts(given.counts, names) if given.names == _numbered(given) else given
+        known["train_counts"] = _in_order(read_counts(counts), [str(name) for name in Predictions.load(file).classes])
     elif run is not None:
         known |= {"train_counts": ClassCounts(run.train_counts, run.classes), "train_recall": run.train_recall or None}
     return file, known
@@ -87,8 +87,21 @@ def _run_of(file: Path) -> Run | None:
     return Run.load(record) if ours and record.exists() else None
 
 
-def _numbered(counts: Any) -> tuple[str, ...]:
-    return tuple(str(i) for i in range(counts.num_classes))
+def _in_order(counts: ClassCounts, classes: list[str]) -> ClassCounts:
+    """Counts without names are in the order of the classes; others are matched by name."""
+    from counterpoise.core.counts import ClassCounts
+
+    numbered = counts.names == tuple(str(i) for i in range(len(counts)))
+    if len(counts) != len(classes):
+        raise ArgumentError(
+            f"`--counts` has {len(counts)} classes; the predictions have {len(classes)}: {classes[:10]}"
+        )
+    if numbered:
+        return ClassCounts(counts.counts, classes)
+    if unknown := set(counts.names) - set(classes):
+        raise ArgumentError(f"`--counts` names {min(unknown)!r}; the predictions have the classes {classes[:10]}")
+    by_name = dict(zip(counts.names, counts.counts.tolist(), strict=True))
+    return ClassCounts([by_name[name] for name in classes], classes)
 
 
 def _tuned(what: str, file: Path, known: dict[str, Any], counts: str | None) -> Tuned:
@@ -110,6 +123,8 @@ def _tuned(what: str, file: Path, known: dict[str, Any], counts: str | None) -> 
     other = None if file.name == validation.name else file
     chosen: Any = what
     prior = _prior(file, known, counts) if what == "tau" else None
+    if prior is not None and max(prior) - min(prior) < 1e-9:
+        note("these scores carry no prior any more, their classes count alike: there is nothing for tau to take out")
     return evaluation.tune(chosen, validation, other=other, split=split, prior=prior, **options)
 
 

@@ -13,7 +13,19 @@ from counterpoise.core.errors import ArgumentError
 if TYPE_CHECKING:
     from counterpoise.core.counts import ClassCounts
 
-__all__ = ["Augment", "BatchSize", "Data", "Debug", "Epochs", "ImageSize", "Jobs", "Json", "LearningRate", "Model"]
+__all__ = [
+    "Augment",
+    "BatchSize",
+    "Data",
+    "Debug",
+    "Epochs",
+    "ImageSize",
+    "Jobs",
+    "Json",
+    "LearningRate",
+    "Model",
+    "Nested",
+]
 __all__ += [
     "Out",
     "Overwrite",
@@ -66,6 +78,10 @@ Symmetries = Annotated[
         "--symmetries",
         help="What keeps the labels: some of hflip,vflip,rot90, or none; default: hflip, for digits none.",
     ),
+]
+Nested = Annotated[
+    bool,
+    typer.Option("--nested", help="Class folders lie within folders: each, like animal/cat, is a class of its own."),
 ]
 Tree = Annotated[
     str,

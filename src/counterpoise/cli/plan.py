@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from counterpoise.cli.options import Data, Debug, Json, SplitSeed, ValFraction
+from counterpoise.cli.options import Data, Debug, Json, Nested, SplitSeed, ValFraction
 from counterpoise.cli.output import emit_json, say
 
 
@@ -12,6 +12,7 @@ def plan(
     data: Data,
     val_fraction: ValFraction = 0.2,
     split_seed: SplitSeed = 0,
+    nested: Nested = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -19,7 +20,7 @@ def plan(
     from counterpoise.workflow import strategy
     from counterpoise.workflow.dataset import load
 
-    counts = load(data, val_fraction=val_fraction, seed=split_seed).counts("train")
+    counts = load(data, val_fraction=val_fraction, seed=split_seed, nested=nested).counts("train")
     strategies = strategy.plan(counts)
     if as_json:
         emit_json([s.to_dict() for s in strategies])

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 __all__ = ["load_data", "print_comparison", "training_settings"]
 
 
-def load_data(data: str, *, val_fraction: float, split_seed: int, symmetries: str | None) -> LabeledImages:
+def load_data(
+    data: str, *, val_fraction: float, split_seed: int, symmetries: str | None, nested: bool
+) -> LabeledImages:
     """The dataset, with the symmetries the caller states."""
     from counterpoise.workflow.dataset import load
 
     stated: Any = None if symmetries is None else _names(symmetries)
-    return load(data, val_fraction=val_fraction, seed=split_seed, symmetries=stated)
+    return load(data, val_fraction=val_fraction, seed=split_seed, symmetries=stated, nested=nested)
 
 
 def training_settings(*, augment: str, **settings: Any) -> dict[str, Any]:
@@ -43,6 +45,8 @@ def print_comparison(comparison: Comparison) -> None:
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         say(f"error in the data: {faults[0]}{more}; see the report or `counterpoise audit`")
+    if any("[?]" in cell for row in rows for cell in row):
+        say("[?]: too few images for an interval; each class they decide is all right or all wrong")
     left = len(comparison.audit.quarantined)
     if left:
         say(f"{left} file{'s' if left > 1 else ''} could not be used; the report says which and why")
@@ -65,7 +69,9 @@ def _row(arm: Arm, gain: Difference | None, metrics: list[str]) -> tuple[str, ..
         return (arm.strategy.name, f"failed: {(arm.error or '')[:60]}", *[""] * (len(metrics) + 3))
     val, test = arm.scores["val"], arm.scores["test"]
     shares = [percent(test[name].mean) for name in metrics]
-    interval = "" if gain is None else f"{points(gain.estimate)} [{points(gain.low)}, {points(gain.high)}]"
+    interval = "" if gain is None else points(gain.estimate)
+    if gain is not None:
+        interval += " [?]" if gain.low is None or gain.high is None else f" [{points(gain.low)}, {points(gain.high)}]"
     both = (_spread(val["balanced_accuracy"]), _spread(test["balanced_accuracy"]))
     return (arm.strategy.name, *both, interval, *shares, f"{sum(arm.seconds):.0f} s")
 

@@ -16,6 +16,7 @@ from counterpoise.cli.options import (
     Json,
     LearningRate,
     Model,
+    Nested,
     Out,
     Overwrite,
     Precision,
@@ -46,6 +47,7 @@ def train(
     val_fraction: ValFraction = 0.2,
     split_seed: SplitSeed = 0,
     symmetries: Symmetries = None,
+    nested: Nested = False,
     tree: Tree = "auto",
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -69,7 +71,7 @@ def train(
         tree=tree,
     )
     training.Settings.of(settings)
-    dataset = load_data(data, val_fraction=val_fraction, split_seed=split_seed, symmetries=symmetries)
+    dataset = load_data(data, val_fraction=val_fraction, split_seed=split_seed, symmetries=symmetries, nested=nested)
     with progress_bar(f"{chosen.name}, seed {seed}") as bar:
         run = training.train(
             chosen,

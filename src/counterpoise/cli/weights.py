@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from counterpoise.cli.options import Debug, Json, read_counts
+from counterpoise.cli.options import Debug, Json, Nested, read_counts
 from counterpoise.cli.output import emit_json, print_table
 
 if TYPE_CHECKING:
@@ -26,13 +26,14 @@ def weights(
     ] = "inverse",
     beta: Annotated[float, typer.Option("--beta", help="Of effective_number.")] = 0.9999,
     max_weight: Annotated[float | None, typer.Option("--max-weight", help="Cap, before normalising.")] = None,
+    nested: Nested = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Class weights from the training counts, ready for a loss."""
     from counterpoise.weights import class_weights
 
-    counts = _counts(data)
+    counts = _counts(data, nested)
     chosen: Any = scheme
     values = class_weights(counts, chosen, beta=beta, max_weight=max_weight, empty="exclude").tolist()
     if as_json:
@@ -42,9 +43,9 @@ def weights(
     print_table(("class", "images", f"weight ({scheme})"), rows)
 
 
-def _counts(text: str) -> ClassCounts:
+def _counts(text: str, nested: bool) -> ClassCounts:
     if "," in text or text.endswith(".json"):
         return read_counts(text)
     from counterpoise.workflow.dataset import load
 
-    return load(text).counts("train")
+    return load(text, nested=nested).counts("train")

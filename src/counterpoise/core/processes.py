@@ -1,10 +1,12 @@
-"""Worker processes that do not import the caller's script, and leave Ctrl-C to the process that started them."""
+"""Worker processes that do not import the caller's script, and live and end with the process that started them."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -42,7 +44,7 @@ def workers(
         arguments: of the initializer.
     """
     before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(number, _Context(), initializer=initializer, initargs=arguments)
+    pool = ProcessPoolExecutor(number, _Context(), initializer=_begin, initargs=(initializer, arguments))
     try:
         yield pool
     except BaseException:
@@ -52,6 +54,20 @@ def workers(
         raise
     finally:
         pool.shutdown()
+
+
+def _begin(initializer: Callable[..., Any] | None, arguments: tuple[Any, ...]) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if initializer is not None:
+        initializer(*arguments)
+
+
+def _end_with_parent() -> None:
+    """However the parent ends (kill -9, a scheduler's SIGTERM): nobody is left to write for, nor to keep memory."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextmanager

@@ -34,8 +34,11 @@ def from_paths(classes: Sequence[str], *, separator: str = "/") -> ClassTree:
 
 
 def from_csv(path: str | Path, *, classes: Sequence[str] | None = None) -> ClassTree:
-    """The tree of a CSV file with the columns ``child,parent``; an empty parent is the root."""
-    with Path(path).open(encoding="utf-8", newline="") as file:
+    """The tree of a CSV file with the columns ``child,parent``; an empty parent is the root.
+
+    Every inner node has a line of its own: ``dog,animal`` and ``animal,``.
+    """
+    with Path(path).open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         if not {"child", "parent"} <= set(reader.fieldnames or ()):
             raise ArgumentError(f"`path` must have the columns child,parent; got {reader.fieldnames}")
@@ -46,12 +49,18 @@ def from_csv(path: str | Path, *, classes: Sequence[str] | None = None) -> Class
 def from_json(source: Source, *, classes: Sequence[str] | None = None) -> ClassTree:
     """The tree of a JSON file (or a mapping) such as ``{"animal": ["dog", "cat"], "car": null}``.
 
+    Raises:
+        ArgumentError: the file is no JSON, a key stands twice, or the tree is faulty.
+
     Example:
         >>> from_json({"animal": ["dog", "cat"], "car": None}).classes
         ('car', 'dog', 'cat')
     """
     if isinstance(source, (str, Path)):
-        source = json.loads(Path(source).read_text("utf-8"), object_pairs_hook=_unique)
+        try:
+            source = json.loads(Path(source).read_text("utf-8"), object_pairs_hook=_unique)
+        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            raise ArgumentError(f"{Path(str(source)).name} is no JSON: {error}") from error
     return from_links(_once(_nested(source)), classes=classes)
 
 
@@ -72,8 +81,11 @@ def from_yaml(source: Source, *, classes: Sequence[str] | None = None) -> ClassT
             )
 
     Loader.add_constructor("tag:yaml.org,2002:map", lambda loader, node: loader.construct_mapping(node))
-    with Path(source).open(encoding="utf-8") as file:
-        return from_json(yaml.load(file, Loader), classes=classes)
+    try:
+        nested = yaml.load(Path(source).read_text("utf-8"), Loader)
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise ArgumentError(f"{Path(source).name} is no YAML: {' '.join(str(error).split())}") from error
+    return from_json(nested, classes=classes)
 
 
 def _unique(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:

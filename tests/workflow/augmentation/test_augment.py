@@ -208,6 +208,24 @@ def test_a_copy_without_validation_images_is_not_split_again(photos, tmp_path):
     assert load(tmp_path / "bare").counts("val").total == 6
 
 
+def test_the_folder_of_a_manifest_may_hold_the_copy(photos, tmp_path):
+    rows = [
+        f"photos/{path},{path.split('/')[1]},{path.split('/')[0]}" for path in load(photos).paths if "," not in path
+    ]
+    (photos.parent / "list.csv").write_text("\n".join(["path,label,split", *rows]), encoding="utf-8")
+    made = augment(load(photos.parent / "list.csv"), photos.parent / "balanced", target="count:6")
+    assert made.made > 0
+    with pytest.raises(ArgumentError, match="lie inside each other"):
+        augment(load(photos.parent / "list.csv"), photos, target="count:6")
+
+
+def test_other_symmetries_are_another_augmentation(photos, tmp_path):
+    made = augment(photos, tmp_path / "out")
+    assert "hflip" in made.operations
+    with pytest.raises(ArgumentError, match=r"whose operations \(--symmetries\) was .*'hflip'"):
+        augment(load(photos, symmetries=()), tmp_path / "out", resume=True)
+
+
 def test_what_an_interruption_left_is_taken_away_and_what_is_not_ours_refused(photos, tmp_path):
     out = tmp_path / "out"
     augment(photos, out)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -67,6 +68,9 @@ def test_the_page_shows_the_tree_and_the_weights(compared, tmp_path):
     page = render(comparison, tmp_path / "r.html").read_text("utf-8")
     for words in ("The class tree", "Wrong at level 1", "all classes", "Class weights of adaptive-weights", "of 60"):
         assert words in page
+    rows = re.findall(r'<th scope="row"[^>]*>(.*?)</th>', page[page.index("Errors at each node") :], re.S)
+    names = [re.sub(r"<[^>]*>", "", row).strip("\u2003 \n") for row in rows]
+    assert names[:5] == ["all classes", "common", "rare, rarest", "rare", "rarest"]
     flat = dataclasses.replace(
         comparison, tree={}, arms=tuple(dataclasses.replace(a, by_tree=None, weights=()) for a in comparison.arms)
     )

@@ -379,6 +379,32 @@ def test_the_draw_follows_the_seed_and_not_the_place(make, tmp_path):
     assert load(tmp_path / "photos", seed=1).fingerprint != first.fingerprint
 
 
+@pytest.mark.fault("D15")
+@pytest.mark.parametrize("split", [True, False])
+def test_nested_folders_are_one_class_with_a_word_or_a_class_each_on_request(make, encoded, split, tmp_path):
+    root = tmp_path / "nest"
+    for name, n in (("animal/cat", 4), ("animal/dog", 3), ("car", 5), ("animal/fish", 0)):
+        folder = root / ("train" if split else "") / name
+        folder.mkdir(parents=True)
+        for i in range(n):
+            (folder / f"{i}.bmp").write_bytes(encoded("BMP", seed=hash((name, i)) % 1000))
+    flat = load(root, val_fraction=0, test_fraction=0)
+    assert flat.classes == ("animal", "car")
+    (found,) = [f for f in flat.findings if f.kind == "nested-folders"]
+    assert "class 'animal' has its images in 2 folders (cat, dog), which count as one class" in found.reason
+    data = load(root, nested=True, val_fraction=0, test_fraction=0)
+    assert data.classes == ("animal/cat", "animal/dog", "animal/fish", "car")
+    assert data.counts().counts.tolist() == [4, 3, 0, 5]
+    assert not [f for f in data.findings if f.kind == "nested-folders"]
+
+
+def test_folders_below_a_class_that_holds_images_or_has_one_folder_raise_no_question(make, encoded, tmp_path):
+    for path in ("a/day1/0.bmp", "b/0.bmp", "b/day1/1.bmp", "b/day2/2.bmp"):
+        (tmp_path / "x" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "x" / path).write_bytes(encoded("BMP", seed=len(path)))
+    assert not [f for f in load(tmp_path / "x").findings if f.kind == "nested-folders"]
+
+
 def test_copies_of_an_image_are_drawn_into_one_split(make, encoded):
     root = make({"cat": 0, "dog": 0})
     for i in range(60):

@@ -203,7 +203,7 @@ def _spec(text: str, figure: str) -> dict:
 
 def test_memorised_classes_are_counted_over_seeds():
     text = pages.html("comparison")
-    table = text[text.index(">Classes memorised</caption>") :].split("</table>")[0]
+    table = text[text.index(">Classes memorised</span></caption>") :].split("</table>")[0]
     rows = [_words(row) for row in table.split("<tr")[2:]]
     assert rows == [
         f"{name} truck (2/2) none"

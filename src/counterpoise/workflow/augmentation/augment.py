@@ -171,7 +171,9 @@ def _checked_folder(dataset: ImageDataset, out: Path) -> Path:
     if out.is_symlink():
         raise ArgumentError(f"`out` {out} is a link; name a folder")
     here, source = out.resolve(), dataset.root.resolve()
-    if here == source or source in here.parents or here in source.parents:
+    listed = dataset.origin.get("kind") == "manifest"  # a list names its images: none is found in a new folder
+    holding = {(source / path).parent for path in dataset.paths} if listed else {source}
+    if any(here == f or here in f.parents or (not listed and f in here.parents) for f in holding):
         raise ArgumentError(f"`out` {out} and the data {dataset.root} lie inside each other; name a folder elsewhere")
     return out
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -153,6 +154,9 @@ def paired_differences(
 ) -> dict[str, Bootstrap]:
     """Differences of seed means of two arms, on the same resamples for all metrics; images are paired by path.
 
+    Where no resample differs from the others although the answers do, too few images decide: every one of a class is
+    right, or none. Such an interval has no width and is left out (NaN).
+
     Raises:
         ArgumentError: classes, labels or paths of the two differ; the first path that does is named.
 
@@ -167,9 +171,10 @@ def paired_differences(
     """
     first = arm[0]
     said = [_aligned(p, first) for p in (*arm, *baseline)]
-    return bootstrap_differences(
-        np.stack(said[: len(arm)]),
-        np.stack(said[len(arm) :]),
+    ours, theirs = np.stack(said[: len(arm)]), np.stack(said[len(arm) :])
+    results = bootstrap_differences(
+        ours,
+        theirs,
         first.labels,
         metrics=_tally_metrics(metrics, train_counts, first),
         num_classes=len(first.classes),
@@ -177,6 +182,12 @@ def paired_differences(
         confidence=confidence,
         seed=seed,
     )
+    same = all((row == ours[0]).all() for row in (*ours, *theirs))
+    return {name: result if same else _with_width(result) for name, result in results.items()}
+
+
+def _with_width(result: Bootstrap) -> Bootstrap:
+    return result if result.high - result.low > 1e-12 else replace(result, low=math.nan, high=math.nan)
 
 
 def _tally_metrics(metrics: Sequence[str], train_counts: ClassCounts, predictions: Predictions) -> dict[str, Metric]:

@@ -18,11 +18,11 @@ _CLUTTER_FOLDERS = frozenset({"__MACOSX", "@eaDir", "__pycache__", "lost+found",
 _WHAT_TO_DO = "put the images into one folder a class, or below train/<class>/, val/<class>/ and test/<class>/"
 
 
-def read_folder(root: Path) -> Listing:
+def read_folder(root: Path, *, nested: bool = False) -> Listing:
     """List the images of a folder, sorted by path.
 
-    The class of an image is the folder at the class level; folders nested below it belong to it. Links
-    are not followed.
+    The class of an image is the folder at the class level, and folders below that belong to it; with ``nested`` it is
+    the whole way down to the image, ``animal/cat``. Links are not followed.
 
     Raises:
         DatasetError: no folder of images, or not laid out in classes.
@@ -30,9 +30,10 @@ def read_folder(root: Path) -> Listing:
     scan = _scan(os.fspath(root))
     splits = _split_folders(scan, root.name)
     level = 1 if splits else 0
-    standing, findings = merged_twins(_class_folders(scan, splits))
+    standing, findings = merged_twins(_nested_folders(scan, splits) if nested else _class_folders(scan, splits))
     listing = Listing("folder", root, shown(root.name), tuple(sorted(set(standing.values()))), [], [], [])
     listing.findings = [*findings, *scan.findings, *_strays(scan, splits)]
+    listing.findings += [] if nested else _flattened(scan, splits)
     listing.num_ignored = scan.num_ignored
     for path in sorted(scan.images):
         parts = path.split("/", level + 1)
@@ -43,15 +44,20 @@ def read_folder(root: Path) -> Listing:
             listing.quarantined.append(Quarantined(shown(path), "lies beside train/, val/ and test/"))
         else:
             listing.paths.append(path)
-            listing.labels.append(standing[parts[level]])
+            listing.labels.append(standing[_label(path, level, nested)])
             listing.splits.append(split)
     for path, reason in sorted(scan.refused):
         parts = path.split("/", level + 1)
-        label = standing.get(parts[level]) if len(parts) == level + 2 else None
+        label = standing.get(_label(path, level, nested)) if len(parts) == level + 2 else None
         listing.quarantined.append(Quarantined(shown(path), reason, label, splits.get(parts[0])))
     if not listing.paths:
         raise DatasetError(_nothing(root.name, listing))
     return listing
+
+
+def _label(path: str, level: int, nested: bool) -> str:
+    parts = path.split("/")
+    return "/".join(parts[level:-1]) if nested else parts[level]
 
 
 @dataclass
@@ -144,6 +150,39 @@ def _class_folders(scan: _Scan, splits: dict[str, Split]) -> set[str]:
         return {folder for folder in scan.folders if "/" not in folder}
     deep = (folder.split("/") for folder in scan.folders)
     return {parts[1] for parts in deep if len(parts) == 2 and parts[0] in splits}
+
+
+def _nested_folders(scan: _Scan, splits: dict[str, Split]) -> set[str]:
+    """Folders that hold images, or nothing at all: the classes where their whole way is the name."""
+    level = 1 if splits else 0
+    inner = {folder.rpartition("/")[0] for folder in scan.folders}
+    holding = {path.rpartition("/")[0] for path in [*scan.images, *(path for path, _ in scan.refused)]}
+    ends = [folder.split("/") for folder in holding | (set(scan.folders) - inner) if folder]
+    return {"/".join(parts[level:]) for parts in ends if len(parts) > level and (not splits or parts[0] in splits)}
+
+
+def _flattened(scan: _Scan, splits: dict[str, Split]) -> list[Finding]:
+    """Class folders that hold folders of images and no image themselves: perhaps these are the classes."""
+    level = 1 if splits else 0
+    below: dict[str, set[str]] = {}
+    direct: set[str] = set()
+    for path in scan.images:
+        parts = path.split("/")
+        if len(parts) > level + 2 and (not splits or parts[0] in splits):
+            below.setdefault(parts[level], set()).add(parts[level + 1])
+        elif len(parts) == level + 2:
+            direct.add(parts[level])
+    several = {name: sorted(folders) for name, folders in below.items() if name not in direct and len(folders) > 1}
+    return [
+        Finding(
+            "nested-folders",
+            "warning",
+            f"class {shown(name)!r} has its images in {len(folders)} folders ({', '.join(map(shown, folders[:3]))}"
+            f"{', …' if len(folders) > 3 else ''}), which count as one class; `nested` (--nested) makes each a class",
+            (shown(name),),
+        )
+        for name, folders in sorted(several.items())
+    ]
 
 
 def _strays(scan: _Scan, splits: dict[str, Split]) -> list[Finding]:

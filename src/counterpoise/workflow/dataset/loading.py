@@ -34,6 +34,7 @@ def load(
     test_fraction: float = 0.2,
     seed: int = 0,
     symmetries: Iterable[Symmetry] | None = None,
+    nested: bool = False,
     name: str | None = None,
 ) -> ImageDataset:
     """Load labelled images; the files are listed and their headers checked, pixels are decoded when asked for.
@@ -41,9 +42,10 @@ def load(
     Sources:
 
     - An **image folder**: ``train/<class>/``, with or without ``val/`` (``valid/``, ``validation/``) and ``test/``;
-      or class folders alone. Classes are the folders' names, sorted, of all splits together; images in folders nested
-      deeper belong to the class folder above them; an empty class folder is a class with count 0. Read are jpg, jpeg,
-      png, bmp, webp, gif, tif and tiff, in any case. Links are not followed.
+      or class folders alone. Classes are the folders' names, sorted, of all splits together; images in folders
+      nested deeper belong to the class folder above them, unless ``nested`` makes each of those a class,
+      ``animal/cat``; an empty class folder is a class with count 0. Read are jpg, jpeg, png, bmp, webp, gif,
+      tif and tiff, in any case. Links are not followed.
     - A **manifest**, CSV (comma, semicolon or tab) or Parquet: columns ``path`` (relative to the manifest's folder),
       ``label`` and optionally ``split`` (train, val or test). Labels are strings and stay exactly as they are: ``007``,
       ``NA``, ``1e5``.
@@ -66,6 +68,7 @@ def load(
         seed: of the draws.
         symmetries: changes of an image that keep its label: "hflip", "vflip", "rot90". Default: hflip for photos, none
             for digits.
+        nested: of an image folder: a class is the whole way from the class level down to the image.
         name: what the report calls the dataset; default: the name of the folder or file.
 
     Raises:
@@ -87,27 +90,31 @@ def load(
     if _text(source) == "digits":
         dataset = read_digits(val_fraction=val_fraction, seed=seed, name="digits")
     else:
-        dataset = assemble(_listing(_text(source)), val_fraction=val_fraction, test_fraction=test_fraction, seed=seed)
+        dataset = assemble(
+            _listing(_text(source), nested), val_fraction=val_fraction, test_fraction=test_fraction, seed=seed
+        )
     dataset.name = dataset.name if name is None else shown(name)
     dataset.symmetries = dataset.symmetries if chosen is None else chosen
     dataset.origin |= {"seed": seed, "val_fraction": val_fraction, "test_fraction": test_fraction}
     return dataset if split is None else _only(dataset, split)
 
 
-def _listing(source: str) -> Listing:
+def _listing(source: str, nested: bool) -> Listing:
     path = Path(source)
     try:
         is_folder, is_file, exists = path.is_dir(), path.is_file(), path.exists()
     except OSError as error:  # a name too long, a folder that may not be entered
         raise DatasetError(f"{shown(source)!r:.200} cannot be opened: {error.strerror}") from error
     if is_folder:
-        return read_folder(path.resolve())
+        return read_folder(path.resolve(), nested=nested)
     if later := "Hugging Face datasets" if source.startswith("hf:") else _LATER.get(path.suffix.lower()):
         raise DatasetError(f"{shown(source)!r}: {later} cannot be read yet; expected {_SUPPORTED}")
     if not exists:
         raise DatasetError(f"{shown(source)!r} does not exist; expected {_SUPPORTED}")
     if not (is_file and path.suffix.lower() in MANIFESTS):
         raise DatasetError(f"{shown(path.name)!r} is no dataset; expected {_SUPPORTED}")
+    if nested:
+        raise ArgumentError("`nested` is about image folders; a manifest has the names of its classes, animal/cat")
     return read_manifest(path)
 
 

@@ -26,7 +26,7 @@ from counterpoise.metrics import (
 )
 from counterpoise.workflow.evaluation.findings import findings_of
 
-__all__ = ["PredictionsLike", "as_predictions", "evaluate"]
+__all__ = ["PredictionsLike", "as_predictions", "counts_by_name", "evaluate"]
 
 PredictionsLike = Predictions | str | os.PathLike[str] | tuple[Any, Any]
 TrainCounts = ClassCounts | Mapping[str, int]
@@ -70,7 +70,7 @@ def evaluate(
     given = as_predictions(predictions)
     _check_scores(given)
     names = tuple(str(name) for name in given.classes)
-    counts = None if train_counts is None else _counts_by_name(train_counts, names)
+    counts = None if train_counts is None else counts_by_name(train_counts, names)
     recalls = _recall_by_name(train_recall, names)
     said = given.logits.argmax(axis=1) if len(given.labels) else given.labels
     t = tally(given.labels, said, num_classes=len(names))
@@ -130,7 +130,8 @@ def _check_scores(given: Predictions) -> None:
         )
 
 
-def _counts_by_name(train_counts: TrainCounts, names: tuple[str, ...]) -> ClassCounts:
+def counts_by_name(train_counts: TrainCounts, names: tuple[str, ...]) -> ClassCounts:
+    """The counts in the order of ``names``; an `ArgumentError` names what does not fit."""
     counts = ClassCounts(train_counts)
     by_name = dict(zip(counts.names, counts.counts.tolist(), strict=True))
     _check_names("train_counts", tuple(by_name), names)

@@ -15,7 +15,7 @@ from counterpoise.core.errors import ArgumentError
 from counterpoise.metrics import balanced_accuracy, softmax
 from counterpoise.posthoc import adjust_logits, apply_temperature, apply_thresholds, tune_tau, tune_thresholds
 from counterpoise.posthoc import fit_temperature as temperature_of
-from counterpoise.workflow.evaluation.evaluate import PredictionsLike, as_predictions, evaluate
+from counterpoise.workflow.evaluation.evaluate import PredictionsLike, as_predictions, counts_by_name, evaluate
 
 __all__ = ["FOLDS", "Fit", "Fitted", "Tuned", "TuningKind", "cross_fitted", "fit_norm", "fit_tau", "fit_temperature"]
 __all__ += ["fit_thresholds", "tune"]
@@ -86,6 +86,8 @@ def tune(
         (0.7, 0.5, 1.0)
     """
     given = as_predictions(validation)
+    if known.get("train_counts") is not None:
+        known["train_counts"] = counts_by_name(known["train_counts"], tuple(str(name) for name in given.classes))
     fit = _fit_of(kind, given, prior, known.get("train_counts"))
     fitted = fit(given.logits, given.labels)
     if other is None:

@@ -107,6 +107,11 @@ def check_strategy(strategy: Strategy, data: LabeledImages, settings: Settings) 
 def class_tree(source: str, counts: ClassCounts) -> ClassTree:
     """The class tree that the setting ``tree`` names, with the classes in the order of the dataset."""
     nested = any("/" in name for name in counts.names)
+    if source == "folders" and not nested:
+        raise ArgumentError(
+            "`tree` folders: no class has a name like animal/dog, so folders make no tree; load them with `nested` "
+            "(--nested), or take auto or balanced"
+        )
     if source == "folders" or (source == "auto" and nested):
         return hierarchy.from_paths(counts.names)
     if source in ("auto", "balanced"):
@@ -124,9 +129,12 @@ def class_tree(source: str, counts: ClassCounts) -> ClassTree:
         )
     if not path.exists():
         raise ArgumentError(f"`tree` {source} does not exist")
-    if path.suffix == ".npz":
-        return _confused(Predictions.load(path), counts)
-    return readers[path.suffix](path, classes=counts.names)
+    try:
+        if path.suffix == ".npz":
+            return _confused(Predictions.load(path), counts)
+        return readers[path.suffix](path, classes=counts.names)
+    except ArgumentError as error:
+        raise ArgumentError(f"`tree` {source}: {error}") from error
 
 
 def _confused(seen: Predictions, counts: ClassCounts) -> ClassTree:

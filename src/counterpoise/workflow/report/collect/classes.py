@@ -48,7 +48,7 @@ def recall_figure(
     level = f"{100 * by_strategy[series[0].name][0].confidence:g}\u00a0%"
     over = f"The bars are {level} Wilson intervals"
     if _several(by_strategy, series):
-        over = f"Means over seeds; the bars are the means of the seeds' {level} Wilson intervals"
+        over = f"Means over seeds; the bars are {level} Wilson intervals for the mean on the images of one seed"
     caption = f"Classes from the most training images to the fewest. {over}: wide where there are few images."
     words = f"Recall of {len(classes.ids)} classes under {len(series)} strategies; the table below has the numbers."
     draw = partial(drawn.recall, rows, classes.labels, series, words, split=split)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from counterpoise.core.artifacts import CalibrationBin, Evaluation
+from counterpoise.metrics import wilson_interval
 from counterpoise.workflow.report.text import number
 
 __all__ = ["ClassMean", "calibration_sum", "class_means", "confusion_sum", "mean"]
@@ -21,8 +22,8 @@ def mean(values: Iterable[float | None]) -> float | None:
 class ClassMean:
     """One class over seeds: every field is the mean of the seeds' values.
 
-    The interval is the mean of the seeds' Wilson bounds (for one seed, Wilson's interval itself): the
-    seeds share their images, so more seeds do not make it narrower.
+    The interval is Wilson's for the mean recall on the images of one seed: the seeds share them, so more seeds do not
+    make it narrower.
     """
 
     recall: float | None
@@ -36,13 +37,18 @@ class ClassMean:
 def class_means(evaluations: Sequence[Evaluation], index: int) -> ClassMean:
     """Class ``index`` over the evaluations of one strategy."""
     scores = [e.classes[index] for e in evaluations if index < len(e.classes)]
+    recall, images = mean(s.recall for s in scores), scores[0].support if scores else 0
+    low = high = None
+    if recall is not None and images:
+        wilson = wilson_interval(recall * images, images, confidence=evaluations[0].confidence)
+        low, high = float(wilson.low), float(wilson.high)
     return ClassMean(
-        recall=mean(s.recall for s in scores),
-        low=mean(s.recall_low for s in scores),
-        high=mean(s.recall_high for s in scores),
+        recall=recall,
+        low=low,
+        high=high,
         train_recall=mean(s.train_recall for s in scores),
         gap=mean(s.gap for s in scores),
-        support=scores[0].support if scores else 0,
+        support=images,
     )
 
 
