@@ -106,8 +106,8 @@ class Strategy(Artifact):
     """One way to treat imbalance, as data: names and numbers, no functions.
 
     ``reuses`` names the strategy whose trained model this one takes; such a strategy only changes the
-    scores afterwards and trains nothing. ``separate`` trains a model for each inner node of the class tree. ``reason``
-    is filled in by `plan`.
+    scores afterwards and trains nothing. ``retraining`` is a second stage of the same training. ``separate`` trains a
+    model for each inner node of the class tree. ``reason`` is filled in by `plan`.
     """
 
     name: str
@@ -122,6 +122,8 @@ class Strategy(Artifact):
     posthoc_options: dict[str, float] = field(default_factory=dict)
     reweighting: str | None = None
     reweighting_options: dict[str, float | str] = field(default_factory=dict)
+    retraining: str | None = None
+    retraining_options: dict[str, float] = field(default_factory=dict)
     augment: str | None = None
     augment_options: dict[str, float] = field(default_factory=dict)
     mixing: str | None = None
@@ -140,6 +142,7 @@ class Strategy(Artifact):
         parts += [f"reweighting {_call(self.reweighting, self.reweighting_options)}"] if self.reweighting else []
         parts += [f"augment {_call(self.augment, self.augment_options)}"] if self.augment else []
         parts += [f"mixing {_call(self.mixing, self.mixing_options)}"] if self.mixing else []
+        parts += [f"then a new {_call(self.retraining, self.retraining_options)}"] if self.retraining else []
         parts += [f"then {_call(self.posthoc, self.posthoc_options)}"] if self.posthoc else []
         parts += [f"{self.head} head"] if self.head == "cosine" else []
         parts += ["a model for each node"] if self.separate else []

@@ -178,7 +178,8 @@ def _difference(d: Any, values: dict[tuple[str, str, str], list[float]]) -> None
     if d["low"] is None:  # every resample is the same: too few images for an interval
         assert d["high"] is None, where
         return
-    assert d["low"] < d["high"] or d["estimate"] == 0, where  # the ends of the interval are resamples: tests/metrics/test_bootstrap.py
+    # The ends of the interval are resamples: tests/metrics/test_bootstrap.py.
+    assert d["low"] < d["high"] or d["estimate"] == 0, where
 
 
 def same(got: float | None, wanted: float | None, where: str) -> None:

@@ -43,6 +43,37 @@ def deferred(*, start: float = 0.8, beta: float = 0.9999) -> Lesson:
     )
 
 
+def retrained_head(*, share: float = 0.2, power: float = 0.0) -> Lesson:
+    """cRT."""
+    percent = f"{100 * share:.0f} %"
+    labels = np.repeat(np.arange(COUNTS.num_classes), COUNTS.counts)
+    balanced = samplers.ClassBalancedSampler(labels, power=power).prior * COUNTS.total
+    curves = {
+        "features, from the images as they come": COUNTS.counts.astype(np.float64),
+        f"a new head, for the last {percent}": balanced,
+    }
+    return Lesson(
+        "Features learn from the images as they come, a new head on them from every class equally often.",
+        (
+            "The rare images repeat in front of a head that cannot change the features: it may learn them by heart. "
+            "The features have less time, since both stages share one budget.",
+        ),
+        (
+            "The backbone is frozen in the second stage, its batch statistics too.",
+            "The scores hold the prior of the second stage, uniform: nothing is left to subtract.",
+        ),
+        (
+            Part(
+                "Two stages",
+                ("Imbalance harms the last layer more than the features: so only the last layer is balanced.",),
+                "1: θ, W from p(class) ∝ n_c      2: θ frozen, W drawn anew, from p(class) ∝ n_c^q",
+                (over_counts("stages", "Draws of each class in an epoch", "CIFAR-10-LT.", "Draws", curves),),
+                reference="Kang et al., Decoupling Representation and Classifier, ICLR 2020 (arXiv:1910.09217)",
+            ),
+        ),
+    )
+
+
 def adaptive(*, budget: float = 0.05) -> Lesson:
     """Weights that follow validation, on a made-up course of recall."""
     epochs = np.arange(31)
@@ -228,6 +259,7 @@ LESSONS: dict[str, Callable[..., Lesson]] = {
     "by_repeats": by_repeats,
     "cmo": cmo,
     "deferred": deferred,
+    "head": retrained_head,
     "mixup": mixup,
     "remix": remix,
 }

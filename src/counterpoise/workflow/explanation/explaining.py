@@ -100,7 +100,8 @@ def _strategy(strategy: Strategy) -> Explanation:
 
 def _lessons(strategy: Strategy) -> Iterator[Lesson]:
     elsewhere = (
-        strategy.weights, strategy.sampler, strategy.augment, strategy.mixing, strategy.reweighting, strategy.posthoc,
+        strategy.weights, strategy.sampler, strategy.augment, strategy.mixing, strategy.reweighting,
+        strategy.retraining, strategy.posthoc,
     )  # fmt: skip
     if strategy.weights:
         yield softmax.cross_entropy(weights=strategy.weights, weight_options=strategy.weight_options)
@@ -112,6 +113,7 @@ def _lessons(strategy: Strategy) -> Iterator[Lesson]:
         (changing.LESSONS, strategy.augment, strategy.augment_options),
         (changing.LESSONS, strategy.mixing, strategy.mixing_options),
         (changing.LESSONS, strategy.reweighting, strategy.reweighting_options),
+        (changing.LESSONS, strategy.retraining, strategy.retraining_options),
         (afterwards.LESSONS, "separate" if strategy.separate else None, {}),
         (afterwards.LESSONS, strategy.posthoc, strategy.posthoc_options),
     ):

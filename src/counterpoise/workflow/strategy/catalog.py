@@ -120,6 +120,13 @@ _STRATEGIES = (
         reference=_KANG,
     ),
     Strategy(
+        "decoupled",
+        "features from the images as they come; for the last fifth a new head on them, every class equally often (cRT)",
+        retraining="head",
+        retraining_options={"share": 0.2},
+        reference=_KANG,
+    ),
+    Strategy(
         "minority-augment",
         "every class is drawn equally often, and its images are changed the more the more often they repeat",
         sampler="class_balanced",

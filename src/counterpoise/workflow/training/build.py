@@ -18,8 +18,9 @@ from counterpoise.core.errors import ArgumentError
 from counterpoise.hierarchy import ClassTree
 from counterpoise.workflow.evaluation import Fit, Fitted
 from counterpoise.workflow.evaluation.tuning import fit_norm, fit_thresholds
+from counterpoise.workflow.training.retraining import Retraining, build_retraining
 from counterpoise.workflow.training.reweighting import Reweighting, build_reweighting
-from counterpoise.workflow.training.stream import Order, shuffled
+from counterpoise.workflow.training.stream import Order, of_sampler, shuffled
 from counterpoise.workflow.training.treatment import Treatment, build_treatment
 
 __all__ = ["Known", "Recipe", "build", "build_posthoc", "corrections", "known_of", "needs_validation"]
@@ -56,6 +57,7 @@ class Recipe:
     loss: nn.Module
     treatment: Treatment
     reweighting: Reweighting | None
+    retraining: Retraining | None
 
 
 def build(
@@ -70,7 +72,10 @@ def build(
 ) -> Recipe:
     """Turn the names of a strategy into functions, for these training images."""
     order = build_order(strategy, labels, counts, seed=seed, epochs=epochs)
-    known = replace(known_of(strategy, counts, order.prior), tree=tree)
+    retraining = build_retraining(strategy, labels, counts, seed=seed, epochs=epochs)
+    # What the scores hold is what the head has seen.
+    sampled = order.prior if retraining is None else retraining.order.prior
+    known = replace(known_of(strategy, counts, sampled), tree=tree)
     reweighting = build_reweighting(strategy, counts, epochs=epochs)
     weight = _class_weight(strategy, counts) if strategy.weights else None
     if reweighting is not None:
@@ -78,7 +83,7 @@ def build(
     make: Callable[..., nn.Module] = _one_of(_LOSSES, strategy.loss, "loss", strategy)
     loss = make(known, weight, **strategy.loss_options)
     treatment = build_treatment(strategy, labels, counts, prior=order.prior, symmetries=symmetries, seed=seed)
-    return Recipe(order, known, loss, treatment, reweighting)
+    return Recipe(order, known, loss, treatment, reweighting, retraining)
 
 
 def needs_validation(strategy: Strategy) -> str | None:
@@ -107,13 +112,8 @@ def build_order(strategy: Strategy, labels: NDArray[np.int64], counts: ClassCoun
     make = _one_of(_SAMPLERS, strategy.sampler, "sampler", strategy)
     planned = {"epochs": epochs} if strategy.sampler == "progressive" else {}
     sampler = make(labels, seed=seed, num_classes=counts.num_classes, **planned, **strategy.sampler_options)
-
-    def draw(number: int) -> NDArray[np.int64]:
-        sampler.set_epoch(number)
-        return np.concatenate(list(sampler.batches(1 << 16)))
-
     sampler.set_epoch(epochs)
-    return Order(len(sampler), draw, sampler.prior)
+    return of_sampler(sampler)
 
 
 def build_posthoc(strategy: Strategy, known: Known) -> Fit:

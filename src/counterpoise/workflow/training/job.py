@@ -66,7 +66,9 @@ class Job:
 
     def doubts(self, strategy: Strategy) -> tuple[str, ...]:
         """What to tell about a strategy before it runs: that it corrects the prior more than once."""
-        told = corrections(strategy, self.counts, self.recipe(strategy, 0).order.prior)
+        recipe = self.recipe(strategy, 0)
+        sampled = recipe.order.prior if recipe.retraining is None else recipe.retraining.order.prior
+        told = corrections(strategy, self.counts, sampled)
         return () if told is None else (told,)
 
     def colours(self) -> tuple[list[float], list[float]]:
@@ -102,6 +104,8 @@ def check_strategy(strategy: Strategy, data: LabeledImages, settings: Settings) 
         )
     if strategy.head == "hierarchical":
         class_tree(settings.tree, counts)
+    if strategy.retraining is not None and settings.epochs < 2:
+        raise ArgumentError(f"strategy {strategy.name!r} trains in two stages: `epochs` must be at least 2")
 
 
 def class_tree(source: str, counts: ClassCounts) -> ClassTree:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -46,17 +46,23 @@ class JointTraining:
         recipe = job.recipe(strategy, seed)
         model = new_model(job, strategy, job.counts.num_classes, tree=recipe.known.tree)
         loop = Loop(model, recipe.loss, job.settings, seed, job.pixels["train"], recipe.order, recipe.treatment)
+        training = cls(job, strategy, recipe, loop, [], [])
+        if recipe.retraining is not None:
+            loop.schedule = replace(job.settings, epochs=recipe.retraining.first)
         saved = folder.read_tensors("checkpoint.safetensors")
         if saved is None:
-            return cls(job, strategy, recipe, loop, [], [])
+            return training
         tensors, step = saved[0], int(saved[1]["step"])
-        loop.load_state(tensors, step=step)
+        if recipe.retraining is not None and step > recipe.retraining.first * job.settings.steps_per_epoch:
+            training.begin_second_stage()
+        training.loop.load_state(tensors, step=step)
         if recipe.reweighting is not None:
             prefix = "reweighting."
             state = {k.removeprefix(prefix): v.numpy() for k, v in tensors.items() if k.startswith(prefix)}
             recipe.reweighting.load_state_dict(state)
-        done = loop.epoch
-        return cls(job, strategy, recipe, loop, folder.read_history()[:done], folder.read_weights()[:done])
+        done = training.loop.epoch
+        training.history, training.weights = folder.read_history()[:done], folder.read_weights()[:done]
+        return training
 
     @property
     def known(self) -> Known:
@@ -80,6 +86,9 @@ class JointTraining:
 
     def run_epoch(self, progress: Progress) -> None:
         """Train and validate once; weights that change do so in between."""
+        retraining = self.recipe.retraining
+        if retraining is not None and self.loop.epoch == retraining.first:
+            self.begin_second_stage()
         reweighting = self.recipe.reweighting
         if reweighting is not None:
             weight = reweighting.weight_at(self.loop.epoch)
@@ -90,6 +99,22 @@ class JointTraining:
         if reweighting is not None and len(labels):
             reweighting.observe(labels, scores.argmax(1))
         self.history.append({**row, **validated(labels, scores)})
+
+    def begin_second_stage(self) -> None:
+        """A new head, drawn from the seed, and a schedule of its own; the backbone learns no more."""
+        retraining, settings, seed = self.recipe.retraining, self.job.settings, self.loop.seed
+        assert retraining is not None, "only a strategy with a second stage begins one"
+        model = cast("Classifier", self.loop.bare)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            cast("torch.nn.Linear", model.head).reset_parameters()
+        begins = retraining.first * settings.steps_per_epoch
+        schedule = replace(settings, epochs=settings.epochs - retraining.first, warmup=0.0)
+        pixels, recipe = self.job.pixels["train"], self.recipe
+        self.loop = Loop(
+            model, recipe.loss, settings, seed, pixels, retraining.order, recipe.treatment,
+            schedule=schedule, begins=begins, only_head=True, step=begins,
+        )  # fmt: skip
 
     def save(self, folder: RunFolder) -> None:
         """Leave what a continuation needs."""

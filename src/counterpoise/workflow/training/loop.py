@@ -35,7 +35,9 @@ Progress = Callable[[int], None]
 class Loop:
     """A model, its optimiser and its data on whatever devices there are; knows nothing of strategies or files.
 
-    ``step`` counts optimiser steps from the start of the training, also over interruptions.
+    ``step`` counts optimiser steps from the start of the training, also over interruptions. A stage of a training has
+    its own ``schedule`` of learning rates, from ``begins`` on; ``only_head`` leaves the backbone as it is, its batch
+    statistics included.
     """
 
     model: nn.Module
@@ -45,6 +47,9 @@ class Loop:
     train: Pixels | Part
     order: Order
     treatment: Treatment = field(default_factory=Treatment)
+    schedule: Resolved | None = None
+    begins: int = 0
+    only_head: bool = False
     accelerator: Accelerator = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
     step: int = 0
@@ -58,8 +63,11 @@ class Loop:
         self.stream = self._stream()
         loader = DataLoader(self.train, batch_sampler=self.stream, collate_fn=collate, num_workers=self.train.workers)
         self.model = self.model.to(memory_format=torch.channels_last)
+        if self.only_head:
+            self.model.backbone.requires_grad_(False)
+        learning = [p for p in self.model.parameters() if p.requires_grad]
         optimizer = torch.optim.SGD(
-            self.model.parameters(), lr=s.learning_rate, momentum=s.momentum, weight_decay=s.weight_decay, nesterov=True
+            learning, lr=s.learning_rate, momentum=s.momentum, weight_decay=s.weight_decay, nesterov=True
         )
         self.model, self.optimizer, self.loader = self.accelerator.prepare(self.model, optimizer, loader)
         self.loss = self.loss.to(self.accelerator.device)
@@ -69,6 +77,15 @@ class Loop:
         """Epochs done."""
         return self.step // self.settings.steps_per_epoch
 
+    @property
+    def bare(self) -> nn.Module:
+        """The model without what several processes or mixed precision have put around it."""
+        model: nn.Module = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        return model
+
+    def _rate_at(self, step: int) -> float:
+        return (self.schedule or self.settings).rate_at(step - self.begins)
+
     def run_epoch(self, progress: Progress) -> dict[str, float | None]:
         """Train for one epoch; the mean training loss and the last learning rate.
 
@@ -76,6 +93,8 @@ class Loop:
             TrainingError: a loss was not finite; names the step and the rows of its batch.
         """
         self.model.train()
+        if self.only_head:
+            cast("nn.Module", self.bare.backbone).eval()
         # Both: with one process accelerate counts epochs itself, with several it does not reach the stream.
         self.stream.set_epoch(self.epoch)
         self.loader.set_epoch(self.epoch)
@@ -87,13 +106,13 @@ class Loop:
             progress(self.step)
         epoch_losses = self.accelerator.reduce(torch.stack(values).float(), "mean").cpu()
         self._check_finite(epoch_losses, rows)
-        rate = self.settings.rate_at(self.step - 1)
+        rate = self._rate_at(self.step - 1)
         return {"epoch": self.epoch, "step": self.step, "loss": epoch_losses.mean().item(), "learning_rate": rate}
 
     def train_step(self, batch: Batch) -> Tensor:
         """One optimiser step on one batch; the loss, detached, still on its device."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.rate_at(self.step)
+            group["lr"] = self._rate_at(self.step)
         images, target = self.prepared(batch["images"], batch["labels"])
         with self.accelerator.autocast():
             logits = self.model(images)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BatchStream", "Order", "PairedStream", "shuffled"]
+from counterpoise.samplers import OrderedSampler
+
+__all__ = ["BatchStream", "Order", "PairedStream", "of_sampler", "shuffled"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,16 @@ class Order:
 def shuffled(n: int, seed: int) -> Order:
     """Every image once a pass, in an order drawn from (seed, pass)."""
     return Order(n, lambda number: np.random.default_rng((seed, number)).permutation(n))
+
+
+def of_sampler(sampler: OrderedSampler) -> Order:
+    """The epochs of a sampler, one a pass."""
+
+    def draw(number: int) -> NDArray[np.int64]:
+        sampler.set_epoch(number)
+        return np.concatenate(list(sampler.batches(1 << 16)))
+
+    return Order(len(sampler), draw, sampler.prior)
 
 
 class BatchStream:
