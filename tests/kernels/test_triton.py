@@ -270,6 +270,54 @@ def test_kernels_that_do_not_start_give_the_closed_form_and_one_warning(monkeypa
             loss(z, y, impl="triton")
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_auto_holds_the_kernels_against_the_closed_form_once_for_every_kind_of_batch(monkeypatch, dtype):
+    torch.use_deterministic_algorithms(False)
+    monkeypatch.setattr(forms, "worth_triton", lambda logits: True)
+    monkeypatch.setattr(forms, "_failure", None)
+    monkeypatch.setattr(forms, "_trusted", set())
+    z, y = sample((6, 5), dtype=dtype)
+    for module, loss in ((softmax_triton, losses.cross_entropy), (sigmoid_triton, losses.binary_cross_entropy)):
+        launched = []
+        launch = module.launch
+        monkeypatch.setattr(module, "launch", lambda *a, launch=launch, n=launched, **k: n.append(1) or launch(*a, **k))
+        loss(z.clone().requires_grad_(), y, weight=torch.rand(5)).backward()
+        first = len(launched)
+        loss(z.clone().requires_grad_(), y, weight=torch.rand(5)).backward()
+        assert 0 < len(launched) - first < first
+        with torch.inference_mode():
+            assert loss(z, y).isfinite()
+        assert forms._failure is None
+    hidden, head = torch.randn(6, 3, dtype=dtype), torch.randn(5, 3, dtype=dtype)
+    assert losses.linear_softmax_loss(hidden, head, y).isfinite()
+
+
+def test_kernels_that_give_something_else_are_left_alone(monkeypatch):
+    torch.use_deterministic_algorithms(False)
+    z, y = sample((6, 5), dtype=torch.float32)
+    hidden, head = torch.randn(6, 3), torch.randn(5, 3)
+    original = softmax_triton._run
+
+    def wrong(*arguments, **options):
+        loss, gradient, *rest = original(*arguments, **options)
+        return loss, None if gradient is None else gradient * 1.01, *rest
+
+    monkeypatch.setattr(forms, "worth_triton", lambda logits: True)
+    monkeypatch.setattr(softmax_triton, "_run", wrong)
+    for call in (lambda: losses.cross_entropy(z, y), lambda: losses.linear_softmax_loss(hidden, head, y)):
+        monkeypatch.setattr(forms, "_failure", None)
+        monkeypatch.setattr(forms, "_trusted", set())
+        with pytest.warns(
+            UserWarning, match="do not work here, the closed form runs instead: .*something else"
+        ) as told:
+            first = call()
+        assert len(told) == 1
+        assert torch.equal(first, call())
+    assert torch.equal(losses.cross_entropy(z, y), losses.cross_entropy(z, y, impl="closed_form"))
+    with pytest.raises(UnsupportedError, match="something else than the closed form"):
+        losses.cross_entropy(z, y, impl="triton")
+
+
 def test_auto_never_takes_triton_on_a_cpu(monkeypatch):
     monkeypatch.setattr(softmax_triton, "launch", None)
     big = torch.zeros(1024, 1024)

@@ -28,6 +28,7 @@ __all__ = [
     "refuse_double_backward",
     "triton_obstacle",
     "triton_or",
+    "trusted_triton",
     "upstream_applied",
     "worth_triton",
 ]
@@ -89,24 +90,75 @@ def worth_triton(logits: Tensor) -> bool:
 
 
 _failure: str | None = None
+_trusted: set[tuple[Any, ...]] = set()
+
+Equation = Callable[..., Tensor]
+"""Logits, target, sample weight and form → the summed loss."""
 
 
-def triton_or(impl: Impl, triton: Callable[[], Tensor], instead: Callable[[], Tensor]) -> Tensor:
-    """What ``triton`` gives. Where "auto" chose it and it fails to start, one warning, and ``instead`` from then on."""
-    global _failure
+def triton_or(
+    impl: Impl, triton: Callable[[], Tensor], instead: Callable[[], Tensor], trusted: Callable[[], bool]
+) -> Tensor:
+    """What ``triton`` gives. Where "auto" chose it and it is not to be trusted here, ``instead``."""
     if impl != "auto":
         return triton()
     try:
-        return triton()
+        return triton() if trusted() else instead()
     except (CounterpoiseError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # a missing compiler, a driver that is too old, a kernel the device has no room for …
-        _failure = f"failed before in this process ({type(error).__name__}: {error})"
-        warnings.warn(
-            f"the Triton kernels do not start here, the closed form runs instead: {type(error).__name__}: {error}",
-            stacklevel=5,
-        )
+        _given_up(error)
         return instead()
+
+
+def trusted_triton(equation: Equation, logits: Tensor, target: Tensor, sample_weight: Tensor | None) -> bool:
+    """Do the kernels give what the closed form gives on the first rows of this very batch? Asked once for every kind of
+    batch (device, dtype, classes, dimensions, kind of target); it waits for the device, so never in a CUDA graph.
+
+    After a kernel that does not start, or gives something else, there is one warning, and "auto" leaves them alone.
+    """
+    learning = not torch.is_inference_mode_enabled()  # where nothing has a gradient
+    batch = (logits.device, logits.dtype, logits.shape[1:2], logits.dim(), target.dtype, target.dim())
+    kind = (equation.__name__, learning, *batch)
+    if kind in _trusted or (logits.device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
+        return True
+    few = slice(0, _ROWS)
+    weight = None if sample_weight is None else sample_weight[few]
+
+    def outcome(form: Form) -> tuple[Tensor, ...]:
+        leaf = logits.detach()[few].clone().requires_grad_(learning)
+        with torch.set_grad_enabled(learning):
+            loss = equation(leaf, target[few], weight, form)
+        return (loss.detach(), *(torch.autograd.grad(loss, leaf) if learning else ()))
+
+    try:
+        found = outcome("triton"), outcome("closed_form")
+    except (CounterpoiseError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        _given_up(error)
+        return False
+    tolerance = _TOLERANCE[logits.dtype]
+    for ours, theirs in zip(*found, strict=True):
+        scale = float(theirs.nan_to_num().abs().max()) if theirs.numel() else 0.0
+        if not torch.allclose(ours.float(), theirs.float(), rtol=tolerance, atol=tolerance * scale, equal_nan=True):
+            _given_up(ArithmeticError("they give something else than the closed form on this device"))
+            return False
+    _trusted.add(kind)
+    return True
+
+
+_ROWS = 64
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+
+
+def _given_up(error: Exception) -> None:
+    global _failure
+    _failure = f"failed before in this process ({type(error).__name__}: {error})"
+    warnings.warn(
+        f"the Triton kernels do not work here, the closed form runs instead: {type(error).__name__}: {error}",
+        stacklevel=6,
+    )
 
 
 def _obstacle(others: Iterable[Any]) -> str | None:

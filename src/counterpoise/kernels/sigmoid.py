@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from counterpoise.kernels.forms import Impl, chosen_form, triton_or
+from counterpoise.kernels.forms import Form, Impl, chosen_form, triton_or, trusted_triton
 from counterpoise.kernels.reduction import Reduction, kept, reduced, safe_divide
 from counterpoise.kernels.sigmoid_closed import sigmoid_closed
 from counterpoise.kernels.sigmoid_reference import sigmoid_elements
@@ -62,7 +62,22 @@ def sigmoid_equation(  # noqa: PLR0913  what the equation and its caller have
             logits, target, coefficient, terms, ignore_index, total=reduction != "none", inplace=inplace
         )
 
-    return triton_or(impl, triton, in_torch) if form == "triton" else in_torch()
+    def trusted() -> bool:
+        return trusted_triton(sigmoid, logits, target, sample_weight)
+
+    def sigmoid(z: Tensor, y: Tensor, u: Tensor | None, form: Form) -> Tensor:
+        return sigmoid_equation(
+            z,
+            y,
+            terms,
+            sample_weight=u,
+            ignore_index=ignore_index,
+            reduction="sum",
+            denominator=None,
+            impl=form,
+        )
+
+    return triton_or(impl, triton, in_torch, trusted) if form == "triton" else in_torch()
 
 
 def counted(target: Tensor, logits: Tensor, ignore_index: int, reduction: Reduction) -> Tensor:

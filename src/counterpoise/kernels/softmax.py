@@ -7,14 +7,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from counterpoise.kernels.forms import Impl, chosen_form, triton_or
+from counterpoise.kernels.forms import Form, Impl, chosen_form, triton_or, trusted_triton
 from counterpoise.kernels.reduction import Reduction, reduced, safe_divide, valid_rows
 from counterpoise.kernels.reduction import denominator as found
 from counterpoise.kernels.softmax_closed import closed_rows, softmax_closed
 from counterpoise.kernels.softmax_reference import softmax_rows
 from counterpoise.kernels.terms import SoftmaxTerms, accumulation_dtype
 
-__all__ = ["rows_and_gradient", "softmax_equation"]
+__all__ = ["rows_and_gradient", "softmax_equation", "trusted_softmax"]
 
 
 def softmax_equation(  # noqa: PLR0913  what the equation and its caller have
@@ -71,7 +71,30 @@ def softmax_equation(  # noqa: PLR0913  what the equation and its caller have
             logits, target, coefficient, terms, ignore_index, total=reduction != "none", inplace=inplace
         )
 
-    return triton_or(impl, triton, in_torch) if form == "triton" else in_torch()
+    def trusted() -> bool:
+        return trusted_softmax(logits, target, terms, sample_weight, ignore_index)
+
+    return triton_or(impl, triton, in_torch, trusted) if form == "triton" else in_torch()
+
+
+def trusted_softmax(
+    logits: Tensor, target: Tensor, terms: SoftmaxTerms, sample_weight: Tensor | None, ignore_index: int
+) -> bool:
+    """May "auto" take the Triton kernels for batches like this one?"""
+
+    def softmax(z: Tensor, y: Tensor, u: Tensor | None, form: Form) -> Tensor:
+        return softmax_equation(
+            z,
+            y,
+            terms,
+            sample_weight=u,
+            ignore_index=ignore_index,
+            reduction="sum",
+            denominator=None,
+            impl=form,
+        )
+
+    return trusted_triton(softmax, logits, target, sample_weight)
 
 
 def rows_and_gradient(

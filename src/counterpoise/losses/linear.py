@@ -10,7 +10,8 @@ from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 from counterpoise.kernels.forms import chosen_form
 from counterpoise.kernels.linear import Head, Rows, linear_softmax
 from counterpoise.kernels.reduction import denominator, safe_divide, valid_rows
-from counterpoise.kernels.terms import accumulation_dtype
+from counterpoise.kernels.softmax import trusted_softmax
+from counterpoise.kernels.terms import SoftmaxTerms, accumulation_dtype
 from counterpoise.losses.arguments import (
     checked_choice,
     checked_logits,
@@ -93,7 +94,15 @@ def linear_softmax_loss(
             normalizer = denominator(target, rows, reduction, terms.weight, u, factor.dtype)
         factor = safe_divide(factor, normalizer)
     with torch.autocast(like.device.type, enabled=False):
+        if form == "triton" and impl == "auto" and not _trusted(head, target, terms, u, ignore_index):
+            form = "closed_form"
         return linear_softmax(head, Rows(target, u, ignore_index, form), terms, factor=factor)
+
+
+def _trusted(head: Head, target: Tensor, terms: SoftmaxTerms, u: Tensor | None, ignore_index: int) -> bool:
+    few = slice(0, 64)
+    logits = head.logits(few).detach()
+    return trusted_softmax(logits, target[few], terms, None if u is None else u[few], ignore_index)
 
 
 def _checked_head(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Head:
