@@ -152,6 +152,21 @@ def changed(p, **parts):
     return Predictions(**{"logits": p.logits, "labels": p.labels, "paths": p.paths, "classes": p.classes, **parts})
 
 
+def test_an_interval_without_width_is_left_out_unless_the_answers_are_the_same():
+    truth, names = np.repeat([0, 1], [9, 1]), np.array(["a", "b"])
+    paths, counts = np.arange(10).astype(str), ClassCounts([90, 10], ["a", "b"])
+    right, wrong = (Predictions(np.eye(2)[said], truth, paths, names) for said in (truth, 0 * truth))
+    options = {"metrics": ["balanced_accuracy"], "train_counts": counts, "resamples": 50}
+    found = paired_differences([right], [wrong], **options)["balanced_accuracy"]
+    assert found.estimate == 0.5  # decided by one image: every resample has it
+    assert np.isnan([found.low, found.high]).all()
+    mixed = paired_differences([right, wrong], [wrong, right], **options)["balanced_accuracy"]
+    assert mixed.estimate == 0
+    assert np.isnan([mixed.low, mixed.high]).all()
+    same = paired_differences([right], [right], **options)["balanced_accuracy"]
+    assert (same.estimate, same.low, same.high) == (0, 0, 0)
+
+
 def test_images_are_paired_by_path_whatever_their_order():
     a, b = runs(0.8), runs(0.7)
     order = np.random.default_rng(0).permutation(len(b[0].labels))

@@ -58,6 +58,16 @@ def test_temperature_of_each_shot_group():
     assert "few" not in result.parameters["temperature"]
 
 
+def test_counts_are_matched_to_the_classes_by_name():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 400)
+    logits = 3.0 * rng.normal(size=(400, 2)) + np.eye(2)[labels]
+    given = Predictions(logits, labels, np.arange(400).astype(str), np.array(["rare", "common"]))
+    ways = ({"rare": 5, "common": 500}, {"common": 500, "rare": 5}, ClassCounts([500, 5], ["common", "rare"]))
+    first, *others = (tune("temperature", given, train_counts=counts).to_dict() for counts in ways)
+    assert others == [first, first]
+
+
 @pytest.mark.parametrize("kind", ["tau", "thresholds", "temperature"])
 def test_nothing_is_fitted_on_the_split_that_is_judged(kind):
     (scores, labels), (other, truth) = posterior_logits(400), posterior_logits(400, seed=1)
