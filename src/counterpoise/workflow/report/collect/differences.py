@@ -15,9 +15,11 @@ __all__ = ["bounds", "described", "difference_figure", "from_baseline", "selecti
 
 LISTED = 300
 METHODS = {
-    "images": "paired bootstrap over the test images, stratified by class, of the difference of seed means; "
+    "images": "paired bootstrap over the test images, stratified by class, of the difference of seed means, widened "
+    "for classes of few images; "
     "it says nothing about other seeds",
-    "images-and-seeds": "two-level bootstrap, over the seeds and over the test images stratified by class",
+    "images-and-seeds": "two-level bootstrap, over the seeds and over the test images stratified by class, widened "
+    "for classes of few images",
 }
 BRIEF = {"images": "images", "images-and-seeds": "images and seeds"}
 
