@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -174,6 +175,23 @@ def test_compare_ends_in_a_report_that_can_be_drawn_again(photos, tmp_path):
 @pytest.mark.parametrize("command", ["audit", "plan", "weights"])
 def test_json_is_all_that_is_on_stdout(photos, command):
     assert json.loads(call(command, photos, "--json").stdout)
+
+
+def test_nested_folders_are_spoken_of_and_kept_in_what_is_recommended(photos, tmp_path):
+    for name in ("red", "green"):
+        shutil.copytree(photos / name, tmp_path / "nest/warm" / name)
+    shutil.copytree(photos / "blue", tmp_path / "nest/cold")
+    for command in (("plan",), ("weights",)):
+        told = call(*command, tmp_path / "nest")
+        assert "class 'warm' has its images in 2 folders" in told.stderr
+        assert "warm/red" not in told.stdout
+    told = call("plan", tmp_path / "nest", "--nested")
+    assert (
+        told.stdout.rstrip().splitlines()[-1].startswith(f"counterpoise compare {tmp_path / 'nest'} --nested --strat")
+    )
+    assert "warm/red" in call("weights", tmp_path / "nest", "--nested").stdout
+    made = call("augment", tmp_path / "nest", "--nested", "--out", tmp_path / "out", "--with-splits").stdout
+    assert "read the copy with --nested" in made
 
 
 def test_weights_from_counts_a_file_or_a_dataset(photos, tmp_path):

@@ -181,8 +181,9 @@ def test_files_that_cannot_be_parsed_are_named(tmp_path: Path) -> None:
     for name, text, reader in (
         ("t.json", '{"animal": [', hierarchy.from_json),
         ("t.yaml", "animal: [cat, dog", hierarchy.from_yaml),
+        ("t.csv", "child,parent\n\udcff\udcfe,", hierarchy.from_csv),
     ):
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_bytes(text.encode("utf-8", "surrogateescape"))
         with pytest.raises(ArgumentError, match=rf"{name} is no "):
             reader(tmp_path / name)
 

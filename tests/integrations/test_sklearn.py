@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
 from sklearn.multiclass import OneVsRestClassifier
-from sklearn.naive_bayes import GaussianNB
+from sklearn.naive_bayes import BernoulliNB, GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -114,6 +114,8 @@ def test_class_weights_of_what_is_wrapped_are_found(estimator):
         (StackingClassifier([("nb", GaussianNB())], BALANCED, cv=2), np.full(3, 1 / 3)),
         (StackingClassifier([("lr", BALANCED)], LogisticRegression(), cv=2), TRAIN),
         (CalibratedClassifierCV(BALANCED, cv=2), TRAIN),
+        (BernoulliNB(class_prior=[0.2, 0.3, 0.5]), [0.2, 0.3, 0.5]),
+        (BernoulliNB(fit_prior=False), np.full(3, 1 / 3)),
     ],
 )
 def test_the_prior_that_comes_out_of_what_is_wrapped(estimator, prior):

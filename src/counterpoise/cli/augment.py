@@ -79,5 +79,7 @@ def _print(result: Augmented, out: str, *, written: bool) -> None:
         say(f"nothing was written; it would copy {result.copied:,} images and make {result.made:,} in {out}")
         return
     say(f"copied {result.copied:,} images and made {result.made:,}; lineage in {out}/augmented.csv")
+    if any("/" in name for name in result.classes):
+        say("folders lie within folders: read the copy with --nested")
     if not result.splits:
         say("the validation and test images stayed where they are; --with-splits copies them, so that DIR is a dataset")

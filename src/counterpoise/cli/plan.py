@@ -6,6 +6,7 @@ import shlex
 
 from counterpoise.cli.options import Data, Debug, Json, Nested, SplitSeed, ValFraction
 from counterpoise.cli.output import emit_json, say
+from counterpoise.cli.running import tell_of_nesting
 
 
 def plan(
@@ -20,8 +21,9 @@ def plan(
     from counterpoise.workflow import strategy
     from counterpoise.workflow.dataset import load
 
-    counts = load(data, val_fraction=val_fraction, seed=split_seed, nested=nested).counts("train")
-    strategies = strategy.plan(counts)
+    dataset = load(data, val_fraction=val_fraction, seed=split_seed, nested=nested)
+    tell_of_nesting(dataset)
+    strategies = strategy.plan(dataset.counts("train"))
     if as_json:
         emit_json([s.to_dict() for s in strategies])
         return
@@ -29,4 +31,5 @@ def plan(
         say(str(s))
         say(f"    {s.reason}")
     names = ",".join(s.name for s in strategies)
-    say(f"\ncounterpoise compare {shlex.quote(data)} --strategies {names} --out comparison")
+    how = " --nested" if nested else ""
+    say(f"\ncounterpoise compare {shlex.quote(data)}{how} --strategies {names} --out comparison")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from counterpoise.cli.output import percent, points, print_table, say
+from counterpoise.cli.output import note, percent, points, print_table, say
 
 if TYPE_CHECKING:
     from counterpoise.core.artifacts import Arm, Comparison, Difference, Spread
     from counterpoise.core.images import LabeledImages
 
-__all__ = ["load_data", "print_comparison", "training_settings"]
+__all__ = ["load_data", "print_comparison", "tell_of_nesting", "training_settings"]
+
+
+SEEDS_RESAMPLED = 5
+"""From so many seeds on the intervals are over seeds, too."""
 
 
 def load_data(
@@ -20,7 +24,16 @@ def load_data(
     from counterpoise.workflow.dataset import load
 
     stated: Any = None if symmetries is None else _names(symmetries)
-    return load(data, val_fraction=val_fraction, seed=split_seed, symmetries=stated, nested=nested)
+    dataset = load(data, val_fraction=val_fraction, seed=split_seed, symmetries=stated, nested=nested)
+    tell_of_nesting(dataset)
+    return dataset
+
+
+def tell_of_nesting(dataset: LabeledImages) -> None:
+    """Say where folders within a class folder may be what the caller means by classes."""
+    for finding in getattr(dataset, "findings", ()):
+        if finding.kind == "nested-folders":
+            note(f"warning: {finding.reason}")
 
 
 def training_settings(*, augment: str, **settings: Any) -> dict[str, Any]:
@@ -47,6 +60,8 @@ def print_comparison(comparison: Comparison) -> None:
         say(f"error in the data: {faults[0]}{more}; see the report or `counterpoise audit`")
     if any("[?]" in cell for row in rows for cell in row):
         say("[?]: too few images for an interval; each class they decide is all right or all wrong")
+    if 1 < len(comparison.seeds) < SEEDS_RESAMPLED:
+        say("intervals are over the images; how much seeds change is the ± beside each mean")
     left = len(comparison.audit.quarantined)
     if left:
         say(f"{left} file{'s' if left > 1 else ''} could not be used; the report says which and why")

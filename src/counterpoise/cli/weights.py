@@ -8,6 +8,7 @@ import typer
 
 from counterpoise.cli.options import Debug, Json, Nested, read_counts
 from counterpoise.cli.output import emit_json, print_table
+from counterpoise.cli.running import tell_of_nesting
 
 if TYPE_CHECKING:
     from counterpoise.core.counts import ClassCounts
@@ -48,4 +49,6 @@ def _counts(text: str, nested: bool) -> ClassCounts:
         return read_counts(text)
     from counterpoise.workflow.dataset import load
 
-    return load(text, nested=nested).counts("train")
+    dataset = load(text, nested=nested)
+    tell_of_nesting(dataset)
+    return dataset.counts("train")

@@ -48,7 +48,7 @@ def workers(
     try:
         yield pool
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(wait=False)  # a cancelled future would be told of the broken pool as well, and complain
         for child in set(multiprocessing.active_children()) - before:
             child.terminate()
         raise

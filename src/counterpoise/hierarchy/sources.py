@@ -38,11 +38,14 @@ def from_csv(path: str | Path, *, classes: Sequence[str] | None = None) -> Class
 
     Every inner node has a line of its own: ``dog,animal`` and ``animal,``.
     """
-    with Path(path).open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        if not {"child", "parent"} <= set(reader.fieldnames or ()):
-            raise ArgumentError(f"`path` must have the columns child,parent; got {reader.fieldnames}")
-        pairs = [(row["child"], row["parent"] or "") for row in reader]
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            if not {"child", "parent"} <= set(reader.fieldnames or ()):
+                raise ArgumentError(f"`path` must have the columns child,parent; got {reader.fieldnames}")
+            pairs = [(row["child"], row["parent"] or "") for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ArgumentError(f"{Path(path).name} is no CSV: {error}") from error
     return from_links(_once(pairs), classes=classes)
 
 

@@ -215,8 +215,11 @@ class PriorAdjustedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator
         shares = np.bincount(labels, weights=weight, minlength=len(self.classes_)).astype(np.float64)
         inner = _deciding(self.estimator_)
         _refuse_hidden(inner)
-        if (told := getattr(inner, "priors", None)) is not None:
+        told = getattr(inner, "priors", None) if hasattr(inner, "priors") else getattr(inner, "class_prior", None)
+        if told is not None:
             return effective_prior(np.asarray(told, dtype=np.float64))
+        if getattr(inner, "fit_prior", True) is False:  # naive Bayes on counts: uniform
+            return effective_prior(np.ones(len(self.classes_)))
         given = getattr(inner, "class_weight", None)
         if given is None:
             return effective_prior(shares)
@@ -321,7 +324,7 @@ def _refuse_hidden(estimator: Any) -> None:
     if isinstance(estimator, CalibratedClassifierCV):  # learns the prior of the data again
         return
     for name, value in estimator.get_params(deep=True).items():
-        if "__" in name and name.rpartition("__")[2] in ("class_weight", "priors") and value is not None:
+        if "__" in name and name.rpartition("__")[2] in ("class_weight", "priors", "class_prior") and value is not None:
             raise ArgumentError(
                 f"`estimator`: {name}={value!r} inside {type(estimator).__name__} leaves a prior that cannot be told, "
                 "and would be corrected twice; leave it out"

@@ -232,6 +232,8 @@ def test_what_an_interruption_left_is_taken_away_and_what_is_not_ours_refused(ph
     whole = digests(out)
     half = out / "train/car/.000-aug0001.jpg.abc.tmp"
     half.write_bytes(b"half")
+    empty = next((out / "train").rglob("*-aug0001*"))
+    empty.write_bytes(b"")  # a disk that lost what it had promised
     augment(photos, out, resume=True)
     assert not half.exists()
     assert digests(out) == whole

@@ -392,6 +392,7 @@ def test_nested_folders_are_one_class_with_a_word_or_a_class_each_on_request(mak
     assert flat.classes == ("animal", "car")
     (found,) = [f for f in flat.findings if f.kind == "nested-folders"]
     assert "class 'animal' has its images in 2 folders (cat, dog), which count as one class" in found.reason
+    (root / ("train" if split else "") / "animal/link.bmp").symlink_to("cat/0.bmp")  # refused, and no class of its own
     data = load(root, nested=True, val_fraction=0, test_fraction=0)
     assert data.classes == ("animal/cat", "animal/dog", "animal/fish", "car")
     assert data.counts().counts.tolist() == [4, 3, 0, 5]

@@ -77,7 +77,8 @@ def class_weight(
     elif num_classes is not None:
         raise ArgumentError("`num_classes` goes with `labels`; `counts` has one number for each class already")
     counts = counts if isinstance(counts, ClassCounts) else ClassCounts(counts)
-    if not counts.counts.all() and counts.counts.max() < len(counts) and options.get("empty") != "exclude":
+    gaps = not counts.counts.all() and options.get("empty") != "exclude"
+    if labels is None and gaps and counts.counts.max() < len(counts):
         raise ArgumentError(
             f"`counts` has {len(counts)} numbers from 0 to {counts.counts.max()}: these look like labels; give them as "
             "labels=, or empty='exclude' where there really are classes without images"

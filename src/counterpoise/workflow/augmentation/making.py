@@ -52,7 +52,7 @@ def make(item: Item) -> None:
         ArtifactError: the source has gone, or the disk refused; names the file.
     """
     target = Path(item.target)
-    if target.exists():
+    if target.exists() and target.stat().st_size:  # a file without content is no finished one of ours
         return
     content = content_of(item, "JPEG" if target.suffix.lower() in (".jpg", ".jpeg") else "PNG")
     with atomic_write(target) as file:

@@ -156,7 +156,7 @@ def _nested_folders(scan: _Scan, splits: dict[str, Split]) -> set[str]:
     """Folders that hold images, or nothing at all: the classes where their whole way is the name."""
     level = 1 if splits else 0
     inner = {folder.rpartition("/")[0] for folder in scan.folders}
-    holding = {path.rpartition("/")[0] for path in [*scan.images, *(path for path, _ in scan.refused)]}
+    holding = {path.rpartition("/")[0] for path in scan.images}
     ends = [folder.split("/") for folder in holding | (set(scan.folders) - inner) if folder]
     return {"/".join(parts[level:]) for parts in ends if len(parts) > level and (not splits or parts[0] in splits)}
 
