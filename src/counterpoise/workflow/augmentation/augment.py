@@ -27,6 +27,8 @@ __all__ = ["Augmented", "augment", "preview"]
 
 FEW = 200
 """Up to this many files are written by this process: starting others takes longer."""
+PART = 16
+"""Files that a process is given at once."""
 
 
 @dataclass(frozen=True)
@@ -286,5 +288,13 @@ def _write(
             progress(done + 1, len(items))
         return
     with workers(number, initializer=torch.set_num_threads, arguments=(1,)) as pool:
-        for done, _ in enumerate(pool.map(make, items, chunksize=16)):
-            progress(done + 1, len(items))
+        # Not `pool.map`: it cancels what is left when interrupted, of which the ended pool then complains.
+        parts = [pool.submit(_make_all, items[start : start + PART]) for start in range(0, len(items), PART)]
+        for number, part in enumerate(parts, start=1):
+            part.result()
+            progress(min(number * PART, len(items)), len(items))
+
+
+def _make_all(items: list[Item]) -> None:
+    for item in items:
+        make(item)
