@@ -1,0 +1,84 @@
+"""Numbers and lists as text: percentages, percentage points, ratios, enumerations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+__all__ = ["MISSING", "listed", "number_text", "percent", "plural", "points", "ratio"]
+
+MISSING = "–"
+"""Stands where a number is undefined, for instance the recall of a class without images."""
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share in [0, 1] as a percentage.
+
+    Example:
+        >>> percent(0.6519), percent(None)
+        ('65.2 %', '–')
+    """
+    return MISSING if share is None or not math.isfinite(share) else f"{_minus(f'{100 * share:.{digits}f}')} %"
+
+
+def points(difference: float | None, digits: int = 1) -> str:
+    """A difference of two shares in percentage points, with its sign.
+
+    Example:
+        >>> points(0.141), points(-0.334), points(0.0)
+        ('+14.1', '−33.4', '0.0')
+    """
+    if difference is None or not math.isfinite(difference):
+        return MISSING
+    text = f"{100 * difference:+.{digits}f}"
+    return text[1:] if float(text) == 0 else _minus(text)
+
+
+def ratio(value: float) -> str:
+    """An imbalance ratio as ``100:1``; below 10 with one decimal.
+
+    Example:
+        >>> ratio(100.0), ratio(1.53)
+        ('100:1', '1.5:1')
+    """
+    return f"{value:.0f}:1" if value >= 9.95 else f"{value:.1f}:1"
+
+
+def number_text(value: float, digits: int = 3) -> str:
+    """A number with up to ``digits`` significant digits, without an exponent.
+
+    Example:
+        >>> number_text(29.94), number_text(1314.2)
+        ('29.9', '1,314')
+    """
+    if not math.isfinite(value):
+        return MISSING if math.isnan(value) else _minus(str(value))
+    whole = 0 if value == 0 else math.floor(math.log10(abs(value))) + 1
+    text = f"{value:,.{max(0, digits - whole)}f}"
+    return _minus(text.rstrip("0").rstrip(".") if "." in text else text)
+
+
+def listed(names: Iterable[object], most: int = 10) -> str:
+    """Names in quotes, separated by commas; from ``most`` on only their number.
+
+    Example:
+        >>> listed(["cat", "dog", "fox"], most=2)
+        "'cat', 'dog' and 1 more"
+    """
+    every = list(names)
+    shown = ", ".join(repr(name) for name in every[:most])
+    return f"{shown} and {len(every) - most} more" if len(every) > most else shown
+
+
+def plural(number: int, noun: str, nouns: str | None = None) -> str:
+    """A number with its noun.
+
+    Example:
+        >>> plural(1, "image"), plural(2500, "image"), plural(2, "class", "classes")
+        ('1 image', '2,500 images', '2 classes')
+    """
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")
