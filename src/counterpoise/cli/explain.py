@@ -38,12 +38,13 @@ def explain(
     debug: Debug = False,
 ) -> None:
     """How a loss, a weighting, a sampler or a correction behaves, with curves, and what it costs."""
-    from counterpoise.workflow import explanation
+    from counterpoise.workflow.explain import explain as explain_name
+    from counterpoise.workflow.explain import explainable
 
     if name is None:
-        _list(explanation.explainable(), as_json=as_json)
+        _list(explainable(), as_json=as_json)
         return
-    result = explanation.explain(name)
+    result = explain_name(name)
     target = out if out is not None or as_json else Path(f"explain-{result.name.replace('_', '-')}.html")
     if target is not None:
         _draw(result, target, overwrite=overwrite or (out is None and _ours(target)))
@@ -80,7 +81,7 @@ def _list(names: dict[str, tuple[str, ...]], *, as_json: bool) -> None:
 
 def _print(result: Explanation) -> None:
     say(f"{result.name} ({result.kind}): {result.summary}")
-    for equation in (part.equation for part in result.parts if part.equation):
+    for equation in (section.equation for section in result.sections if section.equation):
         say("\n" + "\n".join(f"    {line}" for line in equation.splitlines()))
     for title, texts in (("costs", result.costs), ("keep in mind", result.notes)):
         for text in texts:

@@ -1,33 +1,48 @@
-"""Explanation: how a loss, a weighting, a sampler or a correction behaves, as text and named series of numbers."""
+"""`Explanation`: text, equations, charts and tables that describe one loss, weighting, sampler or strategy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from counterpoise.core.codec import Artifact
 
-__all__ = ["Curve", "Explanation", "Panel", "Part", "Rule", "Sheet"]
+__all__ = ["Chart", "Curve", "Explanation", "ExplanationSection", "ExplanationTable", "VerticalLine"]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a panel: a value for each of the panel's ``x``, None where there is none."""
+    """One curve of a chart: a value for each ``x`` of the chart, None where the value is not defined."""
 
     name: str
     y: tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
-class Rule:
-    """A vertical line at ``x``: a decision boundary, a threshold."""
+class VerticalLine:
+    """A vertical line at ``x``, for example a decision boundary or a threshold."""
 
     name: str
     x: float
 
 
 @dataclass(frozen=True)
-class Panel:
-    """Curves over one axis. ``points`` says that only the values at ``x`` exist, as for classes with counts."""
+class Chart:
+    """Curves over a common x axis.
+
+    Args:
+        id: unique within the explanation.
+        title: shown above the chart.
+        caption: one or two sentences below the title.
+        x_title: title of the x axis.
+        y_title: title of the y axis.
+        x: the positions at which every curve has a value.
+        curves: the curves, in the order of the legend.
+        lines: vertical lines.
+        x_log: whether the x axis is logarithmic.
+        y_log: whether the y axis is logarithmic.
+        points: whether ``x`` holds separate points (for example class counts), so that each one is marked.
+    """
 
     id: str
     title: str
@@ -36,15 +51,15 @@ class Panel:
     y_title: str
     x: tuple[float, ...]
     curves: tuple[Curve, ...]
-    rules: tuple[Rule, ...] = ()
+    lines: tuple[VerticalLine, ...] = ()
     x_log: bool = False
     y_log: bool = False
     points: bool = False
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """A table: a word or a number a cell; the first cell of a row is its heading."""
+class ExplanationTable:
+    """A table whose cells are text or numbers; the first cell of a row is the row's heading."""
 
     caption: str
     columns: tuple[str, ...]
@@ -53,30 +68,32 @@ class Sheet:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A heading with what belongs under it; ``code`` is Python that runs as it stands."""
+class ExplanationSection:
+    """A heading with paragraphs, an equation, charts, tables, Python code that can be run, and a reference."""
 
     title: str
     paragraphs: tuple[str, ...] = ()
     equation: str = ""
-    panels: tuple[Panel, ...] = ()
-    sheets: tuple[Sheet, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    tables: tuple[ExplanationTable, ...] = ()
     code: str = ""
     reference: str = ""
 
 
 @dataclass(frozen=True)
 class Explanation(Artifact):
-    """What one name of the toolkit does: a sentence, what it costs, what to keep in mind, and the parts."""
+    """The page of one name: a summary, its costs (each with what to do about it), notes, and sections."""
+
+    version: ClassVar[int] = 2
 
     name: str
     kind: str
     summary: str
     costs: tuple[str, ...]
     notes: tuple[str, ...]
-    parts: tuple[Part, ...]
+    sections: tuple[ExplanationSection, ...]
 
     @property
-    def panels(self) -> tuple[Panel, ...]:
-        """The panels of all parts, in reading order."""
-        return tuple(panel for part in self.parts for panel in part.panels)
+    def charts(self) -> tuple[Chart, ...]:
+        """The charts of all sections, in reading order."""
+        return tuple(chart for section in self.sections for chart in section.charts)

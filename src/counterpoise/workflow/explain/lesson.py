@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from counterpoise.core.counts import ClassCounts
-from counterpoise.core.explanation import Curve, Panel, Part, Sheet
+from counterpoise.core.explanation import Chart, Curve, ExplanationSection, ExplanationTable
 
 __all__ = ["COUNTS", "PICKED", "Lesson", "curve", "images", "over_counts", "rounded", "sheet"]
 
@@ -26,7 +26,7 @@ class Lesson:
     summary: str
     costs: tuple[str, ...]
     notes: tuple[str, ...]
-    parts: tuple[Part, ...]
+    sections: tuple[ExplanationSection, ...]
 
 
 def rounded(values: Iterable[Any]) -> tuple[float, ...]:
@@ -39,10 +39,10 @@ def curve(name: str, values: Iterable[Any]) -> Curve:
     return Curve(name, tuple(y if np.isfinite(y) else None for y in rounded(values)))
 
 
-def sheet(caption: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *notes: str) -> Sheet:
+def sheet(caption: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *notes: str) -> ExplanationTable:
     """A table, its numbers rounded."""
     cells = (tuple(cell if isinstance(cell, str) else rounded([cell])[0] for cell in row) for row in rows)
-    return Sheet(caption, tuple(columns), tuple(cells), notes)
+    return ExplanationTable(caption, tuple(columns), tuple(cells), notes)
 
 
 def images(c: int) -> str:
@@ -52,10 +52,10 @@ def images(c: int) -> str:
 
 def over_counts(
     id: str, title: str, caption: str, y_title: str, curves: Mapping[str, Any], *, y_log: bool = True
-) -> Panel:
+) -> Chart:
     """One value a class of the example, against the images that the class has."""
     drawn = tuple(curve(name, values) for name, values in curves.items())
-    return Panel(
+    return Chart(
         id,
         title,
         caption,

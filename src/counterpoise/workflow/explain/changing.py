@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from counterpoise import augment, samplers
-from counterpoise.core.explanation import Panel, Part
+from counterpoise.core.explanation import Chart, ExplanationSection
 from counterpoise.weights import adapt_weights, class_weights
-from counterpoise.workflow.explanation.lesson import COUNTS, Lesson, curve, over_counts, rounded
+from counterpoise.workflow.explain.lesson import COUNTS, Lesson, curve, over_counts, rounded
 
 __all__ = ["LESSONS"]
 
@@ -31,7 +31,7 @@ def deferred(*, start: float = 0.8, beta: float = 0.9999) -> Lesson:
         ("Two numbers to choose, and a shorter time for what the weights are to do.",),
         ("Features are learnt from all images alike before the decision is moved.",),
         (
-            Part(
+            ExplanationSection(
                 "Weights that come late",
                 (),
                 f"w_c = 1 before {percent} of the epochs,   (1 − β)/(1 − β^n_c) after it,   β = {beta:g}",
@@ -63,7 +63,7 @@ def retrained_head(*, share: float = 0.2, power: float = 0.0) -> Lesson:
             "The scores hold the prior of the second stage, uniform: nothing is left to subtract.",
         ),
         (
-            Part(
+            ExplanationSection(
                 "Two stages",
                 ("Imbalance harms the last layer more than the features: so only the last layer is balanced.",),
                 "1: θ, W from p(class) ∝ n_c      2: θ frozen, W drawn anew, from p(class) ∝ n_c^q",
@@ -85,7 +85,7 @@ def adaptive(*, budget: float = 0.05) -> Lesson:
         weight = adapt_weights(weight, recall, excess, budget=budget)
         courses.append(weight)
     drawn = np.array(courses)
-    panel = Panel(
+    panel = Chart(
         "adaptive",
         "Weights from epoch to epoch",
         "A course made up for this page: the rarest class lags behind; from epoch 16 on it costs 8 % false positives.",
@@ -103,7 +103,7 @@ def adaptive(*, budget: float = 0.05) -> Lesson:
         (f"The budget is a share of the images of other classes: {budget:.0%}.".replace("%.", " %."),
          "No weight more than doubles or halves at once."),
         (
-            Part(
+            ExplanationSection(
                 "Weights that follow",
                 (),
                 "w_c ← clip(w_c · exp(η (r̄ − recall_c) − η' (FP_c − budget)₊)), average 1",
@@ -145,7 +145,7 @@ def _strength(summary: str, caption: str, equation: str, values: Floats) -> Less
         summary,
         ("Rare classes come to look changed: if strong changes look like another class, they cost recall.",),
         ("Only symmetries that keep the labels of a dataset are used; say them with --symmetries.",),
-        (Part("Strength by class", (), equation, (panel,)),),
+        (ExplanationSection("Strength by class", (), equation, (panel,)),),
     )
 
 
@@ -160,9 +160,11 @@ def _mixed(mix: Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor
     return pairs[pairs[:, 0] < 1][::3]  # an image mixed with itself says nothing
 
 
-def _mixing_part(title: str, text: str, equation: str, courses: dict[str, Floats], reference: str) -> Part:
+def _mixing_part(
+    title: str, text: str, equation: str, courses: dict[str, Floats], reference: str
+) -> ExplanationSection:
     """The same seeds draw the same shares of the images for all."""
-    panel = Panel(
+    panel = Chart(
         "mixing",
         "Label against image",
         "Pairs of images were mixed, and share and label read off.",
@@ -171,7 +173,7 @@ def _mixing_part(title: str, text: str, equation: str, courses: dict[str, Floats
         rounded(next(iter(courses.values()))[:, 0]),
         tuple(curve(name, pairs[:, 1]) for name, pairs in courses.items()),
     )
-    return Part(title, (text,), equation, (panel,), reference=reference)
+    return ExplanationSection(title, (text,), equation, (panel,), reference=reference)
 
 
 def mixup(*, alpha: float = 1.0) -> Lesson:
@@ -242,7 +244,7 @@ def cmo(*, alpha: float = 1.0, probability: float = 0.5) -> Lesson:
             f"(α = {alpha:g}).",
         ),
         (
-            Part(
+            ExplanationSection(
                 "Which classes come together",
                 ("Foregrounds are drawn with the inverse of the count: the rarest class most often.",),
                 "x = background with a rectangle of the foreground,   y = (1−a) y_back + a y_front,   a its area",

@@ -5,6 +5,6 @@ lessons of a strategy together; ``workflow/report`` draws. To add one: a functio
 `Lesson`, and its name in that module's ``LESSONS``. A test fails for a catalog name, scheme or loss without one.
 """
 
-from counterpoise.workflow.explanation.explaining import explain, explainable
+from counterpoise.workflow.explain.explaining import explain, explainable
 
 __all__ = ["explain", "explainable"]

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 from counterpoise import losses
-from counterpoise.core.explanation import Panel, Part
-from counterpoise.workflow.explanation import focusing
-from counterpoise.workflow.explanation.curves import loss_panels
-from counterpoise.workflow.explanation.lesson import COUNTS, PICKED, Lesson, images
+from counterpoise.core.explanation import Chart, ExplanationSection
+from counterpoise.workflow.explain import focusing
+from counterpoise.workflow.explain.curves import loss_panels
+from counterpoise.workflow.explain.lesson import COUNTS, PICKED, Lesson, images
 
 __all__ = ["LESSONS"]
 
 _P = "Probability of the positive class"
 
 
-def _panels(id: str, settings: Mapping[str, tuple[Callable[..., Tensor], dict[str, Any]]]) -> tuple[Panel, ...]:
+def _panels(id: str, settings: Mapping[str, tuple[Callable[..., Tensor], dict[str, Any]]]) -> tuple[Chart, ...]:
     """Loss and gradient of a positive, then of a negative."""
 
     def of(loss: Callable[..., Tensor], options: dict[str, Any], label: float) -> Callable[[Tensor], Tensor]:
@@ -68,7 +68,7 @@ def sigmoid() -> Lesson:
         ("C classes are C questions: with few classes present in an image the noes outnumber the yeses C − 1 to 1.",),
         ("Classes do not compete, so an image may have several, or none.",),
         (
-            Part(
+            ExplanationSection(
                 "The equation",
                 ("pos_weight lifts the curve of the positives, gamma bends it, clip leaves easy negatives out.",),
                 "loss = u · Σ_c w_c [ α⁺ t_c (1−p_c)^γ⁺ (−log p_c) + α⁻ (1−t_c) (p^m_c)^γ⁻ (−log(1−p^m_c)) ]\n"
@@ -91,7 +91,7 @@ def binary_cross_entropy() -> Lesson:
         ),
         ("weights.pos_weight computes it from the counts, capped where a class has a handful of positives.",),
         (
-            Part(
+            ExplanationSection(
                 "Loss and gradient",
                 ("The weight changes the curve of the positives alone; negatives of all three settings coincide.",),
                 "loss = −α⁺ t log p − (1−t) log(1−p),   p = σ(z)\n∂loss/∂z = p − 1 times α⁺ for a positive, "
@@ -122,7 +122,7 @@ def sigmoid_focal(*, alpha: float | None = 0.25, gamma: float = 2.0) -> Lesson:
             "training does not begin with a flood of noes.",
         ),
         (
-            Part(
+            ExplanationSection(
                 "Loss and gradient",
                 ("Without α, so that the curves start from cross-entropy; the last one is the paper's setting.",),
                 "loss = −α (1−p)^γ log p for a positive,   −(1−α) p^γ log(1−p) for a negative,   p = σ(z)",
@@ -156,7 +156,7 @@ def asymmetric(*, gamma_neg: float = 4.0, gamma_pos: float = 1.0, clip: float = 
             "The paper sums over images and classes: reduction='sum'.",
         ),
         (
-            Part(
+            ExplanationSection(
                 "Loss and gradient",
                 (
                     f"γ⁻ = {gamma_neg:g}, γ⁺ = {gamma_pos:g}. The margin shifts the curve of the negatives to "
@@ -199,7 +199,7 @@ def class_balanced_sigmoid(*, beta: float = 0.9999, gamma: float = 0.0) -> Lesso
         ),
         ("The last bias starts at −log(C − 1) in the paper, else C − 1 noes an image dominate the first steps.",),
         (
-            Part(
+            ExplanationSection(
                 "Loss and gradient",
                 ("The whole row of an image is multiplied by the weight of its class.",),
                 "loss = w_y Σ_c −t_c log p_c − (1−t_c) log(1−p_c),   w_c ∝ (1 − β)/(1 − β^n_c),   p = σ(z)",

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from counterpoise import losses, metrics, samplers, weights
-from counterpoise.core.errors import ArgumentError
+from counterpoise.core.errors import ArgumentError, ArtifactError
 from counterpoise.core.explanation import Explanation
-from counterpoise.workflow.explanation import explain, explainable, focusing
-from counterpoise.workflow.explanation.lesson import COUNTS
+from counterpoise.workflow.explain import explain, explainable, focusing
+from counterpoise.workflow.explain.lesson import COUNTS
 from counterpoise.workflow.report import render
 from counterpoise.workflow.strategy import CATALOG
 
@@ -34,16 +34,16 @@ def embedded(page: str, figure: str) -> dict[str, np.ndarray]:
     return {name: np.array([[r["x"], r["y"]] for r in rows if r["strategy"] == name], float) for name in names}
 
 
-def panel(page: Explanation, id: str):
-    return next(panel for panel in page.panels if panel.id == id)
+def chart(page: Explanation, id: str):
+    return next(chart for chart in page.charts if chart.id == id)
 
 
 def column(page: Explanation, id: str, curve: str) -> np.ndarray:
-    return np.array(next(c.y for c in panel(page, id).curves if c.name == curve), float)
+    return np.array(next(c.y for c in chart(page, id).curves if c.name == curve), float)
 
 
-def sheet(page: Explanation, start: str) -> dict[str, tuple]:
-    found = next(s for part in page.parts for s in part.sheets if s.caption.startswith(start))
+def table(page: Explanation, start: str) -> dict[str, tuple]:
+    found = next(s for section in page.sections for s in section.tables if s.caption.startswith(start))
     return {row[0]: row[1:] for row in found.rows}
 
 
@@ -51,12 +51,12 @@ def sheet(page: Explanation, start: str) -> dict[str, tuple]:
 def test_every_name_has_a_page_that_says_what_it_costs(name, pages, tmp_path):
     page = pages[name]
     assert page.summary.endswith(".")
-    assert page.parts
-    assert page.panels
+    assert page.sections
+    assert page.charts
     assert page.costs or page.name in ("uniform", "balanced")
-    ids = [panel.id for panel in page.panels]
+    ids = [chart.id for chart in page.charts]
     assert len(ids) == len(set(ids))
-    for drawn in page.panels:
+    for drawn in page.charts:
         assert len({c.name for c in drawn.curves}) == len(drawn.curves)
         assert all(len(c.y) == len(drawn.x) and any(y is not None for y in c.y) for c in drawn.curves)
     render(page, tmp_path / "page.json")
@@ -65,8 +65,8 @@ def test_every_name_has_a_page_that_says_what_it_costs(name, pages, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_code_of_every_page_runs(name, pages):
-    for part in pages[name].parts:
-        exec(compile(part.code, f"explain {name}: {part.title}", "exec"), {})
+    for section in pages[name].sections:
+        exec(compile(section.code, f"explain {name}: {section.title}", "exec"), {})
 
 
 def test_every_strategy_of_the_catalog_is_explained():
@@ -78,7 +78,7 @@ def test_every_strategy_of_the_catalog_is_explained():
 def test_embedded_gradients_are_differences_of_the_embedded_losses(name, pages, tmp_path):
     page = pages[name]
     html = render(page, tmp_path / "page.html").read_text(encoding="utf-8")
-    pairs = [p.id.removesuffix("-loss") for p in page.panels if p.id.endswith("-loss")]
+    pairs = [p.id.removesuffix("-loss") for p in page.charts if p.id.endswith("-loss")]
     assert pairs
     for pair in pairs:
         values, slopes = embedded(html, f"{pair}-loss"), embedded(html, f"{pair}-gradient")
@@ -86,7 +86,7 @@ def test_embedded_gradients_are_differences_of_the_embedded_losses(name, pages, 
         assert [len(v) for v in values.values()] == [101] * len(values)
         for curve, found in slopes.items():
             x, loss = values[curve].T
-            logit = x if "osine" in panel(page, f"{pair}-loss").x_title else np.log(x / (1 - x))
+            logit = x if "osine" in chart(page, f"{pair}-loss").x_title else np.log(x / (1 - x))
             step = np.median(np.diff(logit))
             difference = (8 * (loss[3:-1] - loss[1:-3]) - (loss[4:] - loss[:-4])) / (12 * step)
             scale = np.abs(found[:, 1]).max()
@@ -103,11 +103,11 @@ def test_the_focal_page_holds_the_worked_numbers(pages):
     def pull(p, gamma):  # |∂loss/∂z|, written out
         return (1 - p) ** gamma * ((1 - p) - gamma * p * math.log(p))
 
-    for gamma, row in sheet(pages["focal"], "1,000 easy").items():
+    for gamma, row in table(pages["focal"], "1,000 easy").items():
         g = float(gamma)
         expected = [1000 * loss(0.9, g), 100 * loss(0.1, g), 1000 * pull(0.9, g), 100 * pull(0.1, g)]
         assert row == pytest.approx((*expected, expected[3] / expected[2]), rel=1e-5)
-    assert sheet(pages["focal"], "1,000 easy")["2"][:2] == pytest.approx((1.0536, 186.51), rel=1e-4)
+    assert table(pages["focal"], "1,000 easy")["2"][:2] == pytest.approx((1.0536, 186.51), rel=1e-4)
     falling = column(pages["focal"], "alpha", "both pull equally")
     assert (np.diff(falling) < 0).all()
     assert falling[0] == pytest.approx(100 / (100 + 90))
@@ -127,7 +127,7 @@ def test_the_terms_of_focal_add_up(positive):
 
 
 def test_the_effective_number_table(pages):
-    for beta, row in sheet(pages["effective_number"], "Effective number").items():
+    for beta, row in table(pages["effective_number"], "Effective number").items():
         b = float(beta)
         few, many = (sum(b**k for k in range(n)) for n in (100, 5000))
         assert row[1:] == pytest.approx((many, few, many / few), rel=1e-5)
@@ -135,7 +135,7 @@ def test_the_effective_number_table(pages):
 
 @pytest.mark.parametrize("scheme", weights.SCHEMES)
 def test_weights_against_counts(scheme, pages):
-    rows = sheet(pages[scheme], "Weights of three classes")
+    rows = table(pages[scheme], "Weights of three classes")
     expected = weights.class_weights(COUNTS, scheme)
     expected = expected / expected.mean()
     assert rows[scheme] == pytest.approx((expected[0], expected[4], expected[9], expected[9] / expected[0]), rel=1e-5)
@@ -143,18 +143,18 @@ def test_weights_against_counts(scheme, pages):
 
 def test_the_boundary_moves_as_bayes_rule_says(pages):
     """N(0,1) and N(2,1): the log odds are 2x − 2 + log(1/9); minus τ log π they are zero at 1 + (1 − τ) log 9 / 2."""
-    rows = sheet(pages["logit-adjusted"], "The boundary")
+    rows = table(pages["logit-adjusted"], "The boundary")
     assert set(rows) == {"0", "0.5", "1", "1.5"}
     for tau, (after, trained, *_rest) in rows.items():
         expected = 1 + (1 - float(tau)) * math.log(9) / 2
         assert after == pytest.approx(expected, abs=1e-3)
         assert trained == pytest.approx(expected, abs=5e-3)
-    rules = {rule.name: rule.x for rule in panel(pages["logit-adjusted"], "boundary").rules}
-    assert rules["τ = 1"] == pytest.approx(1.0, abs=1e-3)
+    lines = {line.name: line.x for line in chart(pages["logit-adjusted"], "boundary").lines}
+    assert lines["τ = 1"] == pytest.approx(1.0, abs=1e-3)
 
 
 def test_likelihood_and_prior_add_up(pages):
-    split = panel(pages["cross_entropy"], "split")
+    split = chart(pages["cross_entropy"], "split")
     likelihood, prior, both = (np.array(c.y, float) for c in split.curves)
     np.testing.assert_allclose(likelihood, 2 * np.array(split.x) - 2, atol=1e-5)
     np.testing.assert_allclose(prior, math.log(0.1 / 0.9), rtol=1e-5)
@@ -162,14 +162,14 @@ def test_likelihood_and_prior_add_up(pages):
 
 
 def test_a_cheating_model_pays_the_entropy_of_the_prior(pages):
-    cheat = panel(pages["cross_entropy"], "cheat")
+    cheat = chart(pages["cross_entropy"], "cheat")
     share = np.array(cheat.x)
     alone = column(pages["cross_entropy"], "cheat", "prior alone")
     np.testing.assert_allclose(alone, -share * np.log(share) - (1 - share) * np.log1p(-share), rtol=1e-3)
 
 
 def test_accuracy_beside_balanced_error(pages):
-    rows = [row for part in pages["accuracy"].parts for s in part.sheets for row in s.rows]
+    rows = [row for section in pages["accuracy"].sections for s in section.tables for row in s.rows]
     constant = {row[0]: row[2:4] for row in rows if row[1].startswith("always")}
     assert constant == {"99 : 1": (0.99, 0.5), "90 : 10": (0.9, 0.5), "80 : 20": (0.8, 0.5)}
     labels, said = np.repeat([0, 1], [9900, 100]), np.repeat([0, 1, 0, 1], [9801, 99, 50, 50])
@@ -197,7 +197,7 @@ def test_every_public_loss_is_explained():
     }  # see hierarchical; softmax and its head in one
     for name in set(losses.__all__) - skipped:
         if name.endswith(("_loss", "Loss")) or name in ("cross_entropy", "binary_cross_entropy"):
-            assert explain(name).parts, name
+            assert explain(name).sections, name
 
 
 @pytest.mark.parametrize(("name", "hint"), [("focl", "focal"), ("logit_adjustd", "logit-adjusted"), ("dise", "dice")])
@@ -224,3 +224,10 @@ def test_it_is_drawn_as_a_file(suffix, pages, tmp_path):
 def test_the_page_loads_nothing(pages, tmp_path):
     html = render(pages["logit-adjusted"], tmp_path / "page.html").read_text(encoding="utf-8")
     assert not re.search(r'(?:src|href)="(?:https?:)?//', html)
+
+
+def test_an_explanation_of_format_version_1_is_refused(pages):
+    written = pages["focal"].to_dict()
+    assert written["version"] == 2
+    with pytest.raises(ArtifactError, match="this Explanation has format version 1; this release reads version 2"):
+        Explanation.from_dict({**written, "version": 1})

@@ -11,9 +11,9 @@ from typing import Any
 from counterpoise.core.artifacts import Strategy
 from counterpoise.core.errors import ArgumentError
 from counterpoise.core.explanation import Explanation
-from counterpoise.workflow.explanation import afterwards, changing, dense, drawing, schemes, sigmoid, softmax
-from counterpoise.workflow.explanation.accuracy import accuracy
-from counterpoise.workflow.explanation.lesson import Lesson
+from counterpoise.workflow.explain import afterwards, changing, dense, drawing, schemes, sigmoid, softmax
+from counterpoise.workflow.explain.accuracy import accuracy
+from counterpoise.workflow.explain.lesson import Lesson
 from counterpoise.workflow.strategy import CATALOG
 
 __all__ = ["explain", "explainable"]
@@ -49,7 +49,7 @@ def explain(name: str) -> Explanation:
         >>> explanation = explain("focal_loss")
         >>> print(explanation.summary)
         An image that is already right pulls less: the loss is multiplied by (1 − p)^γ.
-        >>> [curve.name for curve in explanation.panels[0].curves]
+        >>> [curve.name for curve in explanation.charts[0].curves]
         ['γ = 0', 'γ = 0.5', 'γ = 1', 'γ = 2', 'γ = 5']
     """
     wanted = _plain(name)
@@ -78,7 +78,7 @@ def _hint(name: str) -> str:
 
 
 def _of(name: str, kind: str, lesson: Lesson) -> Explanation:
-    return Explanation(name, kind, lesson.summary, lesson.costs, lesson.notes, lesson.parts)
+    return Explanation(name, kind, lesson.summary, lesson.costs, lesson.notes, lesson.sections)
 
 
 def _strategy(strategy: Strategy) -> Explanation:
@@ -87,7 +87,7 @@ def _strategy(strategy: Strategy) -> Explanation:
     summary = strategy.summary[0].upper() + strategy.summary[1:] + "."
     if len(lessons) == 1:
         summary = lessons[0].summary
-    parts = {part.title: part for lesson in lessons for part in lesson.parts}
+    parts = {part.title: part for lesson in lessons for part in lesson.sections}
     return Explanation(
         strategy.name,
         "strategy",

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from counterpoise import metrics
-from counterpoise.core.explanation import Panel, Part
-from counterpoise.workflow.explanation.lesson import Lesson, curve, rounded, sheet
+from counterpoise.core.explanation import Chart, ExplanationSection
+from counterpoise.workflow.explain.lesson import Lesson, curve, rounded, sheet
 
 __all__ = ["accuracy", "scored"]
 
@@ -55,7 +55,7 @@ def accuracy() -> Lesson:
             "want first.",
         ),
         (
-            Part(
+            ExplanationSection(
                 "Accuracy beside balanced error",
                 (
                     "The same three models on test data of three ratios. Only the ratio changes, not what a "
@@ -86,6 +86,6 @@ def accuracy() -> Lesson:
 
 def _panel(
     id: str, title: str, caption: str, shares: NDArray[np.float64], table: dict[str, NDArray[np.float64]], column: int
-) -> Panel:
+) -> Chart:
     curves = tuple(curve(name, values[:, column]) for name, values in table.items())
-    return Panel(id, title, caption, "Share of the frequent class", title, rounded(shares), curves)
+    return Chart(id, title, caption, "Share of the frequent class", title, rounded(shares), curves)

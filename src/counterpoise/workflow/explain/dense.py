@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from counterpoise import losses
-from counterpoise.core.explanation import Panel, Part
+from counterpoise.core.explanation import Chart, ExplanationSection
 from counterpoise.hierarchy import from_paths
-from counterpoise.workflow.explanation.curves import loss_panels
-from counterpoise.workflow.explanation.lesson import Lesson
+from counterpoise.workflow.explain.curves import loss_panels
+from counterpoise.workflow.explain.lesson import Lesson
 
 __all__ = ["LESSONS"]
 
@@ -21,7 +21,7 @@ _OBJECT, _GROUND = 100, 900
 _GROUND_LOGIT = math.log(0.9 / 0.1)
 
 
-def _overlap_panels(id: str, settings: dict[str, Callable[..., Tensor]]) -> tuple[Panel, ...]:
+def _overlap_panels(id: str, settings: dict[str, Callable[..., Tensor]]) -> tuple[Chart, ...]:
     """The loss of one mask, as the probability given to the object's pixels grows."""
 
     def of(loss: Callable[..., Tensor]) -> Callable[[Tensor], Tensor]:
@@ -67,7 +67,7 @@ def tversky(*, alpha: float = 0.5, beta: float = 0.5) -> Lesson:
         (_SMALL, "β above α finds more of the object and paints over its border."),
         ("Counts are pooled over the batch; classes absent from it are left out of the mean.",),
         (
-            Part(
+            ExplanationSection(
                 "Loss and gradient",
                 (
                     "Background that is rightly left alone adds nothing: only the overlap counts, however "
@@ -100,7 +100,7 @@ def dice() -> Lesson:
         (_SMALL, "It says little about how sure the model is: probabilities are driven to 0 and 1."),
         ("Often summed with cross-entropy, which keeps the gradient alive where the overlap is 0.",),
         (
-            Part(
+            ExplanationSection(
                 "Loss and gradient",
                 ("Where nearly nothing of the object is found cross-entropy pulls hardest, Dice hardly at all.",),
                 "loss = 1 − 2 TP/(2 TP + FP + FN),   counts are sums of probabilities",
@@ -125,7 +125,7 @@ def focal_tversky(*, alpha: float = 0.3, beta: float = 0.7, gamma: float = 0.75)
         ),
         ("The paper writes 1/γ: its 4/3 is ¾ here.",),
         (
-            Part(
+            ExplanationSection(
                 "Loss and gradient",
                 (f"α = {alpha:g}, β = {beta:g}: misses weigh more.",),
                 _OVERLAP,
@@ -173,7 +173,7 @@ def hierarchical(*, balance: Any = "logit-adjusted") -> Lesson:
         ),
         ("A rare class shares what its branch has learnt; only its own node has to live on its few images.",),
         (
-            Part(
+            ExplanationSection(
                 "Loss and gradient",
                 ("The loss of an image is the sum over the nodes on its path, a softmax among that node's children.",),
                 "loss = Σ_nodes on the path −log softmax(z_children + log(n_child/n_node))_right\n"

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from counterpoise import samplers
-from counterpoise.core.explanation import Part
-from counterpoise.workflow.explanation.lesson import COUNTS, Lesson, over_counts
+from counterpoise.core.explanation import ExplanationSection
+from counterpoise.workflow.explain.lesson import COUNTS, Lesson, over_counts
 
 __all__ = ["LESSONS", "draws"]
 
@@ -30,12 +30,14 @@ def draws(sampler: Any, *, epoch: int = 0) -> NDArray[np.float64]:
     return np.bincount(_LABELS[order], minlength=COUNTS.num_classes).astype(np.float64)
 
 
-def _part(title: str, text: str, equation: str, settings: dict[str, Any], code: str, reference: str = "") -> Part:
+def _part(
+    title: str, text: str, equation: str, settings: dict[str, Any], code: str, reference: str = ""
+) -> ExplanationSection:
     n = COUNTS.counts.astype(np.float64)
     counted = {"as the data are": n, **settings}
     caption = "CIFAR-10-LT. One epoch was drawn and counted."
     often = {name: values / n for name, values in counted.items()}
-    return Part(
+    return ExplanationSection(
         title,
         (text,),
         equation,

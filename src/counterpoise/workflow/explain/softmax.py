@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from counterpoise import losses
-from counterpoise.core.explanation import Panel, Part
+from counterpoise.core.explanation import Chart, ExplanationSection
 from counterpoise.weights import class_weights
-from counterpoise.workflow.explanation import focusing, priors
-from counterpoise.workflow.explanation.curves import loss_panels, softmax_panels
-from counterpoise.workflow.explanation.lesson import COUNTS, PICKED, Lesson, images, over_counts
+from counterpoise.workflow.explain import focusing, priors
+from counterpoise.workflow.explain.curves import loss_panels, softmax_panels
+from counterpoise.workflow.explain.lesson import COUNTS, PICKED, Lesson, images, over_counts
 
 __all__ = ["LESSONS"]
 
@@ -48,7 +48,7 @@ def softmax() -> Lesson:
         ("More letters than anyone should set at once: a named loss sets the ones that belong together.",),
         ("A weight scales, gamma bends the easy end, a margin shifts the curve towards the true class.",),
         (
-            Part(
+            ExplanationSection(
                 "The equation",
                 (
                     "A weight multiplies loss and gradient alike. A margin or an offset moves the point at which the "
@@ -82,7 +82,7 @@ def cross_entropy(*, weights: str | None = None, weight_options: dict[str, float
         "criterion = losses.CrossEntropyLoss(weight=w)\n"
         "loss = criterion(torch.zeros(4, 3), torch.tensor([0, 0, 1, 2]))\n"
     )
-    part = Part(
+    part = ExplanationSection(
         "Loss and gradient",
         (
             "The pull of an image is 1 − p, whatever its class: 5,000 images pull a hundred times as much as 50. A "
@@ -128,7 +128,7 @@ def focal(*, gamma: float = 2.0) -> Lesson:
             "α is one value a class here; one number for all would only change the learning rate.",
         ),
         (
-            Part(
+            ExplanationSection(
                 "Loss and gradient",
                 ("At p = 0.9 and γ = 2 the loss is a hundredth of cross-entropy's; at p = 0.1 it is four fifths.",),
                 "loss = −α_y (1 − p_y)^γ log p_y,   p = softmax(z)",
@@ -158,7 +158,7 @@ def class_balanced(*, beta: float = 0.9999, gamma: float = 0.0) -> Lesson:
             "The paper divides by the number of images: reduction='batchmean'.",
         ),
         (
-            Part(
+            ExplanationSection(
                 "Loss and gradient",
                 (f"β = {beta:g}{f', γ = {gamma:g}' if gamma else ''}. Weights are normalised to average 1.",),
                 "loss = −w_y (1 − p_y)^γ log p_y,   w_c ∝ (1 − β)/(1 − β^n_c)",
@@ -194,7 +194,7 @@ def logit_adjusted(*, tau: float = 1.0) -> Lesson:
         (_COST,),
         (_AFTER, "The prior is that of training as sampled: after a balanced sampler there is nothing to add."),
         (
-            Part(
+            ExplanationSection(
                 "Loss and gradient",
                 (
                     "The model is scored as if the prior had spoken first. A rare class has to be right by a margin of "
@@ -207,7 +207,7 @@ def logit_adjusted(*, tau: float = 1.0) -> Lesson:
                 "loss = criterion(torch.zeros(4, 3), torch.tensor([0, 0, 1, 2]))\n",
                 reference="Menon et al., Long-tail learning via logit adjustment, ICLR 2021 (arXiv:2007.07314)",
             ),
-            Part("What τ does", (_TAU,), panels=softmax_panels("la-tau", by_tau, classes=_C, about=rare)),
+            ExplanationSection("What τ does", (_TAU,), charts=softmax_panels("la-tau", by_tau, classes=_C, about=rare)),
             priors.split(),
             priors.boundary(),
         ),
@@ -222,7 +222,7 @@ def balanced_softmax() -> Lesson:
         (_COST,),
         (_AFTER, "log n and log π differ by a constant, which a softmax does not see."),
         (
-            Part(
+            ExplanationSection(
                 "Loss and gradient",
                 ("A softmax in which each class enters as often as it has images.",),
                 "loss = −log ( n_y e^z_y / Σ_c n_c e^z_c )",
@@ -249,7 +249,7 @@ def vector_scaling(*, gamma: float = 0.3, tau: float = 1.0) -> Lesson:
         (_COST, "Two strengths, γ and τ, that work on the same imbalance and have to be chosen together."),
         (_AFTER, "γ = 0 is logit adjustment; τ = 0 is class-dependent temperature. Here γ focuses nothing."),
         (
-            Part(
+            ExplanationSection(
                 "Loss and gradient",
                 (
                     "The offset moves the boundary early in training; once the training images are separated it no "
@@ -265,9 +265,9 @@ def vector_scaling(*, gamma: float = 0.3, tau: float = 1.0) -> Lesson:
                 reference="Kini et al., Label-Imbalanced and Group-Sensitive Classification under "
                 "Overparameterization, NeurIPS 2021 (arXiv:2103.01550)",
             ),
-            Part(
+            ExplanationSection(
                 "What γ does",
-                panels=softmax_panels("vs-gamma", by_gamma, classes=_C, about="An image of the rarest class."),
+                charts=softmax_panels("vs-gamma", by_gamma, classes=_C, about="An image of the rarest class."),
             ),
         ),
     )
@@ -303,7 +303,7 @@ def ldam(*, max_margin: float = 0.5, scale: float = 30.0) -> Lesson:
             "The paper's best results add weights late in training: ldam-drw.",
         ),
         (
-            Part(
+            ExplanationSection(
                 "Loss and gradient",
                 ("A rare class's image has to stand further on its side of the boundary before the loss falls.",),
                 "loss = −log softmax(s (z − m_y·t))_y,   m_c = max_m (n_min/n_c)^¼,   z cosines",
@@ -315,12 +315,12 @@ def ldam(*, max_margin: float = 0.5, scale: float = 30.0) -> Lesson:
                 reference="Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, "
                 "NeurIPS 2019 (arXiv:1906.07413)",
             ),
-            Part("Margins", panels=(_margins(max_margin),)),
+            ExplanationSection("Margins", charts=(_margins(max_margin),)),
         ),
     )
 
 
-def _margins(max_margin: float) -> Panel:
+def _margins(max_margin: float) -> Chart:
     """The margin of each class, read off the loss: with scale 1, exp(loss) − 1 grows by e^m for two classes."""
 
     def margin(c: int) -> float:
@@ -344,7 +344,7 @@ def poly(*, epsilon: float = 1.0) -> Lesson:
         ("One more number to choose: the best ε differs from task to task, and can be negative.",),
         ("It knows nothing of classes: combine it with weights or an offset where the prior is skewed.",),
         (
-            Part(
+            ExplanationSection(
                 "Loss and gradient",
                 (
                     "−log p is the sum of (1 − p)^j / j. The first term alone has a constant slope in p; more of it "
@@ -372,7 +372,7 @@ def label_aware_smoothing(*, head: float = 0.4, tail: float = 0.1) -> Lesson:
         ),
         ("Where the gradient crosses zero, the loss is content: beyond that p the image is pulled back.",),
         (
-            Part(
+            ExplanationSection(
                 "Loss and gradient",
                 ("The loss is least where p is what the smoothed label says, not at p = 1.",),
                 "loss = −Σ_c q_c log p_c,   q_y = 1 − ε_y + ε_y/C,   q_c = ε_y/C\n"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from counterpoise.core.explanation import Panel, Part, Sheet
+from counterpoise.core.explanation import Chart, ExplanationSection, ExplanationTable
 from counterpoise.losses import sigmoid_loss
-from counterpoise.workflow.explanation.curves import U, slope
-from counterpoise.workflow.explanation.lesson import curve, rounded, sheet
+from counterpoise.workflow.explain.curves import U, slope
+from counterpoise.workflow.explain.lesson import curve, rounded, sheet
 
 __all__ = ["balance", "parts", "terms"]
 
@@ -19,7 +19,7 @@ BACKGROUND, FOREGROUND = 1000, 100
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0)
 
 
-def parts(gamma: float) -> tuple[Part, ...]:
+def parts(gamma: float) -> tuple[ExplanationSection, ...]:
     """What follows the curves on the page of every focal loss."""
     return (_terms_part(gamma), _worked(), _falling())
 
@@ -51,8 +51,8 @@ def terms(gamma: float, *, positive: bool, at: Tensor = U) -> dict[str, Tensor]:
     }
 
 
-def _terms_part(gamma: float) -> Part:
-    return Part(
+def _terms_part(gamma: float) -> ExplanationSection:
+    return ExplanationSection(
         "The throttle and its derivative",
         (
             "The derivative has two terms. The first is cross-entropy's, throttled; the second comes from the throttle "
@@ -67,11 +67,11 @@ def _terms_part(gamma: float) -> Part:
     )
 
 
-def _terms_panel(gamma: float, *, positive: bool) -> Panel:
+def _terms_panel(gamma: float, *, positive: bool) -> Chart:
     # A negative's probability of the positive class runs the other way: reversed, so that it rises as well.
     found = {name: value if positive else value.flip(0) for name, value in terms(gamma, positive=positive).items()}
     sign, name = ("(1−p)", "positive") if positive else ("p", "negative")
-    return Panel(
+    return Chart(
         f"terms-{name}",
         f"A {name}, γ = {gamma:g}",
         "Terms by autograd: with the throttle held constant, and without.",
@@ -111,7 +111,7 @@ def _loss(gamma: float, logit: Tensor) -> float:
     return float(sigmoid_loss(logit.reshape(1, 1), target, gamma_pos=gamma, gamma_neg=gamma, reduction="sum"))
 
 
-def _worked() -> Part:
+def _worked() -> ExplanationSection:
     rows = {gamma: balance(gamma) for gamma in GAMMAS}
     quantities = [
         "loss of the background",
@@ -120,14 +120,14 @@ def _worked() -> Part:
         "pull of the foreground",
     ]
     quantities += ["foreground : background"]
-    table: Sheet = sheet(
+    table: ExplanationTable = sheet(
         f"{BACKGROUND:,} easy backgrounds (p = {EASY}) and {FOREGROUND} hard foregrounds (p = {HARD})",
         ("γ", "loss, background", "loss, foreground", "pull, background", "pull, foreground", "pull, fg : bg"),
         ([f"{gamma:g}", *(row[name] for name in quantities)] for gamma, row in rows.items()),
         "p is the probability of the true class; loss and pull (|∂loss/∂z|) are summed over the images, without α.",
     )
     plain, two = rows[0.0], rows[2.0]
-    return Part(
+    return ExplanationSection(
         "An easy background of 1,000, a hard foreground of 100",
         (
             f"Under cross-entropy the easy backgrounds pull with {plain['pull of the background']:.0f}, the hard "
@@ -136,15 +136,15 @@ def _worked() -> Part:
             f"already right. At γ = 2 it is {two['pull of the background']:.2g} against "
             f"{two['pull of the foreground']:.0f}.",
         ),
-        sheets=(table,),
+        tables=(table,),
     )
 
 
-def _falling() -> Part:
+def _falling() -> ExplanationSection:
     gammas = torch.linspace(0.0, 5.0, 51, dtype=torch.float64)
     rows = [balance(float(gamma)) for gamma in gammas]
     share = BACKGROUND / (BACKGROUND + FOREGROUND)
-    panel = Panel(
+    panel = Chart(
         "alpha",
         "The α at which both sides pull equally",
         f"The worked example. α is the weight of the foreground, 1 − α that of the background; inverse counts give "
@@ -158,7 +158,7 @@ def _falling() -> Part:
         ),
     )
     at_two = balance(2.0)
-    return Part(
+    return ExplanationSection(
         "Why α falls as γ rises",
         (
             "The throttle takes the pull from the easy majority, so less is left for α to correct. With inverse counts "
@@ -166,5 +166,5 @@ def _falling() -> Part:
             f"background; both pull equally at α = {at_two['α at which both pull equally']:.3f}. In training the "
             "foreground becomes easy as well, which is why the paper ends between the two, at α = 0.25 for γ = 2.",
         ),
-        panels=(panel,),
+        charts=(panel,),
     )

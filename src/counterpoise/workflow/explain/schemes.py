@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from counterpoise.core.counts import ClassCounts
-from counterpoise.core.explanation import Panel, Part, Sheet
+from counterpoise.core.explanation import Chart, ExplanationSection, ExplanationTable
 from counterpoise.weights import class_weights
 from counterpoise.weights.schemes import SCHEMES
-from counterpoise.workflow.explanation.lesson import COUNTS, Lesson, curve, over_counts, rounded, sheet
+from counterpoise.workflow.explain.lesson import COUNTS, Lesson, curve, over_counts, rounded, sheet
 
 __all__ = ["BETAS", "LESSONS", "compared", "effective_table"]
 
@@ -33,7 +33,7 @@ def _weights(counts: Any, scheme: str, **options: Any) -> Floats:
         return class_weights(counts, named, **options)
 
 
-def compared() -> Part:
+def compared() -> ExplanationSection:
     """Every scheme, for the counts of the example."""
     caption = "CIFAR-10-LT, 5,000 to 50 images. Normalised to average 1 over the classes: only ratios matter."
     curves: dict[str, Floats] = {scheme: _weights(COUNTS, scheme, normalize="mean") for scheme in SCHEMES}
@@ -46,19 +46,21 @@ def compared() -> Part:
         w = _weights(COUNTS, scheme, normalize="mean")
         rows.append((scheme, w[0], w[4], w[9], w[9] / w[0]))
     columns = ("Scheme", "5,000 images", "645 images", "50 images", "rarest : largest")
-    return Part(
+    return ExplanationSection(
         "Every scheme side by side",
         ("What differs between schemes is how much further the rarest class is lifted than the largest.",),
-        panels=(over_counts("schemes", "Weights against counts", caption, "Weight", curves),),
-        sheets=(sheet("Weights of three classes", columns, rows),),
+        charts=(over_counts("schemes", "Weights against counts", caption, "Weight", curves),),
+        tables=(sheet("Weights of three classes", columns, rows),),
     )
 
 
 def _lesson(
-    summary: str, costs: tuple[str, ...], notes: tuple[str, ...], equation: str, call: str, *parts: Part
+    summary: str, costs: tuple[str, ...], notes: tuple[str, ...], equation: str, call: str, *parts: ExplanationSection
 ) -> Lesson:
     code = f"from counterpoise.weights import class_weights\n\nprint(class_weights([5000, 500, 50], {call}))\n"
-    return Lesson(summary, costs, notes, (Part("The scheme", (), equation, code=code), *parts, compared()))
+    return Lesson(
+        summary, costs, notes, (ExplanationSection("The scheme", (), equation, code=code), *parts, compared())
+    )
 
 
 def uniform() -> Lesson:
@@ -86,7 +88,7 @@ def inverse(*, power: float | None = None) -> Lesson:
         ("power= makes it milder: ½ is the square root; max_weight= caps it.",),
         "w_c = 1/n_c,   or n_c^(−q) with power=q",
         '"inverse"',
-        Part("Milder by a power", panels=(panel,)),
+        ExplanationSection("Milder by a power", charts=(panel,)),
     )
 
 
@@ -101,7 +103,7 @@ def inverse_sqrt() -> Lesson:
     )
 
 
-def effective_table() -> Sheet:
+def effective_table() -> ExplanationTable:
     """E_n of 5,000 and 100 images, and the ratio of the weights, for each β."""
     pair = ClassCounts([5000, 100])
     rows = []
@@ -123,7 +125,7 @@ def effective_number(*, beta: float = 0.9999) -> Lesson:
     caption = "E_n = (1 − β^n)/(1 − β) bends where n reaches 1/(1 − β); beyond it new images add nothing."
     counted = ClassCounts(n.astype(np.int64))
     curves = tuple(curve(f"β = {b:g}", counted.effective_number(b)) for b in (*BETAS, 1.0))
-    number = Panel(
+    number = Chart(
         "effective", "Effective number against images", caption, "Images", "Effective number", rounded(n), curves,
         x_log=True, y_log=True,
     )  # fmt: skip
@@ -140,11 +142,11 @@ def effective_number(*, beta: float = 0.9999) -> Lesson:
          if beta < 1 else "β = 1 is inverse counts.",),
         "w_c = (1 − β)/(1 − β^n_c) = 1/E_c,   E_n = (1 − β^n)/(1 − β) = 1 + β + β² + … + β^(n−1)",
         f'"effective_number", beta={beta}',
-        Part(
+        ExplanationSection(
             "From no weighting to inverse counts",
             ("E_n is a geometric series: the first image counts 1, each further one β times the one before.",),
-            panels=(number, over_counts("betas", "Weights against counts", about, "Weight", weights)),
-            sheets=(effective_table(),),
+            charts=(number, over_counts("betas", "Weights against counts", about, "Weight", weights)),
+            tables=(effective_table(),),
             reference=_CUI,
         ),
     )  # fmt: skip
@@ -172,7 +174,7 @@ def median_frequency() -> Lesson:
         ("A class of median frequency has weight 1.",),
         "w_c = median(f)/f_c,   f_c = pixels of c / pixels of the images that contain c",
         '"median_frequency"',
-        Part("Pixels", sheets=(table,), reference="Eigen and Fergus, ICCV 2015 (arXiv:1411.4734)"),
+        ExplanationSection("Pixels", tables=(table,), reference="Eigen and Fergus, ICCV 2015 (arXiv:1411.4734)"),
     )
 
 

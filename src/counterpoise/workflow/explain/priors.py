@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from counterpoise.core.explanation import Panel, Part, Rule, Sheet
+from counterpoise.core.explanation import Chart, ExplanationSection, ExplanationTable, VerticalLine
 from counterpoise.losses import cross_entropy, logit_adjusted_loss
 from counterpoise.posthoc import adjust_logits
-from counterpoise.workflow.explanation.lesson import curve, rounded, sheet
+from counterpoise.workflow.explain.lesson import curve, rounded, sheet
 
 __all__ = ["boundary", "cheat", "crossing", "loss_of", "recalls", "scores", "split", "trained_boundary"]
 
@@ -86,13 +86,13 @@ def trained_boundary(tau: float, prior: tuple[float, float] = SKEWED) -> float:
         return crossing(model(X[:, None]))
 
 
-def split() -> Part:
+def split() -> ExplanationSection:
     """The log odds of an image as a sum."""
     both, image = scores(SKEWED), adjust_logits(scores(SKEWED), SKEWED)
     x = X[_DRAWN]
     odds = [(z[:, 1] - z[:, 0])[_DRAWN] for z in (image, both - image, both)]
     names = ("likelihood: what the image says", "prior: what was known before", "sum: the model's log odds")
-    panel = Panel(
+    panel = Chart(
         "split",
         "Log odds of the rare class, and where they come from",
         "Two classes on a line, N(0, 1) and N(2, 1), nine images of the first for each of the second.",
@@ -100,12 +100,12 @@ def split() -> Part:
         "Log odds of the rare class",
         rounded(x),
         tuple(curve(name, value) for name, value in zip(names, odds, strict=True)),
-        rules=(
-            Rule("boundary without the prior", round(crossing(image), 4)),
-            Rule("boundary with it", round(crossing(both), 4)),
+        lines=(
+            VerticalLine("boundary without the prior", round(crossing(image), 4)),
+            VerticalLine("boundary with it", round(crossing(both), 4)),
         ),
     )
-    return Part(
+    return ExplanationSection(
         "Likelihood and prior",
         (
             "A model trained on skewed data says the sum of two things: how much better the rare class explains the "
@@ -118,13 +118,13 @@ def split() -> Part:
     )
 
 
-def cheat() -> Part:
+def cheat() -> ExplanationSection:
     """What of a low loss is the prior alone."""
     shares = torch.linspace(0.5, 0.99, 50, dtype=torch.float64)
     table = [_cheating(float(share)) for share in shares]
     curves = {name: [row[name] for row in table] for name in table[0]}
     rows = [(f"{share:.0%}".replace("%", " %"), *_cheating(share).values()) for share in (0.5, 0.8, 0.9, 0.99)]
-    return Part(
+    return ExplanationSection(
         "How a model cheats",
         (
             "The prior alone lowers the loss, without a look at any image: a bias in the last layer suffices, and it "
@@ -162,14 +162,14 @@ def _cheating(share: float) -> dict[str, float]:
     return {_NOTHING: nothing, _PRIOR_ALONE: alone[0], _BOTH: best[0], _RARE_PRIOR: alone[1], _RARE_BOTH: best[1]}
 
 
-def _loss_panel(id: str, title: str, x: Tensor, values: dict[str, list[float]], names: tuple[str, ...]) -> Panel:
+def _loss_panel(id: str, title: str, x: Tensor, values: dict[str, list[float]], names: tuple[str, ...]) -> Chart:
     drawn = tuple(curve(name.removesuffix(", rare class"), values[name]) for name in names)
-    return Panel(id, title, "By our cross-entropy.", "Share of the frequent class", "Mean loss", rounded(x), drawn)
+    return Chart(id, title, "By our cross-entropy.", "Share of the frequent class", "Mean loss", rounded(x), drawn)
 
 
-def boundary() -> Part:
+def boundary() -> ExplanationSection:
     """Where the boundary goes as τ grows, and what each class gains or loses."""
-    return Part(
+    return ExplanationSection(
         "The boundary that τ moves",
         (
             "After training τ log π is subtracted from the scores; in training it is added to the logits, and the raw "
@@ -186,9 +186,9 @@ def _after(tau: float) -> float:
     return crossing(adjust_logits(scores(SKEWED), SKEWED, tau=tau))
 
 
-def _boundary_panel() -> Panel:
+def _boundary_panel() -> Chart:
     mass = scores(SKEWED).exp()[_DRAWN]
-    return Panel(
+    return Chart(
         "boundary",
         "Training images, and the boundary for each τ",
         "Right of its rule everything is given to the rare class. Height: how many training images are at x.",
@@ -196,14 +196,14 @@ def _boundary_panel() -> Panel:
         "Density of training images",
         rounded(X[_DRAWN]),
         (curve(_HEAD, mass[:, 0]), curve(_RARE, mass[:, 1])),
-        tuple(Rule(f"τ = {tau:g}", round(_after(tau), 4)) for tau in TAUS),
+        tuple(VerticalLine(f"τ = {tau:g}", round(_after(tau), 4)) for tau in TAUS),
     )
 
 
-def _recall_panel() -> Panel:
+def _recall_panel() -> Chart:
     taus: NDArray[np.float64] = np.linspace(0.0, 2.0, 41)
     both = np.array([recalls(_after(float(tau))) for tau in taus])
-    return Panel(
+    return Chart(
         "tau",
         "What each class gains or loses",
         "Balanced accuracy is highest at τ = 1, accuracy under the training prior at τ = 0.",
@@ -219,7 +219,7 @@ def _recall_panel() -> Panel:
     )
 
 
-def _boundary_sheet() -> Sheet:
+def _boundary_sheet() -> ExplanationTable:
     rows = []
     for tau in TAUS:
         after = _after(tau)

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from counterpoise import metrics, posthoc
-from counterpoise.core.explanation import Panel, Part, Rule
+from counterpoise.core.explanation import Chart, ExplanationSection, VerticalLine
 from counterpoise.losses import sigmoid_loss
-from counterpoise.workflow.explanation import priors
-from counterpoise.workflow.explanation.lesson import COUNTS, Lesson, curve, over_counts, rounded, sheet
+from counterpoise.workflow.explain import priors
+from counterpoise.workflow.explain.lesson import COUNTS, Lesson, curve, over_counts, rounded, sheet
 
 __all__ = ["LESSONS"]
 
@@ -36,7 +36,7 @@ def adjust_logits(*, tau: float = 1.0) -> Lesson:
             "For focal loss and margins the prior in the scores is not defined: let tune_tau find a strength.",
         ),
         (
-            Part(
+            ExplanationSection(
                 "The correction",
                 (f"With honest scores and τ = 1 it is Bayes' rule exactly. Here τ = {tau:g}.",),
                 "z − τ log π,   or  z − τ (log π − log π_target) for another prior than the uniform one",
@@ -64,7 +64,7 @@ def tau_normalize() -> Lesson:
         (_VALIDATION, "The bias is dropped, and how long a vector was is only a stand-in for the prior."),
         ("τ = 0 leaves the head as it is, τ = 1 makes every vector a unit vector.",),
         (
-            Part(
+            ExplanationSection(
                 "Lengths of the weight vectors",
                 (),
                 "w_c / ‖w_c‖^τ,   scores = features · w",
@@ -86,10 +86,10 @@ def tune_thresholds() -> Lesson:
     balanced = [metrics.balanced_accuracy(labels, answer.astype(np.int64)) for answer in said]
     scores = np.stack([1 - probability, probability], axis=1)
     rules = [
-        Rule(f"tuned for {name}", round(float(posthoc.tune_thresholds(scores, labels, metric=metric)[1]), 4))  # type: ignore[arg-type]
+        VerticalLine(f"tuned for {name}", round(float(posthoc.tune_thresholds(scores, labels, metric=metric)[1]), 4))  # type: ignore[arg-type]
         for name, metric in (("F1", "f1"), ("balanced accuracy", "balanced_accuracy"))
     ]
-    panel = Panel(
+    panel = Chart(
         "thresholds",
         "The rare class against the other, by threshold",
         "900 and 100 validation images on the line of the other pages, scored by the exact posterior. A tuned "
@@ -108,7 +108,7 @@ def tune_thresholds() -> Lesson:
             "the common one.",
         ),
         (
-            Part(
+            ExplanationSection(
                 "Where the threshold goes",
                 ("One half is right where both errors cost the same and the prior stays what it was.",),
                 "t_c = (n_c t̂_c + k t)/(n_c + k),   predict argmax_c log p_c − log t_c",
@@ -143,7 +143,7 @@ def scale_logits(*, scale: float = 30.0) -> Lesson:
         curve(f"scale {s:g}", torch.exp(-sigmoid_loss(s * gap[:, None], one, reduction="none")[:, 0]))
         for s in (1.0, 10.0, scale)
     )
-    panel = Panel(
+    panel = Chart(
         "scale",
         "Probability of one class against another",
         "exp(−loss) of our sigmoid loss.",
@@ -159,7 +159,11 @@ def scale_logits(*, scale: float = 30.0) -> Lesson:
             "Scaling changes no prediction; without it no model of cosines could ever be sure.",
             "Margins are not applied to the scores: they belong to training.",
         ),
-        (Part("Cosine head and scale", ("Cosines lie in [−1, 1].",), "scores = s · cos(features, w_c)", (panel,)),),
+        (
+            ExplanationSection(
+                "Cosine head and scale", ("Cosines lie in [−1, 1].",), "scores = s · cos(features, w_c)", (panel,)
+            ),
+        ),
     )
 
 
@@ -176,7 +180,11 @@ def separate() -> Lesson:
         "A model of its own for each node of the class tree, trained on that node's images.",
         ("As many models as inner nodes to train, store and run; nodes with few images have little to learn from.",),
         ("Near the root the imbalance is that of groups, which is often milder than that of classes.",),
-        (Part("Imbalance node by node", sheets=(table,), equation="p(leaf) = Π_nodes on the path p(child | node)"),),
+        (
+            ExplanationSection(
+                "Imbalance node by node", tables=(table,), equation="p(leaf) = Π_nodes on the path p(child | node)"
+            ),
+        ),
     )
 
 

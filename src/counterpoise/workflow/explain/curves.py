@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from counterpoise.core.explanation import Panel
-from counterpoise.workflow.explanation.lesson import curve, rounded
+from counterpoise.core.explanation import Chart
+from counterpoise.workflow.explain.lesson import curve, rounded
 
 __all__ = ["U", "loss_panels", "slope", "softmax_panels", "true_class_logits"]
 
@@ -38,15 +38,15 @@ def loss_panels(
     about: str = "",
     derivative: str = "∂loss/∂z of the true class",
     whose: str = "",
-) -> tuple[Panel, Panel]:
+) -> tuple[Chart, Chart]:
     """Two panels: loss and gradient of every setting, each a function of what is varied, ``(N,)`` → ``(N,)``."""
     across = rounded(torch.sigmoid(at) if x is None else x)
     pairs = {name: slope(loss, at) for name, loss in settings.items()}
     values = tuple(curve(name, value) for name, (value, _) in pairs.items())
     slopes = tuple(curve(name, gradient) for name, (_, gradient) in pairs.items())
     return (
-        Panel(f"{id}-loss", f"Loss{whose}", about, x_title, "Loss", across, values),
-        Panel(f"{id}-gradient", f"Gradient{whose}", f"{_PULL} By autograd.", x_title, derivative, across, slopes),
+        Chart(f"{id}-loss", f"Loss{whose}", about, x_title, "Loss", across, values),
+        Chart(f"{id}-gradient", f"Gradient{whose}", f"{_PULL} By autograd.", x_title, derivative, across, slopes),
     )
 
 
@@ -62,7 +62,7 @@ def true_class_logits(u: Tensor, true: int, classes: int) -> Tensor:
 
 def softmax_panels(
     id: str, settings: Mapping[str, tuple[Callable[..., Tensor], int, dict[str, Any]]], *, classes: int, about: str
-) -> tuple[Panel, Panel]:
+) -> tuple[Chart, Chart]:
     """`loss_panels` of losses on a softmax: name → loss, true class, options."""
 
     def of(loss: Callable[..., Tensor], true: int, options: dict[str, Any]) -> Loss:
