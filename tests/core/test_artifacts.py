@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from counterpoise.core.artifacts import (
     read_artifact,
 )
 from counterpoise.core.errors import ArgumentError, ArtifactError
-from counterpoise.core.files import atomic_write, claim, locked, read_json, write_json
+from counterpoise.core.files import LOCK, atomic_write, claim, locked, read_json, write_json
 
 STRATEGY = Strategy("s", "a strategy", loss="focal", loss_options={"gamma": 2}, sampler_options={"within": "cycle"})
 RUN = Run(
@@ -158,8 +160,36 @@ def test_claim_protects_what_is_there(tmp_path):
 
 @pytest.mark.fault("C15")
 def test_two_writers_of_one_folder_exclude_each_other(tmp_path):
-    pytest.importorskip("fcntl")
     with locked(tmp_path), pytest.raises(ArtifactError, match="another process is writing"), locked(tmp_path):
         pass
+    assert list(tmp_path.iterdir()) == []
     with locked(tmp_path):
-        assert (tmp_path / ".lock").exists()
+        assert (tmp_path / LOCK).exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.fault("C15")
+def test_the_lock_of_another_process_holds_until_that_process_is_killed(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from counterpoise.core.files import locked\n"
+        "with locked(Path(sys.argv[1])): print('locked', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    with holder:
+        try:
+            assert holder.stdout.readline() == "locked\n"
+            with pytest.raises(ArtifactError, match="another process is writing"), locked(tmp_path):
+                pass
+        finally:
+            holder.kill()
+    assert [p.name for p in tmp_path.iterdir()] == [LOCK]  # left by the killed process: it locks nothing,
+    assert claim(tmp_path) == tmp_path  # and is no other file
+    with locked(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_locked_is_an_error_of_ours(tmp_path):
+    (tmp_path / LOCK).mkdir()
+    with pytest.raises(ArtifactError, match=r"cannot write to `out` .*Is a directory"), locked(tmp_path):
+        pass

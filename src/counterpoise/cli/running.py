@@ -31,7 +31,7 @@ def load_data(
 
 def tell_of_nesting(dataset: LabeledImages) -> None:
     """Say where folders within a class folder may be what the caller means by classes."""
-    for finding in getattr(dataset, "findings", ()):
+    for finding in dataset.findings:
         if finding.kind == "nested-folders":
             note(f"warning: {finding.reason}")
 

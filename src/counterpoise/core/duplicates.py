@@ -28,10 +28,9 @@ def duplicates(data: LabeledImages, among: Iterable[int] | None = None) -> list[
         data: the images.
         among: the indices to look at; default: all.
     """
-    locate = getattr(data, "file", lambda i: None)
-    sizes = {i: _size(locate(i)) for i in (range(len(data)) if among is None else among)}
+    sizes = {i: _size(data.file(i)) for i in (range(len(data)) if among is None else among)}
     suspects = [i for group in _groups(sizes.items()) for i in group]
-    return sorted(_groups((i, _digest(data, i, locate(i), sizes[i])) for i in suspects))
+    return sorted(_groups((i, _digest(data, i, data.file(i), sizes[i])) for i in suspects))
 
 
 def _groups(keyed: Iterable[tuple[int, Key | None]]) -> list[list[int]]:

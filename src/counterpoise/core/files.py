@@ -13,7 +13,10 @@ from typing import Any, BinaryIO
 
 from counterpoise.core.errors import ArtifactError
 
-__all__ = ["atomic_write", "claim", "locked", "read_json", "write_json"]
+__all__ = ["LOCK", "atomic_write", "claim", "locked", "read_json", "write_json"]
+
+LOCK = ".lock"
+"""Name of the lock file in an output folder; it exists only while a process is writing there."""
 
 
 @contextlib.contextmanager
@@ -75,7 +78,7 @@ def claim(path: str | Path, *, resume: bool = False, overwrite: bool | None = Fa
         raise ArtifactError("`resume` and `overwrite` exclude each other: go on, or start again?")
     if folder.exists() and not folder.is_dir():
         raise ArtifactError(f"`out` {folder} is a file; name a folder")
-    others = sorted(p.name for p in folder.iterdir() if p.name != ".lock") if folder.exists() else []
+    others = sorted(p.name for p in folder.iterdir() if p.name != LOCK) if folder.exists() else []
     if others and not (resume or overwrite):
         raise ArtifactError(
             f"`out` {folder} holds other files ({', '.join(others[:3])}{', …' if len(others) > 3 else ''}); "
@@ -87,33 +90,29 @@ def claim(path: str | Path, *, resume: bool = False, overwrite: bool | None = Fa
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process; the system releases it however the process ends.
+    """Lock an output folder for this process; the system releases the lock however the process ends.
 
     Raises:
-        ArtifactError: another process is writing there, or the folder cannot be made.
+        ArtifactError: another process is writing to the folder, or the folder cannot be made.
     """
+    from filelock import FileLock, Timeout
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / ".lock").open("w")
-    except OSError as error:
-        raise ArtifactError(f"cannot write to `out` {folder}: {error.strerror or error}") from error
-    with handle:
-        _lock(handle, folder)
-        try:
-            yield
-        finally:
-            (folder / ".lock").unlink(missing_ok=True)
-
-
-def _lock(handle: Any, folder: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: two runs in one folder are not detected there
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+        lock = FileLock(folder / LOCK)
+        lock.acquire(blocking=False)
+    except Timeout as error:
         raise ArtifactError(f"another process is writing to {folder}; wait for it, or name another folder") from error
+    except (OSError, NotImplementedError) as error:
+        raise ArtifactError(f"cannot write to `out` {folder}: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        yield
+    finally:
+        # On POSIX the file goes before the lock does, so that no other process locks a file that is then removed;
+        # Windows refuses to remove an open file, and filelock removes it there.
+        with contextlib.suppress(OSError):
+            (folder / LOCK).unlink()
+        lock.release()
 
 
 def _finite(value: Any) -> Any:

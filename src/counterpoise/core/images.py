@@ -1,16 +1,19 @@
-"""LabeledImages: what every stage may ask of a dataset."""
+"""The protocol that every dataset implements: `LabeledImages`."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from counterpoise.core.artifacts import Finding, Quarantined
 from counterpoise.core.counts import ClassCounts
+from counterpoise.core.errors import ArgumentTypeError
 
-__all__ = ["SPLITS", "SYMMETRIES", "LabeledImages", "Split", "Symmetry"]
+__all__ = ["SPLITS", "SYMMETRIES", "LabeledImages", "Split", "Symmetry", "checked_dataset"]
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -23,13 +26,19 @@ SYMMETRIES: tuple[Symmetry, ...] = ("hflip", "vflip", "rot90")
 class LabeledImages(Protocol):
     """Images with one class each, in splits; images are decoded only when asked for.
 
+    A dataset of your own may inherit from this class: the attributes and methods that have a default here can then be
+    left out.
+
     Attributes:
-        name: what the report calls the dataset.
-        classes: C class names; the order is that of the model's outputs.
+        name: the name of the dataset in reports.
+        classes: C class names, in the order of the model's outputs.
         labels: int64 ``(N,)``, indices into ``classes``.
-        paths: N identifiers, relative to the dataset's root with forward slashes; unique.
+        paths: N unique identifiers, relative to the dataset's root with forward slashes.
         splits: N split names, a NumPy array of strings: "train", "val" or "test".
-        symmetries: the changes of an image that keep its label ("hflip", "vflip", "rot90").
+        symmetries: label-preserving transforms, among "hflip", "vflip" and "rot90".
+        quarantined: the files that were excluded, each with the reason.
+        findings: what a user should know about how the dataset was read.
+        num_ignored: number of files that are not images, judging by their names.
     """
 
     name: str
@@ -38,27 +47,57 @@ class LabeledImages(Protocol):
     paths: tuple[str, ...]
     splits: NDArray[np.str_]
     symmetries: frozenset[Symmetry]
+    quarantined: tuple[Quarantined, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    num_ignored: int = 0
 
     def __len__(self) -> int:
-        """The number of images, N."""
+        """Number of images, N."""
         ...
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        """The image as RGB, uint8 ``(H, W, 3)``."""
+        """The image as RGB, uint8 ``(H, W, 3)``; raises `DatasetError` if it cannot be decoded."""
         ...
 
+    def file(self, index: int) -> str | None:
+        """Absolute path of the image file on this machine; None if the image is not stored in a file."""
+        return None
+
     def subset(self, split: Split) -> LabeledImages:
-        """The images of one split, in order; all classes stay, also those without images."""
+        """The images of one split, in order; all classes are kept, also those without images."""
         ...
 
     def counts(self, split: Split = "train") -> ClassCounts:
-        """Images per class in one split."""
+        """Number of images per class in one split."""
         ...
 
     def quarantine(self, faults: Mapping[int, str]) -> LabeledImages:
-        """The dataset without the images of these indices, each with the reason why it is left out."""
+        """The dataset without these images: ``{index: reason}``; they are added to ``quarantined``."""
+        ...
+
+    def without_unreadable(self) -> LabeledImages:
+        """The dataset without the images that cannot be decoded; decodes every image once."""
         ...
 
     def to_dict(self) -> dict[str, Any]:
-        """How the dataset was made: source, seed, fraction, faults; for the record of a run."""
+        """How the dataset was made (source, seed, fractions, faults), for the record of a run."""
         ...
+
+
+def checked_dataset(data: object) -> LabeledImages:
+    """Return ``data`` if it is a dataset.
+
+    Raises:
+        ArgumentTypeError: it is not one; names `load`, or the attributes that a dataset of the user lacks.
+    """
+    if isinstance(data, LabeledImages):
+        return data
+    if isinstance(data, str | os.PathLike):
+        advice = f"pass load({os.fspath(data)!r})"
+    elif hasattr(data, "labels"):
+        members = (*LabeledImages.__annotations__, *(name for name in vars(LabeledImages) if name[0] != "_"))
+        missing = [f"`{name}`" for name in dict.fromkeys(members) if not hasattr(data, name)]
+        advice = f"it lacks {', '.join(missing)}; inherit from counterpoise.core.images.LabeledImages"
+    else:
+        advice = "pass the dataset that `counterpoise.load` returns"
+    raise ArgumentTypeError(f"`data` must be a dataset, got {type(data).__name__}; {advice}")

@@ -158,10 +158,22 @@ def test_digits_have_no_faults():
 
 
 def test_what_is_no_dataset():
-    with pytest.raises(ArgumentTypeError, match="`data` must be a dataset, got list; load it first"):
+    with pytest.raises(ArgumentTypeError, match="`data` must be a dataset, got list; pass the dataset that"):
         audit([1, 2])
-    with pytest.raises(ArgumentTypeError, match=r"got str; load it first: audit\(load\('photos'\)\)"):
+    with pytest.raises(ArgumentTypeError, match=r"got str; pass load\('photos'\)"):
         audit("photos")
+
+    class Partial:
+        """A dataset of the user that misses a part of the protocol."""
+
+        def __init__(self):
+            vars(self).update(vars(load("digits")))
+            del self.findings
+
+        __len__ = __getitem__ = subset = counts = quarantine = without_unreadable = to_dict = lambda self: None
+
+    with pytest.raises(ArgumentTypeError, match=r"got Partial; it lacks `findings`, `file`; inherit from .*LabeledIm"):
+        audit(Partial())
     with pytest.raises(ArgumentError, match="`few`"):
         audit(load("digits"), many=5, few=10)
     with pytest.raises(DatasetError, match="has no classes"):

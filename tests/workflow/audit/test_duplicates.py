@@ -57,8 +57,8 @@ def test_a_dataset_of_someone_else_is_compared_by_pixels(make, encoded):
     data = load(root)
     assert duplicates(data) == []
 
-    class Foreign:
-        """Only what the protocol asks for."""
+    class InMemory(LabeledImages):
+        """A dataset without files: `file` is inherited from the protocol."""
 
         def __init__(self) -> None:
             for name in LabeledImages.__annotations__:
@@ -70,4 +70,4 @@ def test_a_dataset_of_someone_else_is_compared_by_pixels(make, encoded):
         def __getitem__(self, index: int):
             return data[index]
 
-    assert duplicates(Foreign()) == [[0, 1]]
+    assert duplicates(InMemory()) == [[0, 1]]

@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 
 from counterpoise.core.counts import ClassCounts
+from counterpoise.core.images import LabeledImages
 from counterpoise.workflow.report import render_html
 
 from . import samples
 
 
-class Pictures:
+class Pictures(LabeledImages):
     """Four classes: red, one whose file is broken, one without training images, green."""
 
     name = "pictures"

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import math
-import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from counterpoise.core.artifacts import AuditResult, ClassAudit, Finding, Quarantined
 from counterpoise.core.counts import ClassCounts
-from counterpoise.core.errors import ArgumentTypeError, DatasetError
-from counterpoise.core.images import SPLITS, LabeledImages, Split
+from counterpoise.core.errors import DatasetError
+from counterpoise.core.images import SPLITS, LabeledImages, Split, checked_dataset
 from counterpoise.workflow.audit.duplicates import duplicate_findings
 
 __all__ = ["audit"]
 
 Counts = dict[Split, ClassCounts]
-
-
-@runtime_checkable
-class _Sieved(LabeledImages, Protocol):
-    """A dataset that can decode itself and leave out what fails."""
-
-    quarantined: tuple[Quarantined, ...]
-
-    def without_unreadable(self) -> _Sieved: ...
 
 
 def audit(
@@ -45,7 +34,7 @@ def audit(
     Args:
         data: a dataset, as `load` returns it.
         duplicates: also look for images with the same content, which means reading the files.
-        deep: also decode every image; those that cannot be are quarantined (datasets of `load` only).
+        deep: also decode every image; those that cannot be decoded are quarantined.
         many, few: classes with more than ``many`` training images are "many", with fewer than ``few`` "few".
 
     Returns:
@@ -62,16 +51,16 @@ def audit(
         >>> result.imbalance_ratio, result.constant_class, result.constant_accuracy
         (30.0, '0', 0.1)
     """
-    dataset = _checked(data)
-    quarantined = tuple(getattr(dataset, "quarantined", ()))
+    dataset = checked_dataset(data)
+    if not dataset.classes:
+        raise DatasetError(f"{dataset.name!r} has no classes; add one folder per class, or rows with labels")
     if deep:
-        dataset, quarantined = _decoded(dataset, quarantined)
+        dataset = dataset.without_unreadable()
     counts: Counts = {split: dataset.counts(split) for split in SPLITS}
     groups = {group: _names(dataset, ids) for group, ids in counts["train"].groups(many, few).items()}
     ratio = counts["train"].imbalance_ratio
     reference, constant = _reference(counts), int(np.argmax(counts["train"].counts))
     accuracy, balanced = _constant_prediction(counts[reference].counts, constant)
-    num_ignored = int(getattr(dataset, "num_ignored", 0))
     return AuditResult(
         name=dataset.name,
         source=str(dataset.to_dict().get("source", dataset.name)),
@@ -84,20 +73,11 @@ def audit(
         constant_class=dataset.classes[constant],
         constant_accuracy=accuracy,
         constant_balanced_accuracy=balanced,
-        findings=_findings(dataset, counts, quarantined, duplicates=duplicates),
-        quarantined=quarantined,
-        num_files=len(dataset) + len(quarantined) + num_ignored,
-        num_ignored=num_ignored,
+        findings=_findings(dataset, counts, duplicates=duplicates),
+        quarantined=dataset.quarantined,
+        num_files=len(dataset) + len(dataset.quarantined) + dataset.num_ignored,
+        num_ignored=dataset.num_ignored,
     )
-
-
-def _checked(data: object) -> LabeledImages:
-    if not isinstance(data, LabeledImages):
-        hint = f": audit(load({os.fspath(data)!r}))" if isinstance(data, str | os.PathLike) else ""
-        raise ArgumentTypeError(f"`data` must be a dataset, got {type(data).__name__}; load it first{hint}")
-    if not data.classes:
-        raise DatasetError(f"{data.name!r} has no classes; there is nothing to audit")
-    return data
 
 
 def _reference(counts: Counts) -> Split:
@@ -126,26 +106,14 @@ def _classes(counts: Counts, groups: dict[str, tuple[str, ...]]) -> tuple[ClassA
     )
 
 
-def _decoded(
-    dataset: LabeledImages, quarantined: tuple[Quarantined, ...]
-) -> tuple[LabeledImages, tuple[Quarantined, ...]]:
-    """Decode everything and leave out what fails, where the dataset can do that."""
-    if isinstance(dataset, _Sieved):
-        kept = dataset.without_unreadable()
-        return kept, tuple(kept.quarantined)
-    return dataset, quarantined
-
-
-def _findings(
-    dataset: LabeledImages, counts: Counts, quarantined: Sequence[Quarantined], *, duplicates: bool
-) -> tuple[Finding, ...]:
-    findings = list(getattr(dataset, "findings", ()))
+def _findings(dataset: LabeledImages, counts: Counts, *, duplicates: bool) -> tuple[Finding, ...]:
+    findings = list(dataset.findings)
     findings += _missing_splits(counts)
     findings += [
         _missing_classes(split, counts[split]) for split in SPLITS if counts[split].total and counts[split].empty
     ]
     findings += _name_twins(dataset.classes)
-    findings += _unreadable(quarantined)
+    findings += _unreadable(dataset.quarantined)
     findings += duplicate_findings(dataset) if duplicates else []
     return tuple(findings)
 

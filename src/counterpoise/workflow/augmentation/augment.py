@@ -16,7 +16,7 @@ from counterpoise.augment.operations import allowed_operations
 from counterpoise.core.codec import Artifact
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError, ArtifactError
-from counterpoise.core.files import claim, locked, read_json, write_json
+from counterpoise.core.files import LOCK, claim, locked, read_json, write_json
 from counterpoise.core.lineage import FILE, write_lineage
 from counterpoise.core.processes import workers
 from counterpoise.workflow.augmentation.making import Item, drawn_operations, make
@@ -249,7 +249,7 @@ _WORDS = {
 def _clear(out: Path, ours: set[str], begun: bool) -> None:
     """Take away what an interrupted process left half-written; refuse what is not ours: it would join a class."""
     for path in sorted(out.rglob("*")):
-        if path.is_dir() or path.name == ".lock" or (begun and path.parent == out):
+        if path.is_dir() or path.name == LOCK or (begun and path.parent == out):
             continue
         if path.name.startswith(".") and path.name.endswith(".tmp"):
             path.unlink()
