@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from counterpoise.core.errors import CounterpoiseError
-from counterpoise.weights import AdaptiveWeights, adapt_weights, class_weights
+from counterpoise.weights import AdaptiveWeights, DeferredWeights, adapt_weights, class_weights
 
 NAN = float("nan")
 
@@ -121,3 +121,17 @@ def test_it_starts_from_a_scheme_and_goes_on_from_its_state() -> None:
 def test_mistakes_are_named(call: object, message: str) -> None:
     with pytest.raises(CounterpoiseError, match=message):
         call()  # type: ignore[operator]
+
+
+def test_deferred_weights_start_at_their_share_of_the_epochs() -> None:
+    deferred = DeferredWeights([900, 100, 0], start=0.8, beta=0.99, empty="exclude")
+    expected = class_weights([900, 100, 0], "effective_number", beta=0.99, empty="exclude")
+    for epoch in range(4):
+        np.testing.assert_array_equal(deferred.weight_at(epoch, epochs=5), [1.0, 1.0, 0.0])
+    np.testing.assert_array_equal(deferred.weight_at(4, epochs=5), expected)
+    np.testing.assert_array_equal(
+        DeferredWeights([5, 1], start=0.0).weight_at(0, epochs=3), class_weights([5, 1], "effective_number")
+    )
+    assert not DeferredWeights([5, 1], start=1.0).has_started(2, epochs=3)
+    with pytest.raises(CounterpoiseError, match=r"`start` .* must be in \[0, 1\]; got 1.5"):
+        DeferredWeights([5, 1], start=1.5)

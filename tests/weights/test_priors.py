@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import numpy as np
 import pytest
 
 from counterpoise.core.errors import CounterpoiseError
-from counterpoise.weights import class_weights, correction, effective_prior
+from counterpoise.weights import Correction, class_weights, correction, effective_prior
 
 COUNTS = np.array([900, 90, 10])
 PRIOR = COUNTS / COUNTS.sum()
@@ -42,21 +43,43 @@ def test_correcting_once_is_silent_and_more_is_told_with_the_numbers() -> None:
         correction(PRIOR, adjusted=PRIOR)
         correction(PRIOR, sampled=uniform, adjusted=uniform)  # the prior as sampled has nothing left to adjust
     with pytest.warns(
-        UserWarning, match=r"differ 90 to 1; corrected by 8.1e\+03: sampler 90, weights 90, .* 1\."
+        UserWarning,
+        match="twice: the sampler already draws .* 90 times .*, and class weights raise that to about 8,100",
     ) as told:
         correction(PRIOR, sampled=uniform, weight=inverse)
     assert told[0].filename == __file__
-    with pytest.warns(UserWarning, match=r"corrected by 7.29e\+05"):
+    with pytest.warns(UserWarning, match="three times: .* logit adjustment raises that to about 730,000"):
         correction(PRIOR, sampled=uniform, weight=inverse, adjusted=PRIOR)
+
+
+@pytest.mark.parametrize(
+    ("factors", "advice"),
+    [
+        ((90, 90, 1), "mine compensates the imbalance twice: .* Remove the sampler or the class weights."),
+        (
+            (90, 1, 90),
+            "twice: .*, and logit adjustment raises .* 8,100. Keep one of them, or give logit adjustment the",
+        ),
+        ((1, 90, 1, 5), r"twice: .* the focal term raises that to about 450. Use milder weights, .* `beta=0\.99`\."),
+        ((1, 180, 1), "too strongly: class weights already give .* 180 times the weight .*. Use milder weights"),
+        ((1, 1, 8100), "too strongly: logit adjustment already favours .*. Use a smaller `tau`."),
+        ((90, 1, 1, 5), "twice: .* Use a milder sampler, for example `power=0.5`."),
+    ],
+)
+def test_the_advice_names_the_methods_and_ends_in_an_action(factors: tuple[float, ...], advice: str) -> None:
+    found = Correction(90, *factors)
+    assert re.search(advice, found.advice_for("mine") or "")
+    assert found.advice == (found.advice_for("this combination"))
+    assert Correction(90, 90, 1, 1).advice is None
 
 
 def test_a_class_without_images_takes_no_part() -> None:
     assert correction([0.9, 0.0, 0.1], weight=[1.0, 0.0, 9.0]).applied == pytest.approx(9)
-    with pytest.warns(UserWarning, match="corrected by inf"):
+    with pytest.warns(UserWarning, match="class weights .* inf times"):
         correction([0.9, 0.1], weight=[0.0, 1.0])
 
 
-@pytest.mark.filterwarnings("ignore:the prior is corrected")
+@pytest.mark.filterwarnings("ignore:this combination compensates")
 @pytest.mark.parametrize(
     ("prior", "options", "message"),
     [

@@ -1,9 +1,9 @@
-"""Class weights that follow validation: up while a class is missed, down while it costs too many false positives."""
+"""Class weights that change during training: deferred to its end, or adapted to validation after each epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,57 @@ from counterpoise.core.counts import CountsLike
 from counterpoise.core.errors import ArgumentError
 from counterpoise.weights.schemes import Scheme, class_weights
 
-__all__ = ["AdaptiveWeights", "adapt_weights"]
+__all__ = ["AdaptiveWeights", "DeferredWeights", "adapt_weights"]
 
 FloatArray = NDArray[np.float64]
 _STEP = 2.0  # no weight more than doubles or halves in one update
+
+
+@final
+class DeferredWeights:
+    """Class weights that apply only towards the end of training: deferred re-weighting (DRW).
+
+    Every class weighs 1 until a share of the epochs has passed; from then on the weights of ``scheme`` apply. The
+    weights are a function of the epoch, so that nothing has to be saved to resume a training. From Cao et al.,
+    "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019 (arXiv:1906.07413).
+
+    Args:
+        counts: training images per class.
+        start: share of the epochs after which the weights apply, in [0, 1].
+        scheme: scheme of the weights, or a ready vector ``(C,)``; see `class_weights`.
+        empty: "error", or "exclude": a class without images weighs 0 throughout.
+        **options: further arguments of `class_weights`, such as ``beta``.
+
+    Raises:
+        ArgumentError: ``start`` is not in [0, 1], or an argument that `class_weights` refuses.
+
+    Example:
+        >>> deferred = DeferredWeights([900, 100], start=0.5)
+        >>> deferred.weight_at(4, epochs=10), deferred.weight_at(5, epochs=10).round(3)
+        (array([1., 1.]), array([0.207, 1.793]))
+    """
+
+    def __init__(
+        self,
+        counts: CountsLike,
+        *,
+        start: float = 0.8,
+        scheme: Scheme | FloatArray = "effective_number",
+        empty: Literal["error", "exclude"] = "error",
+        **options: Any,
+    ) -> None:
+        if not 0 <= start <= 1:
+            raise ArgumentError(f"`start` is a share of the epochs and must be in [0, 1]; got {start}")
+        self.start = start
+        self.weight = class_weights(counts, scheme, empty=empty, **options)
+
+    def has_started(self, epoch: int, *, epochs: int) -> bool:
+        """Whether the weights apply in this epoch (the first is 0) of a training of ``epochs``."""
+        return epoch >= round(self.start * epochs)
+
+    def weight_at(self, epoch: int, *, epochs: int) -> FloatArray:
+        """Class weights float64 ``(C,)`` of this epoch (the first is 0) of a training of ``epochs``."""
+        return self.weight if self.has_started(epoch, epochs=epochs) else np.where(self.weight > 0, 1.0, 0.0)
 
 
 def adapt_weights(

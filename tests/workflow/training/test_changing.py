@@ -156,6 +156,6 @@ def test_the_prior_left_in_the_scores_is_recorded(dataset, tmp_path):
 
 def test_a_strategy_that_corrects_twice_warns_with_the_numbers(dataset, tmp_path):
     mine = Strategy("mine", "", sampler="class_balanced", weights="inverse")
-    with pytest.warns(UserWarning, match="'mine': the prior is corrected more than once: .* sampler 10, weights 10"):
+    with pytest.warns(UserWarning, match="mine compensates the imbalance twice: .* 10 times .* weights raise"):
         run = train(mine, dataset, epochs=1, out=tmp_path / "run")
-    assert "sampler 10, weights 10" in run.notes[0]
+    assert "class weights raise that to about 100. Remove the sampler or the class weights." in run.notes[0]

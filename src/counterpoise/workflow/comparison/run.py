@@ -156,7 +156,7 @@ def _comparison(bench: _Bench, facts: AuditResult, runs: dict[str, list[Run]]) -
 
 def _with_doubts(said: Verdict, job: Job, arms: tuple[Arm, ...]) -> Verdict:
     """What whoever reads the verdict should know: priors corrected twice, and a training of few steps."""
-    notes = [f"{arm.strategy.name}: {told}" for arm in arms for told in job.doubts(arm.strategy)]
+    notes = [advice for arm in arms for advice in job.doubts(arm.strategy)]
     return replace(said, notes=(*said.notes, *notes, *_on_length(job.settings)))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -125,20 +124,19 @@ def build_posthoc(strategy: Strategy, known: Known) -> Fit:
 
 
 def corrections(strategy: Strategy, counts: ClassCounts, sampled: Floats | None) -> str | None:
-    """What to tell about a strategy that corrects the prior more often than once; None where it does not."""
+    """Which methods of a strategy compensate the class imbalance more than once, and what to change; None for none."""
     known = known_of(strategy, counts, sampled)
     adjusts = strategy.loss in (*_ADJUSTING, "vector_scaling")
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        weights.correction(
-            counts.prior(),
-            sampled=sampled,
-            weight=_class_weight(strategy, counts),
-            adjusted=(known.trained if strategy.loss in _ADJUSTING else counts.prior()) if adjusts else None,
-            tau=float(strategy.loss_options.get("tau", 1.0)) if adjusts else 1.0,
-            gamma=float(strategy.loss_options.get("gamma", 0.0)) if strategy.loss in _FOCUSING else 0.0,
-        )
-    return str(told[0].message) if told else None
+    found = weights.Correction.measure(
+        counts.prior(),
+        sampled=sampled,
+        weight=_class_weight(strategy, counts),
+        adjusted=(known.trained if strategy.loss in _ADJUSTING else counts.prior()) if adjusts else None,
+        tau=float(strategy.loss_options.get("tau", 1.0)) if adjusts else 1.0,
+        gamma=float(strategy.loss_options.get("gamma", 0.0)) if strategy.loss in _FOCUSING else 0.0,
+    )
+    milder = "`beta=0.99`" if strategy.loss == "class_balanced" else '`weights="inverse_sqrt"`'
+    return found.advice_for(strategy.name, milder_weights=milder)
 
 
 def _one_of(table: dict[str, Any], name: str, kind: str, strategy: Strategy) -> Any:

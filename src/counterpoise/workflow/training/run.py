@@ -55,7 +55,7 @@ def train(
         model.safetensors.
 
     Warns:
-        UserWarning: a strategy of one's own corrects the class prior more than once; names the corrections.
+        UserWarning: a strategy of your own compensates the class imbalance more than once; says what to change.
 
     Raises:
         ArgumentError: an unknown strategy, model or setting, or an augmentation that the data forbid.
@@ -78,8 +78,8 @@ def train(
         claim(where, resume=resume, overwrite=overwrite)
     job = Job.prepare(dataset, checked)
     if chosen.name not in CATALOG:
-        for told in job.doubts(chosen):
-            warnings.warn(f"strategy {chosen.name!r}: {told}", UserWarning, stacklevel=2)
+        for advice in job.doubts(chosen):
+            warnings.warn(advice, UserWarning, stacklevel=2)
     with locked(where) if first else nullcontext():
         files = RunFolder(where)
         if overwrite and first:
