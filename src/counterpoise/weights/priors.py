@@ -137,7 +137,8 @@ the weight of the largest, and the focal term raises that to about 130. Use mild
             ),
             "the focal term": (self.focusing, ""),
         }
-        sentences, product = [], 1.0
+        sentences: list[str] = []
+        product = 1.0
         for method, (factor, first) in factors.items():
             if factor == 1:
                 continue
