@@ -24,10 +24,10 @@ from torch import Tensor
 from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, MissingExtraError
 from counterpoise.losses.arguments import vector_tensor
+from counterpoise.losses.base import Loss
 from counterpoise.losses.options import Vector
 from counterpoise.losses.sigmoid import sigmoid_loss, sigmoid_loss_by_class
 from counterpoise.losses.softmax import softmax_loss
-from counterpoise.losses.stored import StoredLoss
 from counterpoise.metrics import accuracy, average_precision, balanced_accuracy, macro_f1, shot_accuracy
 from counterpoise.samplers import ClassBalancedSampler, OrderedSampler, labels_of
 
@@ -46,7 +46,7 @@ SamplerChoice = OrderedSampler | Callable[[Any], OrderedSampler]
 IGNORED = -100  # the label that the Trainer leaves out of its count; it cannot be told another
 
 
-def loss_for_trainer(loss: StoredLoss, *, prior: Vector | None = None) -> LossFunction:
+def loss_for_trainer(loss: Loss, *, prior: Vector | None = None) -> LossFunction:
     """A loss module of ours as ``compute_loss_func`` of the Trainer.
 
     One batch of 32, four accumulated micro-batches of 8 and four processes of 8 give the same step, and the evaluation
@@ -73,7 +73,7 @@ def loss_for_trainer(loss: StoredLoss, *, prior: Vector | None = None) -> LossFu
         >>> compute_loss({"logits": torch.zeros(2, 2)}, torch.tensor([0, 1]), num_items_in_batch=8)  # 4 log 2/(8 · 1.5)
         tensor(0.2310)
     """
-    if not isinstance(loss, StoredLoss):
+    if not isinstance(loss, Loss):
         raise ArgumentTypeError(
             f"`loss` must be a module of counterpoise.losses, such as FocalLoss(); got {type(loss).__name__}"
         )
@@ -90,7 +90,7 @@ def loss_for_trainer(loss: StoredLoss, *, prior: Vector | None = None) -> LossFu
     return partial(_loss_of_step, loss=loss, mean_weight=_mean_weight(loss, reduction, prior))
 
 
-def _mean_weight(loss: StoredLoss, reduction: str, prior: Vector | None) -> float:
+def _mean_weight(loss: Loss, reduction: str, prior: Vector | None) -> float:
     """Σ π_c w_c, what a row weighs on average: the denominator of a weighted mean for each row that is counted."""
     if reduction != "mean" or loss.equation is not softmax_loss or "weight" not in loss.vectors:
         return 1.0
@@ -119,7 +119,7 @@ def _loss_of_step(
     labels: Tensor | None,
     num_items_in_batch: Tensor | float | None = None,
     *,
-    loss: StoredLoss,
+    loss: Loss,
     mean_weight: float,
 ) -> Tensor:
     """This micro-batch's part of the mean over the whole optimiser step."""
@@ -140,7 +140,7 @@ def _loss_of_step(
     return value
 
 
-def _denominator(loss: StoredLoss, logits: Tensor, labels: Tensor, items: Tensor) -> Tensor:
+def _denominator(loss: Loss, logits: Tensor, labels: Tensor, items: Tensor) -> Tensor:
     """From the labels counted to what the reduction divides by: rows, or for the "mean" of a sigmoid loss elements."""
     classes = logits.shape[1] if logits.dim() > 1 else 1
     rows = items / classes if labels.dim() == logits.dim() else items

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError, MissingExtraError
-from counterpoise.losses.stored import StoredLoss
+from counterpoise.losses.base import Loss
 from counterpoise.metrics import balanced_accuracy, shot_accuracy
 from counterpoise.weights import AdaptiveWeights, Scheme, class_weights
 
@@ -25,9 +25,9 @@ except ImportError as error:
 __all__ = ["AdaptiveReweighting", "DeferredReweighting", "SamplerEpochs", "ShotGroupMetrics"]
 
 
-def _loss_of(module: LightningModule, attribute: str) -> StoredLoss:
+def _loss_of(module: LightningModule, attribute: str) -> Loss:
     loss = getattr(module, attribute, None)
-    if not isinstance(loss, StoredLoss):
+    if not isinstance(loss, Loss):
         raise ArgumentError(
             f"`attribute`: {type(module).__name__}.{attribute} must be one of our loss modules; got "
             f"{type(loss).__name__}. Name the attribute that holds it"

@@ -16,8 +16,8 @@ from counterpoise.losses.arguments import (
     checked_target,
     class_vector,
 )
+from counterpoise.losses.base import Loss
 from counterpoise.losses.options import OverlapOptions, Vector
-from counterpoise.losses.stored import StoredLoss
 
 __all__ = ["DiceLoss", "FocalTverskyLoss", "TverskyLoss", "dice_loss", "focal_tversky_loss", "tversky_loss"]
 
@@ -145,7 +145,7 @@ def focal_tversky_loss(
     return tversky_loss(logits, target, alpha=alpha, beta=beta, gamma=gamma, **options)
 
 
-class TverskyLoss(StoredLoss):
+class TverskyLoss(Loss):
     """`tversky_loss` as a module, same keywords.
 
     Example:
@@ -160,7 +160,7 @@ class TverskyLoss(StoredLoss):
         super().__init__(tversky_loss, {"alpha": alpha, "beta": beta, "gamma": gamma, **options})
 
 
-class DiceLoss(StoredLoss):
+class DiceLoss(Loss):
     """`dice_loss` as a module, same keywords.
 
     Example:
@@ -173,7 +173,7 @@ class DiceLoss(StoredLoss):
         super().__init__(tversky_loss, dict(options))
 
 
-class FocalTverskyLoss(StoredLoss):
+class FocalTverskyLoss(Loss):
     """`focal_tversky_loss` as a module, same keywords.
 
     Example:

@@ -7,9 +7,9 @@ from typing_extensions import Unpack
 
 from counterpoise.core.counts import CountsLike
 from counterpoise.losses import presets
+from counterpoise.losses.base import Loss
 from counterpoise.losses.options import SigmoidOptions, SigmoidPresetOptions
 from counterpoise.losses.sigmoid import sigmoid_loss, sigmoid_loss_by_class
-from counterpoise.losses.stored import StoredLoss
 
 __all__ = [
     "AsymmetricLoss",
@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 
-class SigmoidLoss(StoredLoss):
+class SigmoidLoss(Loss):
     """`sigmoid_loss` as a module, same keywords.
 
     Example:
@@ -33,7 +33,7 @@ class SigmoidLoss(StoredLoss):
         super().__init__(sigmoid_loss, dict(options))
 
 
-class BinaryCrossEntropyLoss(StoredLoss):
+class BinaryCrossEntropyLoss(Loss):
     """`binary_cross_entropy` as a module, same keywords.
 
     Example:
@@ -46,7 +46,7 @@ class BinaryCrossEntropyLoss(StoredLoss):
         super().__init__(sigmoid_loss, dict(options))
 
 
-class SigmoidFocalLoss(StoredLoss):
+class SigmoidFocalLoss(Loss):
     """`sigmoid_focal_loss` as a module, same keywords.
 
     Example:
@@ -62,7 +62,7 @@ class SigmoidFocalLoss(StoredLoss):
         super().__init__(sigmoid_loss, dict(presets.combined_sigmoid(own, options)))
 
 
-class AsymmetricLoss(StoredLoss):
+class AsymmetricLoss(Loss):
     """`asymmetric_loss` as a module, same keywords.
 
     Example:
@@ -84,7 +84,7 @@ class AsymmetricLoss(StoredLoss):
         super().__init__(sigmoid_loss, dict(presets.combined_sigmoid(own, options)))
 
 
-class ClassBalancedSigmoidLoss(StoredLoss):
+class ClassBalancedSigmoidLoss(Loss):
     """`class_balanced_sigmoid_loss` as a module, same keywords.
 
     Example:

@@ -7,9 +7,9 @@ from typing_extensions import Unpack
 
 from counterpoise.core.counts import CountsLike
 from counterpoise.losses import presets
+from counterpoise.losses.base import Loss
 from counterpoise.losses.options import ScaledOptions, SoftmaxOptions, SoftmaxPresetOptions, Vector
 from counterpoise.losses.softmax import softmax_loss
-from counterpoise.losses.stored import StoredLoss
 
 __all__ = [
     "BalancedSoftmaxLoss",
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-class SoftmaxLoss(StoredLoss):
+class SoftmaxLoss(Loss):
     """`softmax_loss` as a module, same keywords.
 
     Example:
@@ -38,7 +38,7 @@ class SoftmaxLoss(StoredLoss):
         super().__init__(softmax_loss, dict(options))
 
 
-class CrossEntropyLoss(StoredLoss):
+class CrossEntropyLoss(Loss):
     """`cross_entropy` as a module, same keywords.
 
     Example:
@@ -51,7 +51,7 @@ class CrossEntropyLoss(StoredLoss):
         super().__init__(softmax_loss, dict(options))
 
 
-class FocalLoss(StoredLoss):
+class FocalLoss(Loss):
     """`focal_loss` as a module, same keywords.
 
     Example:
@@ -71,7 +71,7 @@ class FocalLoss(StoredLoss):
         super().__init__(softmax_loss, dict(presets.combined(own, options)))
 
 
-class ClassBalancedLoss(StoredLoss):
+class ClassBalancedLoss(Loss):
     """`class_balanced_loss` as a module, same keywords.
 
     Example:
@@ -93,7 +93,7 @@ class ClassBalancedLoss(StoredLoss):
         super().__init__(softmax_loss, dict(presets.combined(own, options)))
 
 
-class LogitAdjustedLoss(StoredLoss):
+class LogitAdjustedLoss(Loss):
     """`logit_adjusted_loss` as a module, same keywords.
 
     Example:
@@ -114,7 +114,7 @@ class LogitAdjustedLoss(StoredLoss):
         super().__init__(softmax_loss, dict(presets.combined(own, options)))
 
 
-class BalancedSoftmaxLoss(StoredLoss):
+class BalancedSoftmaxLoss(Loss):
     """`balanced_softmax_loss` as a module, same keywords.
 
     Example:
@@ -134,7 +134,7 @@ class BalancedSoftmaxLoss(StoredLoss):
         super().__init__(softmax_loss, dict(presets.combined(own, options)))
 
 
-class VectorScalingLoss(StoredLoss):
+class VectorScalingLoss(Loss):
     """`vector_scaling_loss` as a module, same keywords.
 
     Example:
@@ -156,7 +156,7 @@ class VectorScalingLoss(StoredLoss):
         super().__init__(softmax_loss, dict(presets.combined(own, options)))
 
 
-class LDAMLoss(StoredLoss):
+class LDAMLoss(Loss):
     """`ldam_loss` as a module, same keywords. Its logits are cosines.
 
     Example:
@@ -178,7 +178,7 @@ class LDAMLoss(StoredLoss):
         super().__init__(softmax_loss, dict(presets.combined(own, options)))
 
 
-class PolyLoss(StoredLoss):
+class PolyLoss(Loss):
     """`poly_loss` as a module, same keywords.
 
     Example:
@@ -191,7 +191,7 @@ class PolyLoss(StoredLoss):
         super().__init__(softmax_loss, dict(presets.combined(presets.poly(epsilon=epsilon), options)))
 
 
-class LabelAwareSmoothingLoss(StoredLoss):
+class LabelAwareSmoothingLoss(Loss):
     """`label_aware_smoothing_loss` as a module, same keywords.
 
     Example:

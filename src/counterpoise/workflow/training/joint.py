@@ -16,7 +16,7 @@ from counterpoise.core.artifacts import Predictions, Strategy
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.images import Split
 from counterpoise.hierarchy import ClassTree
-from counterpoise.losses.stored import StoredLoss
+from counterpoise.losses.base import Loss
 from counterpoise.models import build_model
 from counterpoise.models.build import IMAGENET_MEAN, IMAGENET_STD, Classifier
 from counterpoise.workflow.training.build import Known, Recipe
@@ -92,7 +92,7 @@ class JointTraining:
         reweighting = self.recipe.reweighting
         if reweighting is not None:
             weight = reweighting.weight_at(self.loop.epoch)
-            cast("StoredLoss", self.loop.loss).reweight(weight)
+            cast("Loss", self.loop.loss).reweight(weight)
             self.weights.append(weight.tolist())
         row = self.loop.run_epoch(progress)
         labels, scores = self._validation()

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from counterpoise.augment import random_crop, random_symmetry
 from counterpoise.core.errors import TrainingError
 from counterpoise.losses import global_normalizer
-from counterpoise.losses.stored import StoredLoss
+from counterpoise.losses.base import Loss
 from counterpoise.workflow.training.environment import processes
 from counterpoise.workflow.training.pixels import Batch, Part, Pixels, collate
 from counterpoise.workflow.training.settings import Resolved
@@ -125,10 +125,10 @@ class Loop:
     def loss_of(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss of this process's share; a weighted mean divides by the weights of the whole batch."""
         loss = self.loss
-        weighted = isinstance(loss, StoredLoss) and "weight" in loss.vectors
+        weighted = isinstance(loss, Loss) and "weight" in loss.vectors
         if self.accelerator.num_processes == 1 or not weighted:
             return cast("Tensor", loss(logits, target))
-        loss = cast("StoredLoss", loss)
+        loss = cast("Loss", loss)
         if loss.options.get("reduction", "mean") != "mean":
             return cast("Tensor", loss(logits, target))
         return cast("Tensor", loss(logits, target, normalizer=global_normalizer(target, weight=loss.weight)))

@@ -1,4 +1,4 @@
-"""What every loss module is: the arguments of a function, kept, and the function called in forward."""
+"""Base class of the loss modules: it stores the arguments of an equation and calls the equation in `forward`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 from counterpoise.losses.arguments import vector_tensor
 from counterpoise.losses.options import Vector
 
-__all__ = ["StoredLoss"]
+__all__ = ["Loss"]
 
 
-class StoredLoss(nn.Module):
+class Loss(nn.Module):
     """Keeps the options of one equation: vectors as buffers that move and persist, the rest as plain values."""
 
     weight: Tensor
