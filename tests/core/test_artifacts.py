@@ -17,7 +17,14 @@ from counterpoise.core.artifacts import (
 from counterpoise.core.errors import ArgumentError, ArtifactError
 from counterpoise.core.files import LOCK, atomic_write, claim, locked, read_json, write_json
 
-STRATEGY = Strategy("s", "a strategy", loss="focal", loss_options={"gamma": 2}, sampler_options={"within": "cycle"})
+STRATEGY = Strategy(
+    "s",
+    "a strategy",
+    loss="focal",
+    loss_options={"gamma": 2},
+    sampler="class_balanced",
+    sampler_options={"within": "cycle"},
+)
 RUN = Run(
     STRATEGY, 1, "done", "resnet20", {"epochs": 3}, {"torch": "2"}, {}, ("a", "b"), (3, 0), (0, 5), 9, 1.5, (0.5, None)
 )

@@ -7,7 +7,6 @@ None in Python, null in JSON. Numbers of a report are these numbers; nothing is 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from counterpoise.core.errors import ArtifactError
 from counterpoise.core.explanation import Explanation
 from counterpoise.core.files import read_json
 from counterpoise.core.predictions import Predictions
+from counterpoise.core.strategy import Strategy
 
 __all__ = [
     "Arm",
@@ -99,60 +99,6 @@ class AuditResult(Artifact):
     num_files: int
     num_ignored: int
     partial: bool = False
-
-
-@dataclass(frozen=True)
-class Strategy(Artifact):
-    """One way to treat imbalance, as data: names and numbers, no functions.
-
-    ``reuses`` names the strategy whose trained model this one takes; such a strategy only changes the
-    scores afterwards and trains nothing. ``retraining`` is a second stage of the same training. ``separate`` trains a
-    model for each inner node of the class tree. ``reason`` is filled in by `plan`.
-    """
-
-    name: str
-    summary: str
-    loss: str = "cross_entropy"
-    loss_options: dict[str, float | str] = field(default_factory=dict)
-    weights: str | None = None
-    weight_options: dict[str, float] = field(default_factory=dict)
-    sampler: str | None = None
-    sampler_options: dict[str, float | str] = field(default_factory=dict)
-    posthoc: str | None = None
-    posthoc_options: dict[str, float] = field(default_factory=dict)
-    reweighting: str | None = None
-    reweighting_options: dict[str, float | str] = field(default_factory=dict)
-    retraining: str | None = None
-    retraining_options: dict[str, float] = field(default_factory=dict)
-    augment: str | None = None
-    augment_options: dict[str, float] = field(default_factory=dict)
-    mixing: str | None = None
-    mixing_options: dict[str, float] = field(default_factory=dict)
-    head: Literal["linear", "cosine", "hierarchical"] = "linear"
-    separate: bool = False
-    scores: Literal["softmax", "sigmoid"] = "softmax"
-    reuses: str | None = None
-    reference: str = ""
-    reason: str = ""
-
-    def __str__(self) -> str:
-        parts = [_call(self.loss, self.loss_options)]
-        parts += [f"weights {_call(self.weights, self.weight_options)}"] if self.weights else []
-        parts += [f"sampler {_call(self.sampler, self.sampler_options)}"] if self.sampler else []
-        parts += [f"reweighting {_call(self.reweighting, self.reweighting_options)}"] if self.reweighting else []
-        parts += [f"augment {_call(self.augment, self.augment_options)}"] if self.augment else []
-        parts += [f"mixing {_call(self.mixing, self.mixing_options)}"] if self.mixing else []
-        parts += [f"then a new {_call(self.retraining, self.retraining_options)}"] if self.retraining else []
-        parts += [f"then {_call(self.posthoc, self.posthoc_options)}"] if self.posthoc else []
-        parts += [f"{self.head} head"] if self.head == "cosine" else []
-        parts += ["a model for each node"] if self.separate else []
-        start = f"from {self.reuses}: " if self.reuses else ""
-        return f"{self.name}: {start}{', '.join(parts)}"
-
-
-def _call(name: str, options: Mapping[str, Any]) -> str:
-    inside = ", ".join(f"{key}={value}" for key, value in options.items())
-    return f"{name}({inside})" if inside else name
 
 
 @dataclass(frozen=True)

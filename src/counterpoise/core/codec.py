@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from counterpoise.core.errors import ArtifactError
+from counterpoise.core.errors import ArtifactError, CounterpoiseError
 from counterpoise.core.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -128,7 +128,9 @@ def _typed_dataclass(kind: type, value: Any, where: str) -> Any:
         raise ArtifactError(f"{where}: unknown field {unknown[0]!r}; expected one of {sorted(names)}")
     try:
         return kind(**{key: _typed(hints[key], item, f"{where}.{key}") for key, item in value.items()})
-    except TypeError as error:
+    except ArtifactError:
+        raise
+    except (TypeError, CounterpoiseError) as error:
         raise ArtifactError(f"{where}: {error}") from error
 
 

@@ -117,12 +117,12 @@ def test_other_runs_in_the_folder_are_refused_before_any_work(compared):
 
 @pytest.mark.fault("C16")
 def test_a_run_that_fails_is_shown_as_failed_and_the_others_are_kept(tmp_path):
-    hopeless = Strategy("hopeless", "a focusing parameter that no loss takes", loss="focal", loss_options={"gamma": -1})
+    hopeless = Strategy("hopeless", "a scale at which float32 overflows", loss_options={"scale": 3e38})
     comparison = compare(blobs(), strategies=[hopeless, "focal"], seeds=1, epochs=1, out=tmp_path / "out")
     arms = {arm.strategy.name: arm for arm in comparison.arms}
     assert arms["hopeless"].status == "failed"
     assert "seed 0" in arms["hopeless"].error
-    assert "gamma" in arms["hopeless"].error
+    assert "NaN" in arms["hopeless"].error
     assert arms["focal"].status == arms["baseline"].status == "done"
     assert Run.load(tmp_path / "out/runs/hopeless-seed0/run.json").status == "failed"
     assert any("hopeless" in note for note in (*comparison.verdict.notes, *comparison.verdict.costs))

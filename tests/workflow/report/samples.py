@@ -68,10 +68,12 @@ STRATEGIES = {
             reference="https://arxiv.org/abs/2007.07314",
         ),
     ),
-    "oversample": (0.3, Strategy("oversample", "Draws rare classes more often.", sampler="over")),
+    "oversample": (0.3, Strategy("oversample", "Draws rare classes more often.", sampler="resample")),
     "post-hoc-logit-adjusted": (
         0.62,
-        Strategy("post-hoc-logit-adjusted", "Subtracts the log prior afterwards.", posthoc="adjust", reuses="baseline"),
+        Strategy(
+            "post-hoc-logit-adjusted", "Subtracts the log prior afterwards.", posthoc="adjust_logits", reuses="baseline"
+        ),
     ),
 }
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "geometric_mean", "expected_calibration_error")

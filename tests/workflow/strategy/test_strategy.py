@@ -7,9 +7,9 @@ import pytest
 
 from counterpoise import ClassCounts, hierarchy
 from counterpoise.core.artifacts import Strategy
-from counterpoise.core.errors import ArgumentError
+from counterpoise.core.errors import ArgumentError, ArtifactError, CounterpoiseError
 from counterpoise.workflow.audit import audit
-from counterpoise.workflow.strategy import CATALOG, plan, strategy_named
+from counterpoise.workflow.strategy import CATALOG, plan, split_strategies, strategy_named
 from counterpoise.workflow.training.build import build, build_posthoc, corrections
 
 COUNTS = ClassCounts([50, 10, 5], names=["a", "b", "c"])
@@ -117,12 +117,91 @@ def test_double_correction_is_advised_against_with_the_numbers(change, advice):
     assert (found is None) if advice is None else (advice in found)
 
 
-def test_what_does_not_go_together_is_refused():
-    with pytest.raises(ArgumentError, match="'mine' has both fixed weights and reweighting 'adaptive'"):
-        built(Strategy("mine", "", weights="inverse", reweighting="adaptive"))
-    for field, known in (("mixing", "mixup"), ("augment", "by_rarity"), ("reweighting", "adaptive")):
-        with pytest.raises(ArgumentError, match=f"'mine': {field} 'x' is unknown; expected one of .*{known}"):
-            built(replace(Strategy("mine", ""), **{field: "x"}))
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weights": "inverse", "reweighting": "adaptive"}, "both fixed class weights and reweighting 'adaptive'"),
+        ({"loss": "class_balanced", "reweighting": "deferred"}, "both fixed class weights and reweighting 'deferred'"),
+        ({"loss": "class_balanced", "weights": "inverse"}, "brings its own class weights"),
+        (
+            {"loss": "focal", "loss_options": {"gama": 2}},
+            r"loss 'focal' has no hyperparameter `gama`; did you mean gam",
+        ),
+        ({"loss": "focal", "loss_options": {"gamma": -1}}, "`gamma` must be at least 0; got -1"),
+        ({"loss": "logit_adjusted", "loss_options": {"tau": -1}}, "`tau` must be at least 0; got -1"),
+        ({"loss_options": {"label_smoothing": 1.0}}, "`label_smoothing` must be at least 0 and below 1; got 1"),
+        ({"loss": "focal", "loss_options": {"reduction": "meen"}}, "`reduction` must be one of"),
+        ({"sampler_options": {"power": 0.5}}, "`sampler_options` .* are given without `sampler`"),
+        ({"mixing": "x"}, "mixing 'x' is unknown; expected one of mixup"),
+        ({"augment": "x"}, "augment 'x' is unknown; expected one of by_rarity"),
+        ({"reweighting": "x"}, "reweighting 'x' is unknown; expected one of deferred"),
+        ({"loss": "hierarchical"}, "needs `head` 'hierarchical'"),
+        ({"retraining": "head", "weights": "inverse"}, "works only with plain cross-entropy on a linear head"),
+        ({"retraining": "head", "retraining_options": {"share": 1}}, "`share` must be above 0 and below 1; got 1"),
+    ],
+)
+def test_a_strategy_is_checked_when_it_is_made(options, message):
+    with pytest.raises(ArgumentError, match=f"strategy 'mine': .*{message}"):
+        Strategy("mine", "", **options)
+
+
+def test_a_strategy_that_was_saved_and_makes_no_sense_is_refused_when_it_is_read():
+    data = {**CATALOG["focal"].to_dict(), "loss_options": {"gamma": -2.0}}
+    with pytest.raises(ArtifactError, match="`gamma` must be at least 0"):
+        Strategy.from_dict(data)
+
+
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        ("focal:gamma=1", {"loss_options": {"gamma": 1.0}}),
+        ("WCE:power=0.5", {"weight_options": {"power": 0.5}}),
+        ("logit-adjusted:tau=1.5", {"loss_options": {"tau": 1.5}}),
+        ("class-balanced-focal:beta=0.99,gamma=2", {"loss_options": {"beta": 0.99, "gamma": 2.0}}),
+        ("baseline:label_smoothing=0.1", {"loss_options": {"label_smoothing": 0.1}}),
+        ("class-balanced-ce-drw:start=0.5", {"reweighting_options": {"start": 0.5, "beta": 0.9999}}),
+        ("post-hoc-logit-adjusted:tau=2", {"posthoc_options": {"tau": 2.0}}),
+        ("oversample:sampling_strategy=0.5", {"sampler_options": {"sampling_strategy": 0.5}}),
+        ("oversample:sampling_strategy=under", {"sampler_options": {"sampling_strategy": "under"}}),
+        (
+            "ldam:scale=20",
+            {"loss_options": {"max_margin": 0.5, "scale": 20.0}, "posthoc_options": {"scale": 20.0}},
+        ),
+    ],
+)
+def test_hyperparameters_can_be_overridden_by_name(text, changed):
+    plain, overridden = strategy_named(text.partition(":")[0]), strategy_named(text)
+    assert overridden == replace(plain, name=overridden.name, **changed)
+    assert overridden.name == f"{plain.name}:{text.partition(':')[2]}"
+    assert ":" not in overridden.folder_name
+    assert strategy_named(overridden.name) == overridden
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("focal:gama=1", r"'focal' has no hyperparameter `gama`; did you mean gamma\?"),
+        ("focal:gamma=-1", "`gamma` must be at least 0; got -1"),
+        ("focal:gamma=two", "`gamma` must be a number; got str"),
+        ("focal:gamma", "'gamma' is no override; write name:key=value"),
+        ("focal:", "'' is no override"),
+        ("post-hoc-logit-adjusted:gamma=1", r"no hyperparameter `gamma`; expected one of tau"),
+        ("tau-norm:tau=1", "has no hyperparameter `tau`; it has none"),
+    ],
+)
+def test_wrong_overrides_are_refused_with_the_name(text, message):
+    with pytest.raises(CounterpoiseError, match=message):
+        strategy_named(text)
+
+
+def test_a_list_of_strategies_keeps_the_commas_of_overrides():
+    text = "baseline, class-balanced-focal:beta=0.99,gamma=1 ,focal:gamma=0.5,WCE"
+    assert split_strategies(text) == ["baseline", "class-balanced-focal:beta=0.99,gamma=1", "focal:gamma=0.5", "WCE"]
+
+
+def test_a_name_that_leads_out_of_the_folder_is_refused():
+    with pytest.raises(ArgumentError, match="is no file name"):
+        _ = Strategy("../mine", "").folder_name
 
 
 def test_a_plan_starts_from_the_baseline_and_gives_numbers_as_reasons():
@@ -157,5 +236,5 @@ def test_one_class_is_no_plan():
 def test_an_unknown_strategy_gets_the_nearest_names():
     with pytest.raises(ArgumentError, match=r"'logit-ajusted' is unknown; did you mean logit-adjusted"):
         strategy_named("logit-ajusted")
-    with pytest.raises(ArgumentError, match=r"'xyz' is unknown; the catalog has baseline"):
+    with pytest.raises(ArgumentError, match=r"'xyz' is unknown; expected one of baseline"):
         strategy_named("xyz")

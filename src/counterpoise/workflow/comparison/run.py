@@ -105,7 +105,7 @@ class _Bench:
 
     def task(self, name: str, seed: int) -> Task:
         strategy = next(s for s in self.arms if s.name == name)
-        return Task(strategy, seed, self.folder / "runs" / f"{name}-seed{seed}")
+        return Task(strategy, seed, self.folder / "runs" / f"{strategy.folder_name}-seed{seed}")
 
     def check(self) -> None:
         """Refuse, before any work, folders that hold other runs."""
@@ -176,7 +176,7 @@ def _predictions(bench: _Bench, arm: Arm, split: str) -> list[Predictions]:
 
 
 def _arm(strategy: Strategy, runs: list[Run], bench: _Bench, tree: ClassTree | None) -> Arm:
-    names = tuple(f"runs/{strategy.name}-seed{run.seed}" for run in runs)
+    names = tuple(f"runs/{strategy.folder_name}-seed{run.seed}" for run in runs)
     seconds = tuple(run.seconds for run in runs)
     failed = [f"seed {run.seed}: {run.error}" for run in runs if run.status != "done"]
     if failed:

@@ -1,218 +1,221 @@
-"""The one list of strategies: names and numbers; `training.build` turns them into functions."""
+"""The catalog of strategies: names and numbers, which `counterpoise.workflow.training` turns into functions."""
 
 from __future__ import annotations
 
-import difflib
+from typing import Any
 
 from counterpoise.core.artifacts import Strategy
 from counterpoise.core.errors import ArgumentError
+from counterpoise.core.hyperparameters import defaults
+from counterpoise.core.names import resolve
 
-__all__ = ["CATALOG", "strategy_named"]
+__all__ = ["CATALOG", "split_strategies", "strategy_named"]
 
 _CUI = "Cui et al., CVPR 2019"
 _LIN = "Lin et al., ICCV 2017"
 _MENON = "Menon et al., ICLR 2021"
 _KANG = "Kang et al., ICLR 2020"
 _CAO = "Cao et al., NeurIPS 2019"
-_LDAM_SCALE = 30.0
+
+_SUM_OVER_CLASSES: dict[str, Any] = {"reduction": "batchmean"}  # as the papers of the sigmoid losses do
 
 _STRATEGIES = (
-    Strategy("baseline", "cross-entropy, every image once an epoch: what to beat"),
-    Strategy("weighted-ce", "each class weighs the inverse of its count", weights="inverse"),
-    Strategy("sqrt-weighted-ce", "each class weighs the inverse square root of its count", weights="inverse_sqrt"),
+    Strategy("baseline", "plain cross-entropy with every image once per epoch; the reference for all others"),
+    Strategy("weighted-ce", "cross-entropy with class weights proportional to 1/n_c", weights="inverse"),
+    Strategy("sqrt-weighted-ce", "cross-entropy with class weights proportional to 1/√n_c", weights="inverse_sqrt"),
     Strategy(
         "class-balanced-ce",
-        "each class weighs the inverse of its effective number of images",
+        "cross-entropy with class weights from the effective number of samples",
         loss="class_balanced",
-        loss_options={"beta": 0.9999},
+        loss_options=defaults("loss", "class_balanced", "beta"),
         reference=_CUI,
     ),
     Strategy(
         "focal",
-        "easy images weigh less, whatever their class",
+        "focal loss: well-classified images contribute less to the gradient",
         loss="focal",
-        loss_options={"gamma": 2.0},
+        loss_options=defaults("loss", "focal", "gamma"),
         reference=_LIN,
     ),
     Strategy(
         "class-balanced-focal",
-        "effective-number weights, and easy images weigh less",
+        "focal loss with class weights from the effective number of samples",
         loss="class_balanced",
-        loss_options={"beta": 0.9999, "gamma": 1.0},
+        loss_options={**defaults("loss", "class_balanced", "beta"), "gamma": 1.0},
         reference=_CUI,
     ),
     Strategy(
         "logit-adjusted",
-        "the log prior is added to the logits in training, so that the model need not learn it",
+        "the log class prior is added to the logits during training",
         loss="logit_adjusted",
-        loss_options={"tau": 1.0},
+        loss_options=defaults("loss", "logit_adjusted", "tau"),
         reference=_MENON,
     ),
     Strategy(
         "balanced-softmax",
-        "the log counts are added to the logits in training (logit adjustment with tau = 1)",
+        "the log class counts are added to the logits during training; equals logit adjustment with tau=1",
         loss="balanced_softmax",
         reference="Ren et al., NeurIPS 2020",
     ),
     Strategy(
         "vector-scaling",
-        "the log prior is added, and the logits of rare classes are scaled down in training",
+        "the log class prior is added and the logits of rare classes are scaled down during training",
         loss="vector_scaling",
-        loss_options={"gamma": 0.3, "tau": 1.0},
+        loss_options=defaults("loss", "vector_scaling", "gamma", "tau"),
         reference="Kini et al., NeurIPS 2021",
     ),
     Strategy(
         "ldam",
-        "rare classes get a larger margin, on a cosine head",
+        "label-distribution-aware margins on a cosine head: larger margins for rare classes",
         loss="ldam",
-        loss_options={"max_margin": 0.5, "scale": _LDAM_SCALE},
+        loss_options=defaults("loss", "ldam", "max_margin", "scale"),
         posthoc="scale_logits",
-        posthoc_options={"scale": _LDAM_SCALE},
+        posthoc_options=defaults("posthoc", "scale_logits", "scale"),
         head="cosine",
         reference=_CAO,
     ),
     Strategy(
         "sigmoid-focal",
-        "one yes or no a class; easy answers weigh less",
+        "focal loss on one sigmoid per class",
         loss="sigmoid_focal",
-        loss_options={"alpha": 0.25, "gamma": 2.0, "reduction": "batchmean"},
+        loss_options={**defaults("loss", "sigmoid_focal", "alpha", "gamma"), **_SUM_OVER_CLASSES},
         scores="sigmoid",
         reference=_LIN,
     ),
     Strategy(
         "asymmetric",
-        "one yes or no a class; easy noes weigh far less than easy yeses",
+        "asymmetric loss on one sigmoid per class: easy negatives count far less than easy positives",
         loss="asymmetric",
-        loss_options={"gamma_neg": 4.0, "gamma_pos": 1.0, "clip": 0.05, "reduction": "batchmean"},
+        loss_options={**defaults("loss", "asymmetric", "gamma_neg", "gamma_pos", "clip"), **_SUM_OVER_CLASSES},
         scores="sigmoid",
         reference="Ridnik et al., ICCV 2021",
     ),
     Strategy(
         "class-balanced-sampling",
-        "every class is drawn equally often",
+        "class-balanced sampling: every class is drawn equally often",
         sampler="class_balanced",
-        sampler_options={"power": 0.0},
+        sampler_options=defaults("sampler", "class_balanced", "power"),
         reference=_KANG,
     ),
     Strategy(
         "sqrt-sampling",
-        "a class is drawn as often as the square root of its count says",
+        "a class is drawn in proportion to the square root of its count",
         sampler="class_balanced",
         sampler_options={"power": 0.5},
         reference=_KANG,
     ),
     Strategy(
         "oversample",
-        "images of the smaller classes are repeated up to the largest class",
+        "images of smaller classes are repeated up to the count of the largest class",
         sampler="resample",
         sampler_options={"sampling_strategy": "over"},
     ),
     Strategy(
         "undersample",
-        "images of the larger classes are left out down to the smallest class",
+        "images of larger classes are left out down to the count of the smallest class",
         sampler="resample",
         sampler_options={"sampling_strategy": "under"},
     ),
     Strategy(
         "progressive-sampling",
-        "images as they come at first, every class equally often at the end",
+        "sampling changes from instance-balanced to class-balanced over the training",
         sampler="progressive",
         reference=_KANG,
     ),
     Strategy(
         "decoupled",
-        "features from the images as they come; for the last fifth a new head on them, every class equally often (cRT)",
+        "classifier re-training (cRT): instance-balanced features, then a new head with class-balanced sampling",
         retraining="head",
-        retraining_options={"share": 0.2},
+        retraining_options=defaults("retraining", "head", "share"),
         reference=_KANG,
     ),
     Strategy(
         "minority-augment",
-        "every class is drawn equally often, and its images are changed the more the more often they repeat",
+        "class-balanced sampling with stronger augmentation for images that repeat more often",
         sampler="class_balanced",
-        sampler_options={"power": 0.0},
+        sampler_options=defaults("sampler", "class_balanced", "power"),
         augment="by_repeats",
-        augment_options={"half": 4.0},
+        augment_options=defaults("augment", "by_repeats", "half"),
     ),
     Strategy(
         "mixup",
-        "two images and their labels are averaged into one",
+        "mixup: convex combinations of two images and their labels",
         mixing="mixup",
-        mixing_options={"alpha": 1.0},
+        mixing_options=defaults("mixing", "mixup", "alpha"),
         reference="Zhang et al., ICLR 2018",
     ),
     Strategy(
         "remix",
-        "mixup whose label goes to the rarer of two uneven classes",
+        "mixup whose label goes to the rarer class where the class counts are uneven",
         mixing="remix",
-        mixing_options={"alpha": 1.0, "kappa": 3.0, "tau": 0.5},
+        mixing_options=defaults("mixing", "remix", "alpha", "kappa", "tau"),
         reference="Chou et al., ECCV Workshops 2020",
     ),
     Strategy(
         "cmo",
-        "a part of an image of a rare class is pasted on an ordinary image",
+        "context-rich minority oversampling: a patch of a rare image is pasted on another image",
         mixing="cmo",
-        mixing_options={"alpha": 1.0, "probability": 0.5},
+        mixing_options={**defaults("mixing", "cmo", "alpha"), "probability": 0.5},
         reference="Park et al., CVPR 2022",
     ),
     Strategy(
         "class-balanced-ce-drw",
-        "no weights at first, effective-number weights for the last fifth of the training",
+        "deferred re-weighting: effective-number class weights for the last fifth of the epochs",
         reweighting="deferred",
-        reweighting_options={"start": 0.8, "beta": 0.9999},
+        reweighting_options=defaults("reweighting", "deferred", "start", "beta"),
         reference=_CAO,
     ),
     Strategy(
         "ldam-drw",
-        "larger margins for rare classes, and effective-number weights for the last fifth of the training",
+        "LDAM with deferred re-weighting: effective-number class weights for the last fifth of the epochs",
         loss="ldam",
-        loss_options={"max_margin": 0.5, "scale": _LDAM_SCALE},
+        loss_options=defaults("loss", "ldam", "max_margin", "scale"),
         reweighting="deferred",
-        reweighting_options={"start": 0.8, "beta": 0.9999},
+        reweighting_options=defaults("reweighting", "deferred", "start", "beta"),
         posthoc="scale_logits",
-        posthoc_options={"scale": _LDAM_SCALE},
+        posthoc_options=defaults("posthoc", "scale_logits", "scale"),
         head="cosine",
         reference=_CAO,
     ),
     Strategy(
         "adaptive-weights",
-        "a class weighs more while validation misses it, and less once its false positives exceed a budget",
+        "class weights that rise with low validation recall and fall once false positives exceed a budget",
         reweighting="adaptive",
-        reweighting_options={"budget": 0.05},
+        reweighting_options=defaults("reweighting", "adaptive", "budget"),
     ),
     Strategy(
         "hierarchical",
-        "one backbone, a head for each node of the class tree, each balanced by its own counts",
+        "one backbone with one head per node of the class tree, each balanced by its own counts",
         loss="hierarchical",
         loss_options={"balance": "logit-adjusted"},
         head="hierarchical",
     ),
     Strategy(
         "hierarchical-separate",
-        "a model for each node of the class tree, trained on that node's images, every child equally often",
+        "one model per node of the class tree, trained on the images of that node, every child equally often",
         sampler="class_balanced",
-        sampler_options={"power": 0.0},
+        sampler_options=defaults("sampler", "class_balanced", "power"),
         head="hierarchical",
         separate=True,
     ),
     Strategy(
         "tau-norm",
-        "the weight vectors of the baseline's head are brought towards one length, by how much chosen on validation",
+        "τ-normalization: the weight vectors of the baseline's head are rescaled; τ is chosen on validation",
         posthoc="tau_normalize",
         reuses="baseline",
         reference=_KANG,
     ),
     Strategy(
         "tuned-thresholds",
-        "a threshold for each class on the baseline's probabilities, chosen on validation",
+        "a threshold per class on the probabilities of the baseline, chosen on validation",
         posthoc="tune_thresholds",
         reuses="baseline",
     ),
     Strategy(
         "post-hoc-logit-adjusted",
-        "the log prior is subtracted from the baseline's logits; nothing is trained",
+        "the log class prior is subtracted from the logits of the baseline; nothing is trained",
         posthoc="adjust_logits",
-        posthoc_options={"tau": 1.0},
+        posthoc_options=defaults("posthoc", "adjust_logits", "tau"),
         reuses="baseline",
         reference=_MENON,
     ),
@@ -221,15 +224,53 @@ _STRATEGIES = (
 CATALOG: dict[str, Strategy] = {strategy.name: strategy for strategy in _STRATEGIES}
 
 
-def strategy_named(name: str) -> Strategy:
-    """The strategy of that name; an unknown name gets an `ArgumentError` with the nearest ones.
+def strategy_named(text: str) -> Strategy:
+    """The strategy of a name or an alias, with its hyperparameters overridden where the text says so.
+
+    Args:
+        text: a name of the catalog, an alias such as ``"WCE"``, or either with overrides:
+            ``"class-balanced-focal:beta=0.99,gamma=1"``.
+
+    Raises:
+        ArgumentError: an unknown name (the nearest ones are in the message), a hyperparameter that the strategy does
+            not have, or a value out of bounds.
 
     Example:
         >>> print(strategy_named("focal"))
         focal: focal(gamma=2.0)
+        >>> print(strategy_named("focal:gamma=1"))
+        focal:gamma=1: focal(gamma=1.0)
     """
-    if name not in CATALOG:
-        close = difflib.get_close_matches(name, CATALOG, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"the catalog has {', '.join(CATALOG)}"
-        raise ArgumentError(f"strategy {name!r} is unknown; {hint}")
-    return CATALOG[name]
+    name, colon, overrides = text.strip().partition(":")
+    strategy = CATALOG[resolve(name.strip(), CATALOG, kind="strategy", argument="strategy")]
+    if not colon:
+        return strategy
+    return strategy.with_options(dict(_override(part, text) for part in overrides.split(",")))
+
+
+def split_strategies(text: str) -> list[str]:
+    """The strategies of a comma-separated list; a part ``key=value`` belongs to the strategy before it.
+
+    Example:
+        >>> split_strategies("focal:gamma=1,class-balanced-focal:beta=0.99,gamma=1,WCE")
+        ['focal:gamma=1', 'class-balanced-focal:beta=0.99,gamma=1', 'WCE']
+    """
+    found: list[str] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        if found and ":" in found[-1] and "=" in part and ":" not in part:
+            found[-1] += f",{part}"
+        else:
+            found.append(part)
+    return found
+
+
+def _override(part: str, text: str) -> tuple[str, float | str | bool]:
+    name, equals, value = (piece.strip() for piece in part.partition("="))
+    if not (name and equals and value):
+        raise ArgumentError(f"strategy {text!r}: {part.strip()!r} is no override; write name:key=value,key=value")
+    if value.lower() in ("true", "false"):
+        return name, value.lower() == "true"
+    try:
+        return name, float(value)
+    except ValueError:
+        return name, value

@@ -69,7 +69,7 @@ def train(
     chosen = strategy_named(strategy) if isinstance(strategy, str) else strategy
     checked = Settings.of(settings)
     group = processes()
-    where = Path(out if out is not None else f"runs/{chosen.name}-seed{seed}")
+    where = Path(out if out is not None else f"runs/{chosen.folder_name}-seed{seed}")
     # With several processes the first one guards and writes the folder; the others only read in it.
     first = group.is_main_process
     dataset = load(data) if isinstance(data, str | Path) else data
