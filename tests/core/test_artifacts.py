@@ -65,7 +65,8 @@ def test_artifacts_are_frozen():
         ({"artifact": "Run"}, "expected a Strategy, got 'Run'"),
         ({"head": "round"}, r"Strategy.head: expected one of \('linear', 'cosine', 'hierarchical'\), got 'round'"),
         ({"colour": "red"}, "unknown field 'colour'"),
-        ({"weight_options": {"beta": "two"}}, "Strategy.weight_options.beta: expected float, got 'two'"),
+        ({"posthoc_options": {"tau": "two"}}, "Strategy.posthoc_options.tau: expected float, got 'two'"),
+        ({"loss_options": {"gamma": "two"}}, "strategy .s.: `gamma` must be a number; got str"),
         ({"loss": 3}, "Strategy.loss: expected str, got 3"),
     ],
 )

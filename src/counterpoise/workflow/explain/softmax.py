@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -66,7 +66,7 @@ def softmax() -> Lesson:
     )
 
 
-def cross_entropy(*, weights: str | None = None, weight_options: dict[str, float] | None = None) -> Lesson:
+def cross_entropy(*, weights: str | None = None, weight_options: Mapping[str, Any] | None = None) -> Lesson:
     """Plain, or weighted by a scheme."""
     scheme: Any = weights or "inverse"
     weight = class_weights(COUNTS, scheme, **(weight_options or {}))  # type: ignore[arg-type]

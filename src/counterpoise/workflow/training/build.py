@@ -209,7 +209,7 @@ _FITTED = ("tau_normalize", "tune_thresholds")
 """Corrections that choose their numbers on validation scores."""
 
 _LOSSES: dict[str, Callable[..., nn.Module]] = {
-    "cross_entropy": lambda known, weight: losses.CrossEntropyLoss(weight=weight),
+    "cross_entropy": lambda known, weight, **o: losses.CrossEntropyLoss(weight=weight, **o),
     "focal": lambda known, weight, **o: losses.FocalLoss(weight=weight, **o),
     "class_balanced": lambda known, weight, **o: losses.ClassBalancedLoss(
         class_counts=known.counts, empty="exclude", **o
@@ -218,8 +218,8 @@ _LOSSES: dict[str, Callable[..., nn.Module]] = {
         prior=known.trained, weight=weight, empty="exclude", **o
     ),
     # log n_c and log π_c differ by a constant; the prior is that of the sampler and the weights, too.
-    "balanced_softmax": lambda known, weight: losses.LogitAdjustedLoss(
-        prior=known.trained, weight=weight, empty="exclude"
+    "balanced_softmax": lambda known, weight, **o: losses.LogitAdjustedLoss(
+        prior=known.trained, weight=weight, empty="exclude", **o
     ),
     "vector_scaling": lambda known, weight, **o: losses.VectorScalingLoss(
         class_counts=known.counts, weight=weight, empty="exclude", **o
