@@ -69,7 +69,7 @@ def softmax() -> Lesson:
 def cross_entropy(*, weights: str | None = None, weight_options: Mapping[str, Any] | None = None) -> Lesson:
     """Plain, or weighted by a scheme."""
     scheme: Any = weights or "inverse"
-    weight = class_weights(COUNTS, scheme, **(weight_options or {}))  # type: ignore[arg-type]
+    weight = class_weights(COUNTS, scheme, **(weight_options or {}))
     settings: dict[str, tuple[Callable[..., Tensor], int, Any]] = {"unweighted": (losses.cross_entropy, 0, {})}
     settings |= {f"{images(c)}, weight {weight[c]:.2g}": (losses.cross_entropy, c, {"weight": weight}) for c in PICKED}
     called = f"weights {scheme!r}"
