@@ -21,11 +21,12 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import mangle_type
 
-from counterpoise.kernels import sigmoid_triton, softmax_triton
-from counterpoise.kernels.terms import SigmoidTerms, SoftmaxTerms
-from counterpoise.kernels.tiles import Walk
-from counterpoise.kernels.triton_launch import accumulation
-from counterpoise.kernels.triton_math import scale_kernel
+from counterpoise.kernels.reference import SigmoidParameters, SoftmaxParameters
+from counterpoise.kernels.triton import sigmoid as sigmoid_triton
+from counterpoise.kernels.triton import softmax as softmax_triton
+from counterpoise.kernels.triton.launch import accumulation
+from counterpoise.kernels.triton.math import scale_kernel
+from counterpoise.kernels.triton.tiles import Walk
 
 # The shapes of the targets: aligned, 8142 classes (rows not on 16 bytes), an odd number, beyond one tile, few classes,
 # images of few and of many classes, launch-bound.
@@ -48,18 +49,18 @@ def empty(shape, dtype=torch.float32):
 
 def softmax_variants(shape, dtype):
     v = empty(shape[1], torch.float64 if dtype == torch.float64 else torch.float32)
-    yield "weighted", SoftmaxTerms(weight=v), False
-    yield "every letter", SoftmaxTerms(v, v, v, 2.0, v, v, 1.0, 0.0), False
-    yield "smoothed focal", SoftmaxTerms(gamma=2.0, label_smoothing=0.1), False
-    yield "soft, every letter", SoftmaxTerms(v, v, v, 2.0, v, v, 1.0, v), True
+    yield "weighted", SoftmaxParameters(weight=v), False
+    yield "every letter", SoftmaxParameters(v, v, v, 2.0, v, v, 1.0, 0.0), False
+    yield "smoothed focal", SoftmaxParameters(gamma=2.0, label_smoothing=0.1), False
+    yield "soft, every letter", SoftmaxParameters(v, v, v, 2.0, v, v, 1.0, v), True
 
 
 def sigmoid_variants(shape, dtype):
     v = empty(shape[1], torch.float64 if dtype == torch.float64 else torch.float32)
-    yield "binary", SigmoidTerms(), torch.float32
-    yield "asymmetric", SigmoidTerms(None, 1.0, 1.0, 1.0, 4.0, 0.05, True), torch.uint8
-    yield "every letter", SigmoidTerms(v, v, v, 0.5, 2.5, 0.05, False), dtype
-    yield "one against the rest", SigmoidTerms(None, 0.25, 0.75, 2.0, 2.0), None
+    yield "binary", SigmoidParameters(), torch.float32
+    yield "asymmetric", SigmoidParameters(None, 1.0, 1.0, 1.0, 4.0, 0.05, True), torch.uint8
+    yield "every letter", SigmoidParameters(v, v, v, 0.5, 2.5, 0.05, False), dtype
+    yield "one against the rest", SigmoidParameters(None, 0.25, 0.75, 2.0, 2.0), None
 
 
 def rows_of(shape):

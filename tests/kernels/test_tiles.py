@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from counterpoise.kernels.tiles import Steps, Tile, Walk, power_of_2, steps, tile_for, wide
+from counterpoise.kernels.triton.tiles import Steps, Tile, Walk, power_of_2, steps, tile_for, wide
 
 
 def empty(*shape, dtype=torch.float32):

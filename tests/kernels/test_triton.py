@@ -14,13 +14,16 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from counterpoise import losses
 from counterpoise.core.errors import UnsupportedError
-from counterpoise.kernels import forms, tiles
+from counterpoise.kernels import dispatch
+from counterpoise.kernels.triton import tiles
 
 if not TRITON:
     pytest.skip("Triton is not installed", allow_module_level=True)
 
-from counterpoise.kernels import sigmoid_triton, softmax_triton, triton_launch
-from counterpoise.kernels.terms import SoftmaxTerms
+from counterpoise.kernels.reference import SoftmaxParameters
+from counterpoise.kernels.triton import launch as triton_launch
+from counterpoise.kernels.triton import sigmoid as sigmoid_triton
+from counterpoise.kernels.triton import softmax as softmax_triton
 
 EVERY_LETTER = {"gamma": 1.5, "poly": 0.5, "scale": 1.5, "margin": 0.2}
 
@@ -98,21 +101,21 @@ def test_denominators_are_added_up_in_parts(size, monkeypatch):
     y[::7] = -100
     options = {"weight": torch.tensor([1.0, 3.0]), "sample_weight": torch.linspace(0.5, 1.0, size)}
     agree(placed_losses.cross_entropy, z, y, options)
-    batchmean = [placed_losses.cross_entropy(z, y, impl=i, reduction="batchmean", **options) for i in forms_of()]
+    batchmean = [placed_losses.cross_entropy(z, y, impl=i, reduction="batchmean", **options) for i in fused_impls()]
     torch.testing.assert_close(*batchmean)
     monkeypatch.setattr(softmax_triton, "_OWN_ROWS", 0)
     agree(placed_losses.cross_entropy, z, y, options)
-    batchmean = [placed_losses.cross_entropy(z, y, impl=i, reduction="batchmean", **options) for i in forms_of()]
+    batchmean = [placed_losses.cross_entropy(z, y, impl=i, reduction="batchmean", **options) for i in fused_impls()]
     torch.testing.assert_close(*batchmean)
     agree(placed_losses.binary_cross_entropy, z, y, {})
     labels = torch.rand(size, 2, dtype=torch.float64).round()
     labels[::5] = -100.0
     agree(placed_losses.binary_cross_entropy, z, labels, {})
-    batchmean = [placed_losses.binary_cross_entropy(z, labels, impl=i, reduction="batchmean") for i in forms_of()]
+    batchmean = [placed_losses.binary_cross_entropy(z, labels, impl=i, reduction="batchmean") for i in fused_impls()]
     torch.testing.assert_close(*batchmean)
 
 
-def forms_of():
+def fused_impls():
     return ("triton", "closed_form")
 
 
@@ -154,7 +157,7 @@ def test_offsets_beyond_2_to_the_31():
     for loss in (losses.cross_entropy, losses.binary_cross_entropy):
         ours, want = (
             loss(row_by_row.clone() if i == "closed_form" else row_by_row, torch.tensor([1, 5]), impl=i)
-            for i in forms_of()
+            for i in fused_impls()
         )
         torch.testing.assert_close(ours, want)
     for dtype, strides in ((torch.bfloat16, (far // 2, 1)), (torch.bfloat16, (1, far // 2))):
@@ -250,15 +253,15 @@ def test_the_operators_are_what_they_say():
 def test_kernels_that_do_not_start_give_the_closed_form_and_one_warning(monkeypatch):
     z, y = sample((4, 3))
     torch.use_deterministic_algorithms(False)
-    monkeypatch.setattr(forms, "worth_triton", lambda logits: True)
-    monkeypatch.setattr(forms, "_failure", None)
+    monkeypatch.setattr(dispatch, "worth_triton", lambda logits: True)
+    monkeypatch.setattr(dispatch, "_failure", None)
 
     def broken(*arguments, **options):
         raise RuntimeError("no C compiler")
 
     for module, loss in ((softmax_triton, losses.cross_entropy), (sigmoid_triton, losses.binary_cross_entropy)):
         monkeypatch.setattr(module, "launch", broken)
-        monkeypatch.setattr(forms, "_failure", None)
+        monkeypatch.setattr(dispatch, "_failure", None)
         with pytest.raises(RuntimeError, match="no C compiler"):
             loss(z, y, impl="triton")
         with pytest.warns(UserWarning, match=r"closed form runs instead: RuntimeError: no C compiler") as caught:
@@ -273,9 +276,9 @@ def test_kernels_that_do_not_start_give_the_closed_form_and_one_warning(monkeypa
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_auto_holds_the_kernels_against_the_closed_form_once_for_every_kind_of_batch(monkeypatch, dtype):
     torch.use_deterministic_algorithms(False)
-    monkeypatch.setattr(forms, "worth_triton", lambda logits: True)
-    monkeypatch.setattr(forms, "_failure", None)
-    monkeypatch.setattr(forms, "_trusted", set())
+    monkeypatch.setattr(dispatch, "worth_triton", lambda logits: True)
+    monkeypatch.setattr(dispatch, "_failure", None)
+    monkeypatch.setattr(dispatch, "_trusted", set())
     z, y = sample((6, 5), dtype=dtype)
     for module, loss in ((softmax_triton, losses.cross_entropy), (sigmoid_triton, losses.binary_cross_entropy)):
         launched = []
@@ -287,7 +290,7 @@ def test_auto_holds_the_kernels_against_the_closed_form_once_for_every_kind_of_b
         assert 0 < len(launched) - first < first
         with torch.inference_mode():
             assert loss(z, y).isfinite()
-        assert forms._failure is None
+        assert dispatch._failure is None
     hidden, head = torch.randn(6, 3, dtype=dtype), torch.randn(5, 3, dtype=dtype)
     assert losses.linear_softmax_loss(hidden, head, y).isfinite()
 
@@ -302,11 +305,11 @@ def test_kernels_that_give_something_else_are_left_alone(monkeypatch):
         loss, gradient, *rest = original(*arguments, **options)
         return loss, None if gradient is None else gradient * 1.01, *rest
 
-    monkeypatch.setattr(forms, "worth_triton", lambda logits: True)
+    monkeypatch.setattr(dispatch, "worth_triton", lambda logits: True)
     monkeypatch.setattr(softmax_triton, "_run", wrong)
     for call in (lambda: losses.cross_entropy(z, y), lambda: losses.linear_softmax_loss(hidden, head, y)):
-        monkeypatch.setattr(forms, "_failure", None)
-        monkeypatch.setattr(forms, "_trusted", set())
+        monkeypatch.setattr(dispatch, "_failure", None)
+        monkeypatch.setattr(dispatch, "_trusted", set())
         with pytest.warns(
             UserWarning, match="do not work here, the closed form runs instead: .*something else"
         ) as told:
@@ -321,8 +324,8 @@ def test_kernels_that_give_something_else_are_left_alone(monkeypatch):
 def test_auto_never_takes_triton_on_a_cpu(monkeypatch):
     monkeypatch.setattr(softmax_triton, "launch", None)
     big = torch.zeros(1024, 1024)
-    assert forms.chosen_form("auto", big, ()) == "closed_form"
-    assert forms.chosen_form("triton", big, ()) == "triton"  # interpreted, because it was asked for
+    assert dispatch.chosen_implementation("auto", big, ()) == "closed_form"
+    assert dispatch.chosen_implementation("triton", big, ()) == "triton"  # interpreted, because it was asked for
 
 
 def test_auto_takes_triton_on_a_gpu_where_bytes_decide(monkeypatch):
@@ -333,10 +336,10 @@ def test_auto_takes_triton_on_a_gpu_where_bytes_decide(monkeypatch):
             self.numel = lambda: size
 
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    assert forms.worth_triton(OnGPU(1 << 20))
-    assert not forms.worth_triton(OnGPU((1 << 20) - 1))
+    assert dispatch.worth_triton(OnGPU(1 << 20))
+    assert not dispatch.worth_triton(OnGPU((1 << 20) - 1))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    assert not forms.worth_triton(OnGPU(1 << 30))
+    assert not dispatch.worth_triton(OnGPU(1 << 30))
 
 
 def test_a_target_out_of_range_shows_as_nan_on_its_row_alone():
@@ -357,7 +360,7 @@ def test_a_target_out_of_range_shows_as_nan_on_its_row_alone():
 def test_a_number_is_given_in_double_precision():
     """0.1 in float32 is 1.5e-9 off: single precision of a scalar would show in a float64 loss."""
     z, y = sample((3, 4))
-    terms = SoftmaxTerms(gamma=2.3, poly=0.1, scale=1.1, margin=0.3, label_smoothing=0.1)._asdict()
+    terms = SoftmaxParameters(gamma=2.3, poly=0.1, scale=1.1, margin=0.3, label_smoothing=0.1)._asdict()
     given = {name: value for name, value in terms.items() if value is not None}
     agree(placed_losses.softmax_loss, z, y, given, tolerance=1e-13)
 

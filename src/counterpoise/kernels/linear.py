@@ -14,9 +14,10 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from counterpoise.kernels.forms import refuse_double_backward
-from counterpoise.kernels.softmax import rows_and_gradient
-from counterpoise.kernels.terms import SoftmaxTerms, accumulation_dtype
+from counterpoise.kernels.autograd import refuse_double_backward
+from counterpoise.kernels.dispatch import rows_and_gradient
+from counterpoise.kernels.layout import accumulation_dtype
+from counterpoise.kernels.reference import SoftmaxParameters
 
 __all__ = ["Head", "linear_softmax"]
 
@@ -44,12 +45,12 @@ class Rows(NamedTuple):
     form: Literal["closed_form", "triton"]
 
 
-def linear_softmax(head: Head, rows: Rows, terms: SoftmaxTerms, *, factor: Tensor | None) -> Tensor:
+def linear_softmax(head: Head, rows: Rows, params: SoftmaxParameters, *, factor: Tensor | None) -> Tensor:
     """``factor`` · Σ u ℓ, or u ℓ of each row, (N,), for None. The factor has no gradient."""
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in head):
-        loss: Tensor = _LinearSoftmax.apply(*head, factor, *rows, *terms)
+        loss: Tensor = _LinearSoftmax.apply(*head, factor, *rows, *params)
         return loss
-    loss, _ = _walk(head, rows, terms, (False, False, False), rows.sample_weight)
+    loss, _ = _walk(head, rows, params, (False, False, False), rows.sample_weight)
     return loss if factor is None else loss.sum() * factor
 
 
@@ -58,10 +59,10 @@ class _LinearSoftmax(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
         head, factor = Head(hidden, weight, bias), rest[0]
         count = 1 + len(Rows._fields)
-        rows, terms = Rows(*rest[1:count]), SoftmaxTerms(*rest[count:])
+        rows, params = Rows(*rest[1:count]), SoftmaxParameters(*rest[count:])
         wanted = ctx.needs_input_grad[:3] if factor is not None else (False, False, False)
-        loss, gradients = _walk(head, rows, terms, wanted, rows.sample_weight)
-        ctx.whole, ctx.rows, ctx.terms = factor is not None, rows, terms
+        loss, gradients = _walk(head, rows, params, wanted, rows.sample_weight)
+        ctx.whole, ctx.rows, ctx.params = factor is not None, rows, params
         if factor is None:
             ctx.save_for_backward(*head)
             return loss
@@ -73,20 +74,20 @@ class _LinearSoftmax(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         refuse_double_backward()
-        others = [None] * (1 + len(Rows._fields) + len(SoftmaxTerms._fields))
+        others = [None] * (1 + len(Rows._fields) + len(SoftmaxParameters._fields))
         if ctx.whole:
             factor, *gradients = ctx.saved_tensors
             return *(_scaled(g, upstream * factor, d) for g, d in zip(gradients, ctx.dtypes, strict=True)), *others
         head = Head(*ctx.saved_tensors)
         u = ctx.rows.sample_weight
         _, gradients = _walk(
-            head, ctx.rows, ctx.terms, ctx.needs_input_grad[:3], upstream if u is None else upstream * u
+            head, ctx.rows, ctx.params, ctx.needs_input_grad[:3], upstream if u is None else upstream * u
         )
         return *(None if g is None else g.to(head.weight.dtype) for g in gradients), *others
 
 
 def _walk(
-    head: Head, rows: Rows, terms: SoftmaxTerms, wanted: tuple[bool, ...], coefficient: Tensor | None
+    head: Head, rows: Rows, params: SoftmaxParameters, wanted: tuple[bool, ...], coefficient: Tensor | None
 ) -> tuple[Tensor, list[Tensor | None]]:
     """coefficient · ℓ of each row, and the gradients wanted of their sum; those of weight and bias add up in fp32."""
     n, classes = len(head.hidden), len(head.weight)
@@ -101,7 +102,7 @@ def _walk(
             head.logits(at),
             rows.target[at],
             part,
-            terms,
+            params,
             ignore_index=rows.ignore_index,
             form=rows.form,
             want_gradient=any(wanted),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from counterpoise.kernels.terms import SoftmaxTerms
+from counterpoise.kernels.reference import SoftmaxParameters
 from counterpoise.losses.arguments import checked_number, class_vector, number_or_vector
 from counterpoise.losses.options import Vector
 
@@ -22,9 +22,9 @@ def softmax_terms(  # noqa: PLR0913  the equation has this many letters
     gamma: float | Vector = 0.0,
     poly: float = 0.0,
     label_smoothing: float | Vector = 0.0,
-) -> SoftmaxTerms:
+) -> SoftmaxParameters:
     """What `softmax_loss` says of each; only shape, dtype and device of the logits are looked at."""
-    return SoftmaxTerms(
+    return SoftmaxParameters(
         weight=class_vector(weight, "weight", logits, low=0.0),
         offset=class_vector(offset, "offset", logits, masks=True),
         class_scale=class_vector(class_scale, "class_scale", logits, above=0.0),

@@ -7,11 +7,11 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
-from counterpoise.kernels.forms import chosen_form
+from counterpoise.kernels.dispatch import chosen_implementation, trusted_softmax
+from counterpoise.kernels.layout import accumulation_dtype
 from counterpoise.kernels.linear import Head, Rows, linear_softmax
 from counterpoise.kernels.reduction import denominator, safe_divide, valid_rows
-from counterpoise.kernels.softmax import trusted_softmax
-from counterpoise.kernels.terms import SoftmaxTerms, accumulation_dtype
+from counterpoise.kernels.reference import SoftmaxParameters
 from counterpoise.losses.arguments import (
     checked_choice,
     checked_logits,
@@ -78,7 +78,7 @@ def linear_softmax_loss(
     terms = softmax_terms(like, **{k: v for k, v in options.items() if k not in _OF_A_BATCH})  # type: ignore[arg-type]
     u = checked_row_vector(options.get("sample_weight"), like)
     normalizer = checked_normalizer(options.get("normalizer"), reduction, like)
-    form = chosen_form(impl, like, (target, u, normalizer, *terms))
+    form = chosen_implementation(impl, like, (target, u, normalizer, *terms))
     if form == "reference":
         logits = torch.nn.functional.linear(head.hidden, head.weight, head.bias)
         options["impl"] = "reference"
@@ -99,7 +99,7 @@ def linear_softmax_loss(
         return linear_softmax(head, Rows(target, u, ignore_index, form), terms, factor=factor)
 
 
-def _trusted(head: Head, target: Tensor, terms: SoftmaxTerms, u: Tensor | None, ignore_index: int) -> bool:
+def _trusted(head: Head, target: Tensor, terms: SoftmaxParameters, u: Tensor | None, ignore_index: int) -> bool:
     few = slice(0, 64)
     logits = head.logits(few).detach()
     return trusted_softmax(logits, target[few], terms, None if u is None else u[few], ignore_index)

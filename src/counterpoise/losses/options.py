@@ -8,7 +8,7 @@ from typing import Any, TypedDict, get_args
 from numpy.typing import NDArray
 from torch import Tensor
 
-from counterpoise.kernels.forms import Impl
+from counterpoise.kernels.dispatch import Impl
 from counterpoise.kernels.reduction import Reduction
 
 __all__ = [

@@ -7,7 +7,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from counterpoise.kernels.reduction import Reduction, reduced
-from counterpoise.kernels.softmax_reference import dense_target, log_one_minus_p
+from counterpoise.kernels.reference import dense_target, log_one_minus_p
 from counterpoise.losses.arguments import (
     checked_choice,
     checked_logits,

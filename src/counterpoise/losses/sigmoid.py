@@ -6,10 +6,9 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from counterpoise.core.counts import CountsLike
-from counterpoise.kernels.forms import Impl
+from counterpoise.kernels.dispatch import Impl, sigmoid_equation
 from counterpoise.kernels.reduction import Reduction
-from counterpoise.kernels.sigmoid import sigmoid_equation
-from counterpoise.kernels.terms import SigmoidTerms
+from counterpoise.kernels.reference import SigmoidParameters
 from counterpoise.losses import presets
 from counterpoise.losses.arguments import (
     checked_choice,
@@ -89,7 +88,7 @@ def sigmoid_loss(  # noqa: PLR0913  the equation has this many letters
     given, logits, target = labelled(logits, target)
     logits = checked_logits(logits)
     target = checked_labels(target, logits, ignore_index)
-    terms = SigmoidTerms(
+    terms = SigmoidParameters(
         weight=class_vector(weight, "weight", logits, low=0.0),
         pos_weight=1.0 if pos_weight is None else number_or_vector(pos_weight, "pos_weight", logits, low=0.0),
         neg_weight=1.0 if neg_weight is None else number_or_vector(neg_weight, "neg_weight", logits, low=0.0),

@@ -10,9 +10,8 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from counterpoise.core.counts import CountsLike
-from counterpoise.kernels.forms import Impl
+from counterpoise.kernels.dispatch import Impl, softmax_equation
 from counterpoise.kernels.reduction import Reduction
-from counterpoise.kernels.softmax import softmax_equation
 from counterpoise.losses import presets
 from counterpoise.losses.arguments import (
     checked_choice,

@@ -3,7 +3,7 @@
     positive   f = (1 − p)^γ (−log p)            ∂f/∂z = −(1 − p)^γ [(1 − p) + γ p (−log p)]
     negative   g = q^γ (−log(1 − q)), q = p − m  ∂g/∂z = p (1 − p) q^γ [γ (−log(1 − q))/q + 1/(1 − q)],   0 for p ≤ m
 
-(−log(1 − q))/q → 1 as q → 0, so nothing is infinite for γ < 1. With `detach_focus` the terms with γ in front go.
+(−log(1 − q))/q → 1 as q → 0, so nothing is infinite for γ < 1. With `detach_focus` the params with γ in front go.
 A block of 0/1 targets needs one of the two for each element, which a sign decides: half the transcendental functions.
 """
 
@@ -15,11 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from counterpoise.kernels.blocks import Fold, blocks, empty_gradient, gradient_room, overwritten
-from counterpoise.kernels.forms import power, refuse_double_backward, upstream_applied
+from counterpoise.kernels.autograd import gradient_room, overwritten, power, refuse_double_backward, upstream_applied
+from counterpoise.kernels.layout import Fold, accumulation_dtype, blocks, class_view, empty_gradient
 from counterpoise.kernels.reduction import kept
-from counterpoise.kernels.sigmoid_reference import dense_labels
-from counterpoise.kernels.terms import SigmoidTerms, accumulation_dtype, class_view
+from counterpoise.kernels.reference import SigmoidParameters, dense_labels
 
 __all__ = ["sigmoid_closed"]
 
@@ -32,7 +31,7 @@ def sigmoid_closed(
     logits: Tensor,
     target: Tensor,
     coefficient: Tensor,
-    terms: SigmoidTerms,
+    params: SigmoidParameters,
     ignore_index: int,
     *,
     total: bool,
@@ -40,9 +39,9 @@ def sigmoid_closed(
 ) -> Tensor:
     """Σ coefficient · ℓ (``total``), or each of them, (N, C, …); coefficient is (N, …) or a scalar."""
     if torch.is_grad_enabled() and logits.requires_grad:
-        loss: Tensor = _SigmoidClosed.apply(logits, target, coefficient, ignore_index, total, inplace, *terms)
+        loss: Tensor = _SigmoidClosed.apply(logits, target, coefficient, ignore_index, total, inplace, *params)
         return loss
-    return _elements(logits, target, terms, ignore_index, None, coefficient, late=False, total=total)
+    return _elements(logits, target, params, ignore_index, None, coefficient, late=False, total=total)
 
 
 class _SigmoidClosed(torch.autograd.Function):
@@ -52,8 +51,8 @@ class _SigmoidClosed(torch.autograd.Function):
         # float16 cannot hold the gradient of a mean over many elements: it keeps the sum's and divides in backward.
         late = logits.dtype == torch.float16
         gradient = gradient_room(logits, inplace)
-        terms = SigmoidTerms(*letters)
-        loss = _elements(logits, target, terms, ignore_index, gradient, coefficient, late=late, total=total)
+        params = SigmoidParameters(*letters)
+        loss = _elements(logits, target, params, ignore_index, gradient, coefficient, late=late, total=total)
         overwritten(logits, gradient)
         ctx.save_for_backward(gradient, *([coefficient] if late else []))
         return loss
@@ -65,13 +64,13 @@ class _SigmoidClosed(torch.autograd.Function):
         factor = upstream if upstream.dim() else upstream.reshape([1] * gradient.dim())
         for coefficient in late:
             factor = factor * (coefficient.unsqueeze(1) if coefficient.dim() else coefficient)
-        return upstream_applied(gradient, factor), *[None] * (5 + len(SigmoidTerms._fields))
+        return upstream_applied(gradient, factor), *[None] * (5 + len(SigmoidParameters._fields))
 
 
 def _elements(
     logits: Tensor,
     target: Tensor,
-    terms: SigmoidTerms,
+    params: SigmoidParameters,
     ignore_index: int,
     gradient: Tensor | None,
     coefficient: Tensor,
@@ -90,7 +89,7 @@ def _elements(
     sums = [torch.zeros((), dtype=dtype, device=logits.device)]
     size = _BLOCK if torch.compiler.is_compiling() else _BLOCK * torch.get_num_threads()
     for n, at in blocks(z, size):
-        pair = _block(z[at], y[at if dense else n], terms, ignore_index, want_slope=g is not None)
+        pair = _block(z[at], y[at if dense else n], params, ignore_index, want_slope=g is not None)
         scale = c[n].unsqueeze(1)
         if f is None:
             sums.append((pair[0].sum(1) * c[n]).sum())
@@ -101,28 +100,30 @@ def _elements(
     return torch.stack(sums).sum() if loss is None else loss
 
 
-def _block(z: Tensor, target: Tensor, terms: SigmoidTerms, ignore_index: int, *, want_slope: bool) -> list[Tensor]:
+def _block(
+    z: Tensor, target: Tensor, params: SigmoidParameters, ignore_index: int, *, want_slope: bool
+) -> list[Tensor]:
     """Loss and, if wanted, slope of each element of a block, in memory of their own."""
     z = z.to(accumulation_dtype(z))
-    w = 1.0 if terms.weight is None else class_view(terms.weight, z.dim())
-    pos, neg = (w * class_view(alpha, z.dim()) for alpha in (terms.pos_weight, terms.neg_weight))
-    pair = list(_negative(z, terms)[: 1 + want_slope])
+    w = 1.0 if params.weight is None else class_view(params.weight, z.dim())
+    pos, neg = (w * class_view(alpha, z.dim()) for alpha in (params.pos_weight, params.neg_weight))
+    pair = list(_negative(z, params)[: 1 + want_slope])
     if isinstance(neg, Tensor) or neg != 1.0:
         pair = [x.mul_(neg) for x in pair]
     if z.device.type == "cpu" and not torch.compiler.is_compiling():
-        return _with_few_positives(pair, z, target, pos, terms, ignore_index)
+        return _with_few_positives(pair, z, target, pos, params, ignore_index)
     t, valid, wrong = dense_labels(z, target, ignore_index)
-    pair = [t * pos * f + (1.0 - t) * g for f, g in zip(_positive(z, terms), pair, strict=False)]
+    pair = [t * pos * f + (1.0 - t) * g for f, g in zip(_positive(z, params), pair, strict=False)]
     return [torch.where(wrong, torch.nan, torch.where(valid, x, 0.0)) for x in pair]
 
 
 def _with_few_positives(
-    pair: list[Tensor], z: Tensor, target: Tensor, pos: Tensor | float, terms: SigmoidTerms, ignore_index: int
+    pair: list[Tensor], z: Tensor, target: Tensor, pos: Tensor | float, params: SigmoidParameters, ignore_index: int
 ) -> list[Tensor]:
     """Put α⁺ t f + (1 − t)·what is there in the places where t > 0: they are few, and all the rest is negative."""
     where, t, ignored = _active(z, target, ignore_index)
     share = t * (pos.reshape(-1)[where[1]] if isinstance(pos, Tensor) and pos.dim() else pos)
-    for f, g in zip(_positive(z[where], terms), pair, strict=False):
+    for f, g in zip(_positive(z[where], params), pair, strict=False):
         g[where] = share * f + (1.0 - t) * g[where]
     return pair if ignored is None else [x.masked_fill_(ignored, 0.0) for x in pair]
 
@@ -148,42 +149,42 @@ def _all_labels(target: Tensor, ignore_index: int) -> bool:
     return bool(low >= 0) and bool(high <= 1) and not 0 <= ignore_index <= 1
 
 
-def _positive(z: Tensor, terms: SigmoidTerms) -> tuple[Tensor, Tensor]:
+def _positive(z: Tensor, params: SigmoidParameters) -> tuple[Tensor, Tensor]:
     """f and ∂f/∂z."""
     nll, rest = -F.logsigmoid(z), torch.sigmoid(-z)
-    if terms.gamma_pos == 0.0:
+    if params.gamma_pos == 0.0:
         return nll, -rest
-    focus = power(rest, terms.gamma_pos)
-    slope = rest if terms.detach_focus else rest + terms.gamma_pos * torch.sigmoid(z) * nll
+    focus = power(rest, params.gamma_pos)
+    slope = rest if params.detach_focus else rest + params.gamma_pos * torch.sigmoid(z) * nll
     return focus * nll, -focus * slope
 
 
-def _negative(z: Tensor, terms: SigmoidTerms) -> tuple[Tensor, Tensor]:
+def _negative(z: Tensor, params: SigmoidParameters) -> tuple[Tensor, Tensor]:
     """g and ∂g/∂z."""
-    gamma = terms.gamma_neg
-    if terms.clip > 0.0:
-        return _negative_with_margin(z, terms)
+    gamma = params.gamma_neg
+    if params.clip > 0.0:
+        return _negative_with_margin(z, params)
     nll, p = -F.logsigmoid(-z), torch.sigmoid(z)
     if gamma == 0.0:
         return nll, p
     focus = power(p, gamma)
     # 1 − p may cancel here: where it does, it is added to a p of 1.
-    slope = focus * (p if terms.detach_focus else p + gamma * (1.0 - p) * nll)
+    slope = focus * (p if params.detach_focus else p + gamma * (1.0 - p) * nll)
     return focus.mul_(nll) if focus is not p else focus * nll, slope
 
 
-def _negative_with_margin(z: Tensor, terms: SigmoidTerms) -> tuple[Tensor, Tensor]:
+def _negative_with_margin(z: Tensor, params: SigmoidParameters) -> tuple[Tensor, Tensor]:
     """With m > 0: everything from 1 − p = σ(−z), which is exact where p is near 1; where p ≤ m, q = 0."""
     rest = torch.sigmoid(-z)
-    one_minus_q = (rest + terms.clip).clamp_(max=1.0)
+    one_minus_q = (rest + params.clip).clamp_(max=1.0)
     nll = one_minus_q.log().neg_()
     q = 1.0 - one_minus_q
     # 0 wherever q is 0: by the sign for γ = 0 (a comparison would be slow), by the power otherwise.
-    focus = q.sign() if terms.gamma_neg == 0.0 else power(q, terms.gamma_neg)
+    focus = q.sign() if params.gamma_neg == 0.0 else power(q, params.gamma_neg)
     slope = (1.0 - rest).mul_(rest).mul_(focus)
-    if terms.gamma_neg == 0.0 or terms.detach_focus:
+    if params.gamma_neg == 0.0 or params.detach_focus:
         slope = slope.div_(one_minus_q)
     else:
         ratio = nll / q.clamp_(min=torch.finfo(q.dtype).tiny)  # nll/q, and 0 where q is
-        slope = slope.mul_(ratio.mul_(terms.gamma_neg).add_(one_minus_q.reciprocal_()))
+        slope = slope.mul_(ratio.mul_(params.gamma_neg).add_(one_minus_q.reciprocal_()))
     return nll.mul_(focus), slope

@@ -10,9 +10,9 @@ import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
-from counterpoise.kernels.forms import keeps_graph, upstream_applied
-from counterpoise.kernels.tiles import power_of_2
-from counterpoise.kernels.triton_math import scale_kernel
+from counterpoise.kernels.autograd import keeps_graph, upstream_applied
+from counterpoise.kernels.triton.math import scale_kernel
+from counterpoise.kernels.triton.tiles import power_of_2
 
 __all__ = [
     "INTERPRETED",

@@ -10,14 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from counterpoise.kernels.blocks import Fold, empty_gradient, gradient_room, overwritten
-from counterpoise.kernels.forms import refuse_double_backward
-from counterpoise.kernels.mass_kernel import index_mass_kernel
+from counterpoise.kernels.autograd import gradient_room, overwritten, refuse_double_backward
+from counterpoise.kernels.layout import Fold, accumulation_dtype, empty_gradient
 from counterpoise.kernels.reduction import Reduction
-from counterpoise.kernels.sigmoid_kernel import sigmoid_kernel, valid_elements_kernel, valid_rows_kernel
-from counterpoise.kernels.terms import SigmoidTerms, accumulation_dtype
-from counterpoise.kernels.tiles import Tile, Walk, power_of_2, steps, wide
-from counterpoise.kernels.triton_launch import (
+from counterpoise.kernels.reference import SigmoidParameters
+from counterpoise.kernels.triton.denominators import index_mass_kernel
+from counterpoise.kernels.triton.launch import (
     accumulation,
     applied,
     class_strides,
@@ -26,6 +24,8 @@ from counterpoise.kernels.triton_launch import (
     totals_arguments,
     whole_exponent,
 )
+from counterpoise.kernels.triton.sigmoid_kernels import sigmoid_kernel, valid_elements_kernel, valid_rows_kernel
+from counterpoise.kernels.triton.tiles import Tile, Walk, power_of_2, steps, wide
 
 __all__ = ["sigmoid_triton"]
 
@@ -48,7 +48,7 @@ class Batch(NamedTuple):
 def sigmoid_triton(
     logits: Tensor,
     target: Tensor,
-    terms: SigmoidTerms,
+    params: SigmoidParameters,
     *,
     sample_weight: Tensor | None,
     denominator: Tensor | float | None,
@@ -66,9 +66,9 @@ def sigmoid_triton(
             factor = 1.0
     batch = Batch(target, sample_weight, denominator, factor, ignore_index, reduction)
     if torch.is_grad_enabled() and logits.requires_grad:
-        loss: Tensor = _SigmoidTriton.apply(logits, inplace, *batch, *terms)
+        loss: Tensor = _SigmoidTriton.apply(logits, inplace, *batch, *params)
         return loss
-    return _run(logits, batch, terms, want_gradient=False)[0]
+    return _run(logits, batch, params, want_gradient=False)[0]
 
 
 class _SigmoidTriton(torch.autograd.Function):
@@ -76,7 +76,9 @@ class _SigmoidTriton(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, inplace: bool, *rest: Any) -> Tensor:
         count = len(Batch._fields)
         batch = Batch(*rest[:count])
-        loss, gradient, inverse = _run(logits, batch, SigmoidTerms(*rest[count:]), want_gradient=True, inplace=inplace)
+        loss, gradient, inverse = _run(
+            logits, batch, SigmoidParameters(*rest[count:]), want_gradient=True, inplace=inplace
+        )
         overwritten(logits, gradient)
         # float16 cannot hold the gradient of a mean over many elements: it keeps the sum's and divides in backward.
         late = [x for x in (inverse, batch.sample_weight) if x is not None] if logits.dtype == torch.float16 else []
@@ -90,19 +92,19 @@ class _SigmoidTriton(torch.autograd.Function):
         factor = upstream if upstream.dim() else upstream.reshape([1] * gradient.dim())
         for coefficient in late:
             factor = factor * (coefficient.unsqueeze(1) if coefficient.dim() else coefficient)
-        return applied(gradient, factor), *[None] * (1 + len(Batch._fields) + len(SigmoidTerms._fields))
+        return applied(gradient, factor), *[None] * (1 + len(Batch._fields) + len(SigmoidParameters._fields))
 
 
 def _run(
-    logits: Tensor, batch: Batch, terms: SigmoidTerms, *, want_gradient: bool, inplace: bool = False
+    logits: Tensor, batch: Batch, params: SigmoidParameters, *, want_gradient: bool, inplace: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss, gradient, and 1/denominator (float16 alone needs it), as an operator that a compiler can hold on to."""
     if not torch.compiler.is_compiling():
-        return _computed(logits, batch, terms, want_gradient, inplace)
-    vectors = [x if isinstance(x, Tensor) else None for x in (terms.pos_weight, terms.neg_weight)]
-    numbers = [1.0 if isinstance(x, Tensor) else x for x in (terms.pos_weight, terms.neg_weight)]
+        return _computed(logits, batch, params, want_gradient, inplace)
+    vectors = [x if isinstance(x, Tensor) else None for x in (params.pos_weight, params.neg_weight)]
+    numbers = [1.0 if isinstance(x, Tensor) else x for x in (params.pos_weight, params.neg_weight)]
     result: tuple[Tensor, Tensor, Tensor] = sigmoid_forward(
-        logits, *batch, terms.weight, *vectors, *numbers, *terms[3:], want_gradient
+        logits, *batch, params.weight, *vectors, *numbers, *params[3:], want_gradient
     )
     return result
 
@@ -128,21 +130,21 @@ def _forward(  # noqa: PLR0913  an operator takes tensors and numbers, not tuple
 ) -> tuple[Tensor, Tensor, Tensor]:
     pos = positive if positives is None else positives
     neg = negative if negatives is None else negatives
-    terms = SigmoidTerms(weight, pos, neg, gamma_pos, gamma_neg, clip, detach_focus)
+    params = SigmoidParameters(weight, pos, neg, gamma_pos, gamma_neg, clip, detach_focus)
     batch = Batch(target, sample_weight, denominator, factor, ignore_index, reduction)
-    return _computed(logits, batch, terms, want_gradient, False)
+    return _computed(logits, batch, params, want_gradient, False)
 
 
 def _computed(
-    logits: Tensor, batch: Batch, terms: SigmoidTerms, want_gradient: bool, inplace: bool
+    logits: Tensor, batch: Batch, params: SigmoidParameters, want_gradient: bool, inplace: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     if batch.target.dtype == torch.bool:
         batch = batch._replace(target=batch.target.view(torch.uint8))
     if batch.factor is None and batch.denominator is None:
         batch = _counted(batch, logits)
-    walk, tile, programs = plan(logits, batch, terms)
+    walk, tile, programs = plan(logits, batch, params)
     loss, gradient, inverse = _room(logits, batch.reduction, want_gradient, programs, inplace)
-    arguments = arranged(walk, tile, logits, batch, terms, (loss, gradient, inverse))
+    arguments = arranged(walk, tile, logits, batch, params, (loss, gradient, inverse))
     launch(sigmoid_kernel, programs, logits.device, arguments)
     return loss if batch.reduction == "none" else loss.sum(), gradient, inverse
 
@@ -211,13 +213,15 @@ def _count_rows(batch: Batch, walk: Walk, logits: Tensor) -> Tensor:
     return totals
 
 
-def plan(logits: Tensor, batch: Batch, terms: SigmoidTerms) -> tuple[Walk, Tile, int]:
+def plan(logits: Tensor, batch: Batch, params: SigmoidParameters) -> tuple[Walk, Tile, int]:
     """How the elements are walked over, by which tile, and how many programs that takes.
 
     Where an element need not know its class or row, memory is one long row: no shape of the logits is slow.
     """
     walk = Walk.over(logits)
-    named = any(isinstance(x, Tensor) for x in (terms.weight, terms.pos_weight, terms.neg_weight, batch.sample_weight))
+    named = any(
+        isinstance(x, Tensor) for x in (params.weight, params.pos_weight, params.neg_weight, batch.sample_weight)
+    )
     dense = batch.target.dim() == logits.dim()
     if dense and not named and all(walk.fold.classes(x).is_contiguous() for x in (logits, batch.target)):
         walk = Walk(Fold(walk.fold.last), 1, logits.numel(), 1)
@@ -229,7 +233,12 @@ def plan(logits: Tensor, batch: Batch, terms: SigmoidTerms) -> tuple[Walk, Tile,
 
 
 def arranged(
-    walk: Walk, tile: Tile, logits: Tensor, batch: Batch, terms: SigmoidTerms, results: tuple[Tensor, Tensor, Tensor]
+    walk: Walk,
+    tile: Tile,
+    logits: Tensor,
+    batch: Batch,
+    params: SigmoidParameters,
+    results: tuple[Tensor, Tensor, Tensor],
 ) -> dict[str, Any]:
     """The arguments of `sigmoid_kernel`."""
     loss, gradient, inverse = results
@@ -249,20 +258,20 @@ def arranged(
     # The loss of each element and the gradient lie alike.
     by = steps(walk, z, g if g is not None else f, t)
     class_step = by.outer if by.inner == by.outer else 1
-    pos, neg = terms.pos_weight, terms.neg_weight
+    pos, neg = params.pos_weight, params.neg_weight
     return {
         "logits": z, "target": t if dense else y, "sample_weight": u, "gradient": g, "losses": loss if total else f,
-        "inverse": inverse, "weight": terms.weight, "positives": pos if isinstance(pos, Tensor) else None,
+        "inverse": inverse, "weight": params.weight, "positives": pos if isinstance(pos, Tensor) else None,
         "negatives": neg if isinstance(neg, Tensor) else None, "totals": batch.denominator,
         "positive": 1.0 if isinstance(pos, Tensor) else pos, "negative": 1.0 if isinstance(neg, Tensor) else neg,
-        "gamma_pos": terms.gamma_pos, "gamma_neg": terms.gamma_neg, "clip": terms.clip,
+        "gamma_pos": params.gamma_pos, "gamma_neg": params.gamma_neg, "clip": params.clip,
         "factor": 1.0 if batch.factor is None else batch.factor, "ignore_index": batch.ignore_index,
         "inner_steps": by.inner_extent, "class_steps": walk.classes // class_step,
         "blocks": -(-walk.inner // tile.rows), "chunks": -(-walk.classes // tile.classes),
         **class_strides("z", by.strides[0]), **class_strides("g", by.strides[1]), **class_strides("t", by.strides[2]),
         **row_strides("y", y), **row_strides("u", u), **totals_arguments(batch.denominator),
-        "GAMMA_POS": whole_exponent(terms.gamma_pos), "GAMMA_NEG": whole_exponent(terms.gamma_neg),
-        "CLIP": terms.clip > 0.0, "DETACH": terms.detach_focus, "DENSE": dense, "TOTAL": total,
+        "GAMMA_POS": whole_exponent(params.gamma_pos), "GAMMA_NEG": whole_exponent(params.gamma_neg),
+        "CLIP": params.clip > 0.0, "DETACH": params.detach_focus, "DENSE": dense, "TOTAL": total,
         "LATE": logits.dtype == torch.float16, "STEP_O": by.outer, "STEP_I": by.inner, "STEP_C": by.classes,
         "STEP_N": by.extent_step, "STEP_K": class_step, "ROWS": tile.rows, "CLASSES": tile.classes,
         "WIDE": wide(tile, z, g, t), "ACC": accumulation(logits),

@@ -17,10 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from counterpoise.kernels.blocks import Fold, blocks, gradient_room, overwritten
-from counterpoise.kernels.forms import power, refuse_double_backward, upstream_applied
-from counterpoise.kernels.softmax_reference import dense_target, smoothed, transformed
-from counterpoise.kernels.terms import SoftmaxTerms, accumulation_dtype, class_view
+from counterpoise.kernels.autograd import gradient_room, overwritten, power, refuse_double_backward, upstream_applied
+from counterpoise.kernels.layout import Fold, accumulation_dtype, blocks, class_view
+from counterpoise.kernels.reference import SoftmaxParameters, dense_target, smoothed, transformed
 
 __all__ = ["closed_rows", "softmax_closed"]
 
@@ -33,7 +32,7 @@ def softmax_closed(
     logits: Tensor,
     target: Tensor,
     coefficient: Tensor,
-    terms: SoftmaxTerms,
+    params: SoftmaxParameters,
     ignore_index: int,
     *,
     total: bool,
@@ -41,9 +40,9 @@ def softmax_closed(
 ) -> Tensor:
     """Σ_i coefficient_i · ℓ_i (``total``), or each of them; coefficient is (N, …) or a scalar."""
     if torch.is_grad_enabled() and logits.requires_grad:
-        loss: Tensor = _SoftmaxClosed.apply(logits, target, coefficient, ignore_index, total, inplace, *terms)
+        loss: Tensor = _SoftmaxClosed.apply(logits, target, coefficient, ignore_index, total, inplace, *params)
         return loss
-    rows = closed_rows(logits, target, terms, ignore_index, None, None) * coefficient
+    rows = closed_rows(logits, target, params, ignore_index, None, None) * coefficient
     return rows.sum() if total else rows
 
 
@@ -55,7 +54,7 @@ class _SoftmaxClosed(torch.autograd.Function):
         late = logits.dtype == torch.float16
         gradient = gradient_room(logits, inplace)
         rows = closed_rows(
-            logits, target, SoftmaxTerms(*letters), ignore_index, gradient, None if late else coefficient
+            logits, target, SoftmaxParameters(*letters), ignore_index, gradient, None if late else coefficient
         )
         overwritten(logits, gradient)
         ctx.save_for_backward(gradient, *([coefficient] if late else []))
@@ -69,20 +68,20 @@ class _SoftmaxClosed(torch.autograd.Function):
         for coefficient in late:
             upstream = upstream * coefficient
         factor = upstream.unsqueeze(1) if upstream.dim() else upstream.reshape([1] * gradient.dim())
-        return upstream_applied(gradient, factor), *[None] * (5 + len(SoftmaxTerms._fields))
+        return upstream_applied(gradient, factor), *[None] * (5 + len(SoftmaxParameters._fields))
 
 
 def closed_rows(
     logits: Tensor,
     target: Tensor,
-    terms: SoftmaxTerms,
+    params: SoftmaxParameters,
     ignore_index: int,
     gradient: Tensor | None,
     coefficient: Tensor | None,
 ) -> Tensor:
     """ℓ of each row, (N, …); fills ``gradient`` with its derivative, times the row's coefficient."""
     rows = torch.empty((logits.shape[0], *logits.shape[2:]), dtype=accumulation_dtype(logits), device=logits.device)
-    smooth = isinstance(terms.label_smoothing, Tensor) or terms.label_smoothing > 0.0
+    smooth = isinstance(params.label_smoothing, Tensor) or params.label_smoothing > 0.0
     hard = not smooth and not target.is_floating_point()
     block, size = (_hard_block, _HARD_BLOCK) if hard else (_soft_block, _SOFT_BLOCK)
     fold = Fold.of(logits)
@@ -93,20 +92,25 @@ def closed_rows(
     for n, at in blocks(z, size):
         out = None if g is None else g[at]
         folded[n] = block(
-            z[at], y[at if y.dim() == z.dim() else n], None if c is None else c[n], terms, ignore_index, out
+            z[at], y[at if y.dim() == z.dim() else n], None if c is None else c[n], params, ignore_index, out
         )
     return folded.reshape(rows.shape)
 
 
 def _hard_block(
-    z: Tensor, target: Tensor, coefficient: Tensor | None, terms: SoftmaxTerms, ignore_index: int, out: Tensor | None
+    z: Tensor,
+    target: Tensor,
+    coefficient: Tensor | None,
+    params: SoftmaxParameters,
+    ignore_index: int,
+    out: Tensor | None,
 ) -> Tensor:
     """Index targets without smoothing: only c = y survives, so everything but the exponentials is one number a row."""
     target = target.unsqueeze(1)
     valid = target != ignore_index
     wrong = valid & ((target < 0) | (target >= z.shape[1]))
     y = torch.where(valid & ~wrong, target, 0)
-    shifted = _shifted(z, y, terms, out)
+    shifted = _shifted(z, y, params, out)
     at = shifted.gather(1, y)  # z'_y − max z'
     e = shifted.exp_()
     e.scatter_(1, y, 0.0)
@@ -115,32 +119,32 @@ def _hard_block(
     whole = torch.where(counts, rest + own, 1.0)
     # log Σ exp − z_y. For y the largest, own − 1 is exactly 0 and log1p keeps what log(1 + rest) would round away.
     nll = torch.where(counts, torch.log1p(rest + (own - 1.0)) - at, 0.0)
-    loss, slope = _terms(nll, rest / whole, own / whole, _of_target(terms.gamma, y), terms.poly)
-    w = 1.0 if terms.weight is None else terms.weight[y]
+    loss, slope = _terms(nll, rest / whole, own / whole, _of_target(params.gamma, y), params.poly)
+    w = 1.0 if params.weight is None else params.weight[y]
     loss, slope = (torch.where(wrong, torch.nan, torch.where(counts, w * x, 0.0)) for x in (loss, slope))
     if out is not None:
-        slope = slope * terms.scale if coefficient is None else slope * terms.scale * coefficient.unsqueeze(1)
+        slope = slope * params.scale if coefficient is None else slope * params.scale * coefficient.unsqueeze(1)
         e.mul_(slope / whole)
         e.scatter_(1, y, -slope * (rest / whole))
-        if terms.class_scale is not None:
-            e.mul_(class_view(terms.class_scale, z.dim()))
+        if params.class_scale is not None:
+            e.mul_(class_view(params.class_scale, z.dim()))
         _write(e, counts | wrong, out)
     return loss.squeeze(1)
 
 
-def _shifted(z: Tensor, y: Tensor, terms: SoftmaxTerms, out: Tensor | None) -> Tensor:
+def _shifted(z: Tensor, y: Tensor, params: SoftmaxParameters, out: Tensor | None) -> Tensor:
     """z' − max z' in memory of its own: ``out`` itself where its dtype allows."""
     dtype = accumulation_dtype(z)
     own = out if out is not None and out.dtype == dtype and not torch.compiler.is_compiling() else None
     if z.dtype != dtype:
         own = z = z.to(dtype)
-    if terms.class_scale is not None or terms.scale != 1.0:
-        a = 1.0 if terms.class_scale is None else terms.class_scale
-        own = z = torch.mul(z, class_view(terms.scale * a, z.dim()), out=own)
-    if terms.offset is not None:
-        own = z = torch.add(z, class_view(terms.offset, z.dim()), out=own)
-    if terms.margin is not None:
-        margin = terms.scale * _of_target(terms.margin, y) * _of_target(terms.class_scale, y, default=1.0)
+    if params.class_scale is not None or params.scale != 1.0:
+        a = 1.0 if params.class_scale is None else params.class_scale
+        own = z = torch.mul(z, class_view(params.scale * a, z.dim()), out=own)
+    if params.offset is not None:
+        own = z = torch.add(z, class_view(params.offset, z.dim()), out=own)
+    if params.margin is not None:
+        margin = params.scale * _of_target(params.margin, y) * _of_target(params.class_scale, y, default=1.0)
         own = z = z.scatter_add(1, y, torch.zeros_like(y, dtype=dtype) - margin)
     top = z.amax(1, keepdim=True)
     return torch.sub(z, torch.where(top == -torch.inf, 0.0, top), out=own)
@@ -172,14 +176,19 @@ def _write(gradient: Tensor, counts: Tensor, out: Tensor) -> None:
 
 
 def _soft_block(
-    z: Tensor, target: Tensor, coefficient: Tensor | None, terms: SoftmaxTerms, ignore_index: int, out: Tensor | None
+    z: Tensor,
+    target: Tensor,
+    coefficient: Tensor | None,
+    params: SoftmaxParameters,
+    ignore_index: int,
+    out: Tensor | None,
 ) -> Tensor:
     """Probabilities or smoothing: every class of the row has a term."""
     t, valid, wrong = (x if x.dim() == z.dim() else x.unsqueeze(1) for x in dense_target(z, target, ignore_index))
-    z = transformed(torch.where(valid, z.to(t.dtype), 0.0), t, terms)
-    q = smoothed(t, z, terms)
-    if terms.weight is not None:
-        q = q * class_view(terms.weight, z.dim())
+    z = transformed(torch.where(valid, z.to(t.dtype), 0.0), t, params)
+    q = smoothed(t, z, params)
+    if params.weight is not None:
+        q = q * class_view(params.weight, z.dim())
     top = z.argmax(1, keepdim=True)
     peak = z.gather(1, top)
     d = z - torch.where(peak == -torch.inf, 0.0, peak)
@@ -188,15 +197,15 @@ def _soft_block(
     p = (d.exp() / (1.0 + rest)).scatter_(1, top, 1.0 / (1.0 + rest))
     r = (1.0 - p).scatter_(1, top, rest / (1.0 + rest))
     nll = torch.where(d == -torch.inf, 0.0, torch.log1p(rest) - d)
-    loss, slope = _terms(nll, r, p, class_view(terms.gamma, z.dim()), terms.poly)
+    loss, slope = _terms(nll, r, p, class_view(params.gamma, z.dim()), params.poly)
     if out is not None:
         h = q * slope
         gradient = p * (h.sum(1, keepdim=True) - h) - h * r
         gradient = (
-            gradient * terms.scale if coefficient is None else gradient * (terms.scale * coefficient.unsqueeze(1))
+            gradient * params.scale if coefficient is None else gradient * (params.scale * coefficient.unsqueeze(1))
         )
-        if terms.class_scale is not None:
-            gradient = gradient * class_view(terms.class_scale, z.dim())
+        if params.class_scale is not None:
+            gradient = gradient * class_view(params.class_scale, z.dim())
         gradient = torch.where(wrong, torch.nan, torch.where(valid, gradient, 0.0))
         out.copy_(gradient)
     rows = (q * loss).sum(1)

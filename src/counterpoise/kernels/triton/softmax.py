@@ -10,14 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from counterpoise.kernels.blocks import gradient_room, overwritten
-from counterpoise.kernels.forms import refuse_double_backward
-from counterpoise.kernels.mass_kernel import index_mass_kernel, soft_mass_kernel
+from counterpoise.kernels.autograd import gradient_room, overwritten, refuse_double_backward
+from counterpoise.kernels.layout import accumulation_dtype
 from counterpoise.kernels.reduction import Reduction
-from counterpoise.kernels.softmax_kernel import hard_kernel, soft_kernel
-from counterpoise.kernels.terms import SoftmaxTerms, accumulation_dtype
-from counterpoise.kernels.tiles import Tile, Walk, power_of_2, steps, tile_for, wide
-from counterpoise.kernels.triton_launch import (
+from counterpoise.kernels.reference import SoftmaxParameters
+from counterpoise.kernels.triton.denominators import index_mass_kernel, soft_mass_kernel
+from counterpoise.kernels.triton.launch import (
     accumulation,
     applied,
     class_strides,
@@ -26,6 +24,8 @@ from counterpoise.kernels.triton_launch import (
     totals_arguments,
     whole_exponent,
 )
+from counterpoise.kernels.triton.softmax_kernels import hard_kernel, soft_kernel
+from counterpoise.kernels.triton.tiles import Tile, Walk, power_of_2, steps, tile_for, wide
 
 __all__ = ["rows_and_gradient", "softmax_triton"]
 
@@ -49,7 +49,7 @@ class Batch(NamedTuple):
 def softmax_triton(
     logits: Tensor,
     target: Tensor,
-    terms: SoftmaxTerms,
+    params: SoftmaxParameters,
     *,
     sample_weight: Tensor | None,
     denominator: Tensor | float | None,
@@ -66,23 +66,23 @@ def softmax_triton(
             factor = 1.0
     batch = Batch(target, sample_weight, denominator, factor, ignore_index, reduction)
     if torch.is_grad_enabled() and logits.requires_grad:
-        loss: Tensor = _SoftmaxTriton.apply(logits, inplace, *batch, *terms)
+        loss: Tensor = _SoftmaxTriton.apply(logits, inplace, *batch, *params)
         return loss
-    return _run(logits, batch, terms, want_gradient=False)[0]
+    return _run(logits, batch, params, want_gradient=False)[0]
 
 
 def rows_and_gradient(
     logits: Tensor,
     target: Tensor,
     coefficient: Tensor | None,
-    terms: SoftmaxTerms,
+    params: SoftmaxParameters,
     *,
     ignore_index: int,
     want_gradient: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """coefficient · ℓ of each row, (N,), and the gradient of their sum for logits (N, C), without a graph."""
     batch = Batch(target, coefficient, None, 1.0, ignore_index, "none")
-    rows, gradient, _ = _run(logits, batch, terms, want_gradient=want_gradient)
+    rows, gradient, _ = _run(logits, batch, params, want_gradient=want_gradient)
     if want_gradient and coefficient is not None and logits.dtype == torch.float16:
         gradient = (gradient * coefficient.unsqueeze(1)).to(logits.dtype)  # float16 keeps it apart
     return rows, gradient if want_gradient else None
@@ -92,8 +92,8 @@ class _SoftmaxTriton(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, inplace: bool, *rest: Any) -> Tensor:
         count = len(Batch._fields)
-        batch, terms = Batch(*rest[:count]), SoftmaxTerms(*rest[count:])
-        loss, gradient, inverse = _run(logits, batch, terms, want_gradient=True, inplace=inplace)
+        batch, params = Batch(*rest[:count]), SoftmaxParameters(*rest[count:])
+        loss, gradient, inverse = _run(logits, batch, params, want_gradient=True, inplace=inplace)
         overwritten(logits, gradient)
         # float16 cannot hold the gradient of a mean over many rows: it keeps that of the sum and divides in backward.
         late = [x for x in (inverse, batch.sample_weight) if x is not None] if logits.dtype == torch.float16 else []
@@ -107,26 +107,32 @@ class _SoftmaxTriton(torch.autograd.Function):
         for coefficient in late:
             upstream = upstream * coefficient
         factor = upstream.unsqueeze(1) if upstream.dim() else upstream.reshape([1] * gradient.dim())
-        return applied(gradient, factor), *[None] * (1 + len(Batch._fields) + len(SoftmaxTerms._fields))
+        return applied(gradient, factor), *[None] * (1 + len(Batch._fields) + len(SoftmaxParameters._fields))
 
 
 def _run(
-    logits: Tensor, batch: Batch, terms: SoftmaxTerms, *, want_gradient: bool, inplace: bool = False
+    logits: Tensor, batch: Batch, params: SoftmaxParameters, *, want_gradient: bool, inplace: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss, gradient, and 1/denominator (float16 alone needs it), as an operator that a compiler can hold on to."""
     if not torch.compiler.is_compiling():
-        return _computed(logits, batch, terms, _room(logits, want_gradient, inplace))
-    tensors, numbers = _split(terms)
+        return _computed(logits, batch, params, _room(logits, want_gradient, inplace))
+    tensors, numbers = _split(params)
     result: tuple[Tensor, Tensor, Tensor] = softmax_forward(logits, *batch, *tensors, *numbers, want_gradient)
     return result
 
 
-def _split(terms: SoftmaxTerms) -> tuple[list[Tensor | None], list[float]]:
+def _split(params: SoftmaxParameters) -> tuple[list[Tensor | None], list[float]]:
     """Vectors (weight, offset, class_scale, margin, γ, ε) and numbers (scale, margin, γ, κ, ε); vectors rule."""
-    either = (terms.margin, terms.gamma, terms.label_smoothing)
+    either = (params.margin, params.gamma, params.label_smoothing)
     vectors = [x if isinstance(x, Tensor) else None for x in either]
     m, g, e = (0.0 if x is None or isinstance(x, Tensor) else x for x in either)
-    return [terms.weight, terms.offset, terms.class_scale, *vectors], [terms.scale, m, g, terms.poly, e]
+    return [params.weight, params.offset, params.class_scale, *vectors], [
+        params.scale,
+        m,
+        g,
+        params.poly,
+        e,
+    ]
 
 
 def _forward(  # noqa: PLR0913  an operator takes tensors and numbers, not tuples of them
@@ -150,22 +156,22 @@ def _forward(  # noqa: PLR0913  an operator takes tensors and numbers, not tuple
     smoothing: float,
     want_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    terms = SoftmaxTerms(
+    params = SoftmaxParameters(
         weight, offset, class_scale, scale, _either(margins, margin), _either(gammas, gamma), poly,
         _either(smoothings, smoothing),
     )  # fmt: skip
     batch = Batch(target, sample_weight, denominator, factor, ignore_index, reduction)
-    return _computed(logits, batch, terms, _room(logits, want_gradient))
+    return _computed(logits, batch, params, _room(logits, want_gradient))
 
 
 def _computed(
-    logits: Tensor, batch: Batch, terms: SoftmaxTerms, room: tuple[Tensor, Tensor, Tensor]
+    logits: Tensor, batch: Batch, params: SoftmaxParameters, room: tuple[Tensor, Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     loss, gradient, inverse = room
     walk = Walk.over(logits)
     if batch.factor is None and batch.denominator is None:
-        batch = _with_denominator(batch, walk, terms, logits)
-    kernel, programs, arguments, tile = arranged(walk, logits, batch, terms, room)
+        batch = _with_denominator(batch, walk, params, logits)
+    kernel, programs, arguments, tile = arranged(walk, logits, batch, params, room)
     launch(kernel, programs, logits.device, arguments, warps=tile.warps)
     loss = loss.reshape(logits.shape[0], *logits.shape[2:])
     return loss if batch.reduction == "none" else loss.sum(), gradient, inverse
@@ -182,26 +188,26 @@ def _room(logits: Tensor, want_gradient: bool, inplace: bool = False) -> tuple[T
     return loss, gradient, loss.new_empty(())
 
 
-def _with_denominator(batch: Batch, walk: Walk, terms: SoftmaxTerms, logits: Tensor) -> Batch:
+def _with_denominator(batch: Batch, walk: Walk, params: SoftmaxParameters, logits: Tensor) -> Batch:
     """Σ W_i for "mean", the number of rows for "batchmean", added up in parts on the device."""
     dense, by_rows = batch.target.is_floating_point(), batch.reduction == "batchmean"
     if dense and by_rows:
         return batch._replace(factor=1.0 / max(1, walk.rows))
     if walk.rows == 0:
         return batch._replace(factor=0.0)
-    weighed = terms._replace(weight=None) if by_rows else terms
+    weighed = params._replace(weight=None) if by_rows else params
     u = None if by_rows else batch.sample_weight
     if not dense and walk.rows <= _OWN_ROWS:
         return batch  # the loss's own programs add it up
     return batch._replace(denominator=(_soft_mass if dense else _index_mass)(batch, walk, weighed, u, logits))
 
 
-def _index_mass(batch: Batch, walk: Walk, terms: SoftmaxTerms, u: Tensor | None, logits: Tensor) -> Tensor:
+def _index_mass(batch: Batch, walk: Walk, params: SoftmaxParameters, u: Tensor | None, logits: Tensor) -> Tensor:
     programs = min(_MASS_PROGRAMS, -(-walk.rows // _MASS_BLOCK))
     totals = torch.empty(programs, dtype=accumulation_dtype(logits), device=logits.device)
     y = walk.of_rows(batch.target)
     arguments = {
-        "target": y, "sample_weight": u, "weight": terms.weight, "totals": totals, "number": walk.rows,
+        "target": y, "sample_weight": u, "weight": params.weight, "totals": totals, "number": walk.rows,
         "inner": walk.inner, **row_strides("y", y), **row_strides("u", None if u is None else walk.of_rows(u)),
         "ignore_index": batch.ignore_index, "C": walk.classes, "ACC": accumulation(logits),
         "BLOCK": min(_MASS_BLOCK, power_of_2(walk.rows)),
@@ -212,7 +218,7 @@ def _index_mass(batch: Batch, walk: Walk, terms: SoftmaxTerms, u: Tensor | None,
     return totals
 
 
-def _soft_mass(batch: Batch, walk: Walk, terms: SoftmaxTerms, u: Tensor | None, logits: Tensor) -> Tensor:
+def _soft_mass(batch: Batch, walk: Walk, params: SoftmaxParameters, u: Tensor | None, logits: Tensor) -> Tensor:
     t = walk.of_classes(batch.target)
     classes = min(power_of_2(walk.classes), _MASS_BLOCK)
     rows = min(power_of_2(walk.inner), max(1, _MASS_BLOCK // classes))
@@ -221,7 +227,7 @@ def _soft_mass(batch: Batch, walk: Walk, terms: SoftmaxTerms, u: Tensor | None, 
     totals = torch.empty(programs, dtype=accumulation_dtype(logits), device=logits.device)
     u = None if u is None else walk.of_rows(u)
     arguments = {
-        "target": t, "sample_weight": u, "weight": terms.weight, "totals": totals, "inner": walk.inner,
+        "target": t, "sample_weight": u, "weight": params.weight, "totals": totals, "inner": walk.inner,
         "blocks": blocks, "programs": walk.outer * blocks, "t_o": t.stride(0), "t_i": t.stride(2), "t_c": t.stride(1),
         **row_strides("u", u), "C": walk.classes, "ROWS": rows, "CLASSES": classes, "ACC": accumulation(logits),
     }  # fmt: skip
@@ -230,11 +236,11 @@ def _soft_mass(batch: Batch, walk: Walk, terms: SoftmaxTerms, u: Tensor | None, 
 
 
 def arranged(
-    walk: Walk, logits: Tensor, batch: Batch, terms: SoftmaxTerms, results: tuple[Tensor, Tensor, Tensor]
+    walk: Walk, logits: Tensor, batch: Batch, params: SoftmaxParameters, results: tuple[Tensor, Tensor, Tensor]
 ) -> tuple[Any, int, dict[str, Any], Tile]:
     """The kernel, how many programs of it, its arguments, and the tile they say."""
     rows, gradient, inverse = results
-    tensors, (scale, margin, gamma, poly, smoothing) = _split(terms)
+    tensors, (scale, margin, gamma, poly, smoothing) = _split(params)
     weight, offset, class_scale, margins, gammas, smoothings = tensors
     dense, smooth = batch.target.is_floating_point(), smoothings is not None or smoothing > 0.0
     z = walk.of_classes(logits)

@@ -5,7 +5,7 @@
 import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
 
-from counterpoise.kernels.triton_math import of_class, reciprocal, reciprocal_total
+from counterpoise.kernels.triton.math import of_class, reciprocal, reciprocal_total
 
 __all__ = ["index_mass_kernel", "share_of_total", "soft_mass_kernel"]
 

@@ -9,7 +9,7 @@ e = exp(−|z|), both −log σ(±z) are log(1 + e) plus a maximum, and both σ(
 import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
 
-from counterpoise.kernels.triton_math import log1p, of_class, power, reciprocal_total
+from counterpoise.kernels.triton.math import log1p, of_class, power, reciprocal_total
 
 __all__ = ["sigmoid_kernel", "valid_elements_kernel", "valid_rows_kernel"]
 

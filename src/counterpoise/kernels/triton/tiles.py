@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from counterpoise.kernels.blocks import Fold
+from counterpoise.kernels.layout import Fold
 
 __all__ = ["Steps", "Tile", "Walk", "power_of_2", "steps", "tile_for", "wide"]
 

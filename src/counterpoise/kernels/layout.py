@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Fold", "blocks", "empty_gradient", "gradient_room", "overwritten"]
+__all__ = ["Fold", "accumulation_dtype", "blocks", "class_view", "empty_gradient"]
 
 Index = tuple[slice, ...]
 
@@ -45,19 +45,6 @@ def empty_gradient(logits: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     return torch.empty(logits.shape, dtype=dtype or logits.dtype, device=logits.device)
 
 
-def gradient_room(logits: Tensor, inplace: bool) -> Tensor:
-    """Where the gradient goes: memory of its own, or (never inside `torch.compile`) that of the logits."""
-    return logits.detach() if inplace and not torch.compiler.is_compiling() else empty_gradient(logits)
-
-
-def overwritten(logits: Tensor, gradient: Tensor) -> None:
-    """If the gradient took the logits' memory: whoever saved them for a backward is refused by their version, and
-    whoever would use them from now on finds them empty, not changed."""
-    if not torch.compiler.is_compiling() and gradient.data_ptr() == logits.data_ptr() and logits.numel():
-        torch.autograd.graph.increment_version(logits)
-        logits.data = logits.detach().new_empty(0)
-
-
 def blocks(logits: Tensor, elements: int) -> Iterator[tuple[Index, Index]]:
     """Slices of (N,) or (N, L) and of (N, C) or (N, C, L) with about ``elements`` logits each.
 
@@ -79,3 +66,13 @@ def blocks(logits: Tensor, elements: int) -> Iterator[tuple[Index, Index]]:
 
 def _slices(length: int, step: int) -> Iterator[slice]:
     return (slice(start, min(start + step, length)) for start in range(0, length, step))
+
+
+def accumulation_dtype(logits: Tensor) -> torch.dtype:
+    """fp64 for fp64, fp32 for everything else: half precision would lose small classes in the sums."""
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32
+
+
+def class_view(vector: Tensor | float, ndim: int) -> Tensor | float:
+    """(C,) shaped to broadcast over (N, C, …); numbers pass."""
+    return vector.reshape(-1, *[1] * (ndim - 2)) if isinstance(vector, Tensor) and vector.dim() == 1 else vector

@@ -1,0 +1,1 @@
+"""The two equations as Triton kernels; only `impl="triton"` imports the modules of this package."""
