@@ -1,4 +1,4 @@
-"""What every sampler must do: one reproducible order, exact lengths, exact resumption, whoever hosts it."""
+"""Contract of all samplers: one reproducible order, exact lengths, exact resumption, under every framework."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from counterpoise.samplers import (
     RepeatFactorSampler,
     ResampleSampler,
 )
-from counterpoise.samplers.classes import stable_order
+from counterpoise.samplers.index import stable_order
 
-# Workers only wait here; a machine with few cores is no reason to complain.
+# Workers only wait here, so a machine with few cores needs no warning.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 Make = Callable[..., OrderedSampler]
@@ -108,10 +108,10 @@ def test_the_order_is_that_of_seed_and_epoch(make: Make) -> None:
 
 
 @pytest.mark.fault("S10")
-def test_a_forgotten_set_epoch_is_told_once(make: Make) -> None:
+def test_a_forgotten_set_epoch_warns_once(make: Make) -> None:
     sampler = make(LABELS, seed=3)
     first = list(sampler)
-    with pytest.warns(UserWarning, match=r"epoch 0 starts again.*set_epoch") as caught:
+    with pytest.warns(UserWarning, match=r"epoch 0 of the sampler is iterated again.*call set_epoch") as caught:
         assert list(sampler) == first
     assert caught[0].filename == __file__
     with warnings.catch_warnings():
@@ -289,7 +289,7 @@ def test_it_resumes_at_every_position(make: Make) -> None:
 
 
 @pytest.mark.fault("S13")
-def test_what_was_taken_is_counted_where_nothing_is_said(make: Make) -> None:
+def test_the_samples_taken_are_counted_if_consumed_is_not_given(make: Make) -> None:
     sampler = make(LABELS, seed=3)
     whole = order_of(sampler)
     ints = iter(sampler)
@@ -386,13 +386,13 @@ def test_a_state_of_another_sampler_is_refused() -> None:
         ClassBalancedSampler(LABELS).state_dict(consumed=95)
 
 
-def test_a_loaded_state_that_is_dropped_is_told() -> None:
+def test_dropping_a_loaded_state_warns() -> None:
     sampler = ClassBalancedSampler(LABELS)
     sampler.set_epoch(3)
     state = sampler.state_dict(consumed=5)
     fresh = ClassBalancedSampler(LABELS)
     fresh.load_state_dict(state)
-    with pytest.warns(UserWarning, match=r"5 samples into epoch 3, is dropped by set_epoch\(0\)"):
+    with pytest.warns(UserWarning, match=r"set_epoch\(0\) drops the loaded state, .* 5 samples into epoch 3; .* call set_epoch\(3\) first"):
         fresh.set_epoch(0)
     assert len(fresh) == 94
 

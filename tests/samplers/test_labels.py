@@ -121,7 +121,7 @@ def test_what_keeps_its_labels(dataset: Any, expected: list[Any]) -> None:
 
 
 @pytest.mark.fault("S5")
-def test_a_dataset_without_labels_is_told_the_three_ways() -> None:
+def test_a_dataset_without_labels_names_three_ways_to_supply_them() -> None:
     with pytest.raises(DatasetError, match=r"\(Kept\).* \(1\) .*sampler.* \(2\) .*`targets`.* \(3\) .*`samples`"):
         labels_of(Kept(3))
     with pytest.raises(DatasetError, match="HuggingFaceLike"):
@@ -132,11 +132,11 @@ def test_a_dataset_without_labels_is_told_the_three_ways() -> None:
     ("dataset", "message"),
     [
         (Kept(3, targets=[1, 0]), "has 3 items but 2 labels"),
-        (Kept(2, targets=["a/mask.png", "b/mask.png"]), "are they paths"),
-        (Kept(2, targets=[0.5, 1.0]), "not one class id an item; got 0.5 of dtype float64"),
-        (Kept(2, targets=[[1], [1, 2]]), "not one class id an item"),
-        (Kept(2, targets=[[0.0, 1.0], [0.3, 0.7]]), "not one class id an item"),
-        (Kept(2, targets=[{"boxes": 1}, {"boxes": 2}]), "not one class id an item; got {'boxes': 1}"),
+        (Kept(2, targets=["a/mask.png", "b/mask.png"]), "not paths"),
+        (Kept(2, targets=[0.5, 1.0]), "must be one class index per item; got 0.5 of dtype float64"),
+        (Kept(2, targets=[[1], [1, 2]]), "must be one class index per item"),
+        (Kept(2, targets=[[0.0, 1.0], [0.3, 0.7]]), "must be one class index per item"),
+        (Kept(2, targets=[{"boxes": 1}, {"boxes": 2}]), "must be one class index per item; got {'boxes': 1}"),
     ],
 )
 def test_labels_that_are_none_are_refused(dataset: Any, message: str) -> None:
@@ -193,7 +193,7 @@ def test_real_datasets_of_hugging_face_without_decoding_an_image(tmp_path: Path)
         labels = labels_of(kind)
         assert labels.dtype == np.int64
         assert labels.tolist() == expected
-    with pytest.raises(DatasetError, match=r"\(Dataset\) are not one class id an item"):
+    with pytest.raises(DatasetError, match=r"\(Dataset\) must be one class index per item"):
         labels_of(datasets.Dataset.from_dict({"label": [1, None]}))
     with pytest.raises(ArgumentError, match="must have a length; a IterableDataset"):
         labels_of(data.to_iterable_dataset())

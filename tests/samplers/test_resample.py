@@ -78,7 +78,7 @@ def test_a_class_without_items_is_left_out_and_one_with_one_item_repeats_it() ->
 
 @pytest.mark.fault("S3")
 def test_items_of_a_class_without_any_cannot_be_had() -> None:
-    with pytest.raises(CounterpoiseError, match="wants 5 of class 1, which has no items"):
+    with pytest.raises(CounterpoiseError, match="asks for 5 items of class 1, which has none"):
         ResampleSampler([0, 0, 2], sampling_strategy={1: 5})
 
 
@@ -92,7 +92,7 @@ def test_items_of_a_class_without_any_cannot_be_had() -> None:
         (float("nan"), "got nan"),
         (True, "got True"),
         (None, "got None"),
-        ({7: 5}, r"`sampling_strategy` names \[7\], not among the classes"),
+        ({7: 5}, r"`sampling_strategy` names \[7\], which are not among the classes"),
         ({1: -5}, r"`sampling_strategy\[1\]` must be at least 0; got -5"),
         ({1: 2.5}, r"`sampling_strategy\[1\]` must be a whole number; got 2.5"),
         ({0: 0, 1: 0, 2: 0, 3: 0}, "leaves no items"),
@@ -103,7 +103,7 @@ def test_what_cannot_be_is_refused(strategy: object, message: str) -> None:
         ResampleSampler(LABELS, sampling_strategy=strategy)  # type: ignore[arg-type]
 
 
-def test_one_hot_targets_are_one_class_an_item() -> None:
+def test_one_hot_targets_are_one_class_per_item() -> None:
     one_hot = np.eye(4, dtype=int)[LABELS]
     assert list(ResampleSampler(one_hot, seed=1)) == list(ResampleSampler(LABELS, seed=1))
 

@@ -1,10 +1,10 @@
-"""Labels to index order: one global order from (seed, epoch), the same on every rank; hosts shard it."""
+"""Samplers for imbalanced classes: each yields one global index order from (seed, epoch), the same on every rank."""
 
 from counterpoise.samplers.balanced import ClassBalancedSampler, ProgressiveSampler
+from counterpoise.samplers.base import OrderedSampler
 from counterpoise.samplers.labels import labels_of
-from counterpoise.samplers.repeat import RepeatFactorSampler
+from counterpoise.samplers.repeat_factor import RepeatFactorSampler
 from counterpoise.samplers.resample import ResampleSampler
-from counterpoise.samplers.sampler import OrderedSampler
 
 __all__ = [
     "ClassBalancedSampler",

@@ -1,4 +1,4 @@
-"""labels_of: the labels of a dataset, without decoding an image."""
+"""Read the labels of a dataset without decoding an image."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from counterpoise.core.errors import ArgumentError, DatasetError
 
 __all__ = ["labels_of"]
 
-_ATTRIBUTES = ("labels", "targets", "_labels")  # `_labels` is what a third of torchvision's datasets calls it
+_ATTRIBUTES = ("labels", "targets", "_labels")  # a third of torchvision's datasets uses `_labels`
 _COLUMNS = ("label", "labels", "target", "targets")
 
 
 def labels_of(dataset: Any) -> NDArray[np.int64]:
-    """The class id of every item, read from what the dataset keeps beside its images; no item is ever loaded.
+    """The class index of every item, read from the attributes of the dataset; no item is loaded.
 
-    Knows torch's ``Subset`` (nested, or of ``random_split``), ``ConcatDataset`` and ``TensorDataset`` (the last
-    tensor), torchvision's and timm's folders and datasets, datasets of Hugging Face, and our own. A
-    ``target_transform`` is applied, once to each distinct label.
+    Supports torch's ``Subset`` (also nested, and of ``random_split``), ``ConcatDataset`` and ``TensorDataset`` (the
+    last tensor), the folders and datasets of torchvision and timm, Hugging Face datasets, and those of Counterpoise. A
+    ``target_transform`` is applied once to each distinct label.
 
     Args:
-        dataset: a map-style dataset.
+        dataset: a map-style dataset of N items.
 
     Returns:
         int64 ``(N,)``, in the order of the dataset; names are numbered in sorted order. ``(N, C)`` for 0/1 targets.
 
     Raises:
-        DatasetError: no labels are found (the three ways to supply them are listed), or they are not one class an item.
+        ArgumentError: the dataset has no length.
+        DatasetError: no labels are found (the message lists three ways to supply them), or an item does not have
+            exactly one class.
 
     Example:
         >>> import torch
@@ -40,13 +42,13 @@ def labels_of(dataset: Any) -> NDArray[np.int64]:
     """
     if not hasattr(dataset, "__len__"):
         raise ArgumentError(f"`dataset` must have a length; a {type(dataset).__name__} without one cannot be sampled")
-    labels = _found(dataset)
+    labels = _find_labels(dataset)
     if len(labels) != len(dataset):
         raise DatasetError(f"{_kind(dataset)} has {len(dataset)} items but {len(labels)} labels")
     return labels
 
 
-def _found(dataset: Any) -> NDArray[np.int64]:
+def _find_labels(dataset: Any) -> NDArray[np.int64]:
     if hasattr(dataset, "indices") and hasattr(dataset, "dataset"):
         parent: NDArray[np.int64] = labels_of(dataset.dataset)[np.asarray(dataset.indices, dtype=np.int64)]
         return parent
@@ -55,12 +57,12 @@ def _found(dataset: Any) -> NDArray[np.int64]:
     for look in (_tensors, _columns, _attribute, _samples, _reader):
         values = look(dataset)
         if values is not None:
-            return _as_ids(values, dataset)
+            return _as_indices(values, dataset)
     raise DatasetError(
-        f"{_kind(dataset)} does not show its labels, and no item is loaded to look for them. Supply them in one of "
-        "three ways: (1) give an array of class ids, one an item, to the sampler itself; (2) give the dataset "
-        "an attribute `labels` or `targets` with one class id an item; (3) or an attribute `samples`, a list of "
-        "(item, class id)"
+        f"{_kind(dataset)} has no attribute with its labels, and items are not loaded to find them. Supply them in one "
+        "of three ways: (1) give the sampler an array with one class index per item; (2) give the dataset an attribute "
+        "`labels` or `targets` with one class index per item; (3) give it an attribute `samples`, a list of (item, "
+        "class index)"
     )
 
 
@@ -70,7 +72,7 @@ def _tensors(dataset: Any) -> Any:
 
 
 def _columns(dataset: Any) -> Any:
-    """The label column of a Hugging Face dataset: its only ClassLabel, or one of the usual names."""
+    """The label column of a Hugging Face dataset: its only ClassLabel, or one with a usual name."""
     features: Any = getattr(dataset, "features", None)
     if not (hasattr(dataset, "column_names") and hasattr(features, "items")):
         return None
@@ -79,8 +81,8 @@ def _columns(dataset: Any) -> Any:
     chosen = class_labels if len(class_labels) == 1 else [name for name in usual if name in class_labels] or usual
     if not chosen:
         return None
-    plain = dataset.with_format(None) if hasattr(dataset, "with_format") else dataset  # no transform of the user's
-    return plain[chosen[0]][:]  # the column alone: a list, or from version 4 on a lazy sequence
+    plain = dataset.with_format(None) if hasattr(dataset, "with_format") else dataset  # without the user's transform
+    return plain[chosen[0]][:]  # this column only: a list, or a lazy sequence from version 4 on
 
 
 def _attribute(dataset: Any) -> Any:
@@ -100,7 +102,7 @@ def _samples(dataset: Any) -> Any:
 
 
 def _reader(dataset: Any) -> Any:
-    """timm keeps (file, class id) in a reader of the dataset."""
+    """timm keeps (file, class index) pairs in a reader of the dataset."""
     reader = getattr(dataset, "reader", None)
     values = None if reader is None else _samples(reader)
     return None if values is None else _transformed(values, getattr(dataset, "target_transform", None))
@@ -113,25 +115,25 @@ def _transformed(values: Any, transform: Callable[[Any], Any] | None) -> Any:
     return np.asarray([transform(value) for value in distinct.tolist()])[inverse]
 
 
-def _as_ids(values: Any, dataset: Any) -> NDArray[np.int64]:
+def _as_indices(values: Any, dataset: Any) -> NDArray[np.int64]:
     try:
         array = np.asarray(values.cpu() if hasattr(values, "cpu") else values)
     except ValueError:  # rows of differing lengths
         array = np.empty((0,), dtype=object)
     if array.dtype.kind in "iub" and array.ndim in (1, 2):
         return array.astype(np.int64)
-    if array.dtype.kind == "f" and array.ndim == 2 and np.isin(array, (0.0, 1.0)).all():  # as binary losses want them
+    if array.dtype.kind == "f" and array.ndim == 2 and np.isin(array, (0.0, 1.0)).all():  # targets of binary losses
         return array.astype(np.int64)
     if array.dtype.kind in "US" and array.ndim == 1:
         distinct, inverse = np.unique(array, return_inverse=True)
         if len(distinct) < len(array):
             return inverse.astype(np.int64)
         raise DatasetError(
-            f"the labels of {_kind(dataset)} are all different: {distinct[:3].tolist()}; are they paths?"
+            f"the labels of {_kind(dataset)} are all different: {distinct[:3].tolist()}; give class names or indices, not paths"
         )
     raise DatasetError(
-        f"the labels of {_kind(dataset)} are not one class id an item; got {_first(values)} of dtype {array.dtype}. "
-        "Give the class ids to the sampler yourself"
+        f"the labels of {_kind(dataset)} must be one class index per item; got {_first(values)} of dtype {array.dtype}. "
+        "Give the sampler an array of class indices instead"
     )
 
 

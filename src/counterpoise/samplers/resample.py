@@ -1,4 +1,4 @@
-"""A sampler that draws a fixed number from every class: oversampling, undersampling, or counts of one's own."""
+"""Resampling to a fixed number of items per class: oversampling, undersampling, or given counts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
+from counterpoise.core.checks import checked_count
 from counterpoise.core.errors import ArgumentError
-from counterpoise.samplers.classes import ClassIndex
-from counterpoise.samplers.draws import Draws, ExactDraws
-from counterpoise.samplers.membership import Membership
-from counterpoise.samplers.sampler import CLASSES, OrderedSampler, whole_number
+from counterpoise.samplers.base import CLASSES, OrderedSampler
+from counterpoise.samplers.index import ClassIndex, Membership
+from counterpoise.samplers.permutation import ClassSequence, FixedCounts
 
 __all__ = ["ResampleSampler", "SamplingStrategy"]
 
@@ -21,24 +21,25 @@ SamplingStrategy = Literal["over", "under"] | float | Mapping[Any, int]
 
 @final
 class ResampleSampler(OrderedSampler):
-    """An epoch with exactly so many items of every class, in shuffled order.
+    """Samples a fixed number of items per class and epoch, in shuffled order.
 
-    A class that gives more than it has goes through all its items before it repeats any; one that gives fewer gives
-    distinct ones, others in every epoch.
+    A class with fewer items than samples goes through all its items before it repeats any. A class with more items
+    than samples gives distinct items, other ones in every epoch.
 
     Args:
-        labels: ``(N,)`` class ids or names.
+        labels: ``(N,)`` class indices or names, one class per item.
         sampling_strategy:
-            - ``"over"``: every class as often as the largest;
-            - ``"under"``: every class as often as the smallest that has items;
-            - a ratio in (0, 1]: oversamples every class below ratio x the largest count up to it, and leaves the others
-              as they are. For two classes that is imbalanced-learn's ratio of minority to majority after resampling;
-            - ``{class: count}``: so many of these classes; the others as they are.
-        seed: with the epoch it fixes the order.
-        num_classes: C, where the labels do not show all classes.
+            - ``"over"``: every class as often as the largest class;
+            - ``"under"``: every class as often as the smallest class that has items;
+            - a ratio in (0, 1]: every class below ratio × the largest count is raised to it, and the others stay as
+              they are. For two classes this is imbalanced-learn's ratio of minority to majority after resampling;
+            - ``{class: count}``: these numbers for these classes; the others stay as they are.
+        seed: at least 0; seed and epoch determine the order.
+        num_classes: C, if the labels do not contain all classes.
 
     Raises:
-        ArgumentError: an unknown strategy, a ratio outside (0, 1], an unknown class, or items of a class without any.
+        ArgumentError: an unknown strategy, a ratio outside (0, 1], an unknown class, or samples of a class without
+            items.
         ArgumentTypeError: labels that are neither whole numbers nor strings.
 
     Example:
@@ -59,9 +60,9 @@ class ResampleSampler(OrderedSampler):
     ) -> None:
         membership = Membership.read(labels, num_classes=num_classes)
         if membership.owners is not None:
-            raise ArgumentError("`labels` must have one class an item; for several use RepeatFactorSampler")
+            raise ArgumentError("`labels` must have one class per item; for several use RepeatFactorSampler")
         super().__init__(ClassIndex(membership), seed=seed)
-        self.counts = _quotas(self._index, sampling_strategy)
+        self.counts = _resampled_counts(self._index, sampling_strategy)
         if not self.counts.any():
             raise ArgumentError("`sampling_strategy` leaves no items; give at least one class a count above 0")
 
@@ -70,17 +71,17 @@ class ResampleSampler(OrderedSampler):
         prior: NDArray[np.float64] = self.counts / self.counts.sum()
         return prior
 
-    def _draws(self) -> Draws:
-        return ExactDraws(self.counts, self._key(CLASSES))
+    def _sequence(self) -> ClassSequence:
+        return FixedCounts(self.counts, self._key(CLASSES))
 
     def _settings(self) -> dict[str, Any]:
         return {"counts": self.counts.tolist()}
 
 
-def _quotas(index: ClassIndex, strategy: Any) -> NDArray[np.int64]:
+def _resampled_counts(index: ClassIndex, strategy: Any) -> NDArray[np.int64]:
     counts, present = index.counts, index.counts > 0
     if isinstance(strategy, Mapping):
-        return _own_counts(index, strategy)
+        return _given_counts(index, strategy)
     if isinstance(strategy, str):
         if strategy not in ("over", "under"):
             raise ArgumentError(
@@ -93,14 +94,16 @@ def _quotas(index: ClassIndex, strategy: Any) -> NDArray[np.int64]:
     return np.where(present, np.maximum(counts, round(strategy * int(counts.max()))), 0).astype(np.int64)
 
 
-def _own_counts(index: ClassIndex, strategy: Mapping[Any, int]) -> NDArray[np.int64]:
-    quotas, places = index.counts.copy(), {name: c for c, name in enumerate(index.names)}
+def _given_counts(index: ClassIndex, strategy: Mapping[Any, int]) -> NDArray[np.int64]:
+    counts, places = index.counts.copy(), {name: c for c, name in enumerate(index.names)}
     unknown = [name for name in strategy if str(name) not in places]
     if unknown:
-        raise ArgumentError(f"`sampling_strategy` names {unknown[:10]}, not among the classes {index.names[:10]}")
+        raise ArgumentError(
+            f"`sampling_strategy` names {unknown[:10]}, which are not among the classes {index.names[:10]}"
+        )
     for name, count in strategy.items():
         c = places[str(name)]
-        quotas[c] = whole_number(f"sampling_strategy[{name!r}]", count)
-        if quotas[c] and not index.counts[c]:
-            raise ArgumentError(f"`sampling_strategy` wants {count} of class {name!r}, which has no items")
-    return quotas
+        counts[c] = checked_count(f"sampling_strategy[{name!r}]", count, minimum=0)
+        if counts[c] and not index.counts[c]:
+            raise ArgumentError(f"`sampling_strategy` asks for {count} items of class {name!r}, which has none")
+    return counts

@@ -73,7 +73,7 @@ def test_power_one_brings_a_rare_class_up_to_the_threshold() -> None:
     assert sampler.class_repeat_factors.tolist() == [1.0, 2.5]
 
 
-def test_a_threshold_that_does_nothing_is_told() -> None:
+def test_a_threshold_that_repeats_nothing_warns() -> None:
     with pytest.warns(UserWarning, match=r"rarest class is in 0.1 of the images.*repeat_thresh=0.001") as caught:
         sampler = RepeatFactorSampler(np.repeat([0, 1], [90, 10]))
     assert caught[0].filename == __file__
@@ -88,9 +88,9 @@ def test_a_threshold_that_does_nothing_is_told() -> None:
         ([[], []], {}, "`classes_per_image` give no item a class"),
         ([[0], [-1]], {}, "`classes_per_image` must be at least 0; row 1 has -1"),
         ([[0], [0.5]], {}, "`classes_per_image` .* row 1 is 0.5"),
-        ([[0], [1]], {"repeat_thresh": 0.0}, "`repeat_thresh` .* 0.0"),
+        ([[0], [1]], {"repeat_thresh": 0.0}, "`repeat_thresh` must be above 0.*; got 0"),
         ([[0], [1]], {"repeat_thresh": float("nan")}, "`repeat_thresh` .* nan"),
-        ([[0], [1]], {"power": -1.0}, "`power` .* -1.0"),
+        ([[0], [1]], {"power": -1.0}, "`power` must be at least 0; got -1"),
     ],
 )
 def test_what_cannot_be_is_refused(classes: object, options: dict[str, object], message: str) -> None:
