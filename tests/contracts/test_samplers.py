@@ -392,7 +392,10 @@ def test_dropping_a_loaded_state_warns() -> None:
     state = sampler.state_dict(consumed=5)
     fresh = ClassBalancedSampler(LABELS)
     fresh.load_state_dict(state)
-    with pytest.warns(UserWarning, match=r"set_epoch\(0\) drops the loaded state, .* 5 samples into epoch 3; .* call set_epoch\(3\) first"):
+    with pytest.warns(
+        UserWarning,
+        match=r"set_epoch\(0\) drops the loaded state, .* 5 samples into epoch 3; .* call set_epoch\(3\) first",
+    ):
         fresh.set_epoch(0)
     assert len(fresh) == 94
 

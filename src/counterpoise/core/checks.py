@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["bounds_text", "checked_choice", "checked_count", "checked_number", "checked_vector", "class_label"]
+__all__ = [
+    "bounds_text",
+    "checked_choice",
+    "checked_count",
+    "checked_indices",
+    "checked_number",
+    "checked_vector",
+    "class_label",
+]
 
 
 def checked_number(
@@ -103,6 +111,35 @@ def checked_vector(
             f"`{name}` must be finite and at least 0; class {class_label(c, class_names)} has {array[c]}"
         )
     return array.astype(np.float64)
+
+
+def checked_indices(
+    name: str, values: Any, *, shape: tuple[int, ...] | None = None, num_classes: int | None = None
+) -> NDArray[np.int64]:
+    """Return ``values`` as int64 class indices, at least 0 and less than ``num_classes``.
+
+    Args:
+        name: the argument, for the message.
+        values: whole numbers of any shape.
+        shape: the shape expected; None for any.
+        num_classes: C; None for any index of at least 0.
+
+    Raises:
+        ArgumentTypeError: the values are not whole numbers.
+        ArgumentError: the shape is wrong, or an index is out of range (its row is named).
+    """
+    array = np.asarray(values)
+    if shape is not None and array.shape != shape:
+        raise ArgumentError(f"`{name}` must have shape {shape}; got {array.shape}")
+    if array.size and array.dtype.kind not in "iu":
+        raise ArgumentTypeError(f"`{name}` must be class indices (whole numbers); got dtype {array.dtype}")
+    wrong = array < 0 if num_classes is None else (array < 0) | (array >= num_classes)
+    if wrong.any():
+        first = np.argwhere(wrong)[0].tolist()
+        wanted = "at least 0" if num_classes is None else f"in 0 .. {num_classes - 1}"
+        row = first[0] if len(first) == 1 else first
+        raise ArgumentError(f"`{name}` must be {wanted}; row {row} is {array[tuple(first)]}")
+    return array.astype(np.int64)
 
 
 def class_label(index: int, class_names: Sequence[str] | None) -> str:

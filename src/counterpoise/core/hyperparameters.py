@@ -220,7 +220,9 @@ _SAMPLERS: dict[str, tuple[Hyperparameter, ...]] = {
     ),
     "progressive": (),
     "repeat_factor": (
-        Hyperparameter("repeat_thresh", "share of images below which a class is repeated", 1e-3, "t", above=0.0),
+        Hyperparameter(
+            "repeat_thresh", "share of images below which a class is repeated", 1e-3, "t", above=0.0, maximum=1.0
+        ),
         replace(_POWER, default=0.5, meaning="exponent of the repeat factor (t / f_c)^q", minimum=0.0),
     ),
     "resample": (
