@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from counterpoise.core.checks import checked_choice, checked_count, checked_number, checked_vector
+from counterpoise.core.checks import checked_choice, checked_count, checked_indices, checked_number, checked_vector
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 
 
@@ -61,3 +61,16 @@ def test_vectors_are_finite_and_not_negative_and_the_class_is_named():
         checked_vector("prior", [1.0, 2.0], length=3)
     with pytest.raises(ArgumentTypeError, match="must hold numbers"):
         checked_vector("prior", ["a", "b"])
+
+
+def test_class_indices_are_whole_numbers_in_range_and_the_row_is_named():
+    assert checked_indices("labels", [0, 2], shape=(2,), num_classes=3).dtype == np.int64
+    assert checked_indices("labels", []).shape == (0,)
+    with pytest.raises(ArgumentError, match=r"`labels` must have shape \(2,\); got \(1,\)"):
+        checked_indices("labels", [0], shape=(2,))
+    with pytest.raises(ArgumentError, match=r"`labels` must be in 0 .. 2; row 1 is 3"):
+        checked_indices("labels", [0, 3], num_classes=3)
+    with pytest.raises(ArgumentError, match=r"`labels` must be at least 0; row \[1, 0\] is -1"):
+        checked_indices("labels", [[0], [-1]])
+    with pytest.raises(ArgumentTypeError, match=r"`labels` must be class indices .*; got dtype float64"):
+        checked_indices("labels", [0.0])

@@ -129,11 +129,12 @@ def _as_indices(values: Any, dataset: Any) -> NDArray[np.int64]:
         if len(distinct) < len(array):
             return inverse.astype(np.int64)
         raise DatasetError(
-            f"the labels of {_kind(dataset)} are all different: {distinct[:3].tolist()}; give class names or indices, not paths"
+            f"the labels of {_kind(dataset)} are all different: {distinct[:3].tolist()}; give class names or indices, "
+            "not paths"
         )
     raise DatasetError(
-        f"the labels of {_kind(dataset)} must be one class index per item; got {_first(values)} of dtype {array.dtype}. "
-        "Give the sampler an array of class indices instead"
+        f"the labels of {_kind(dataset)} must be one class index per item; got {_first(values)} of dtype "
+        f"{array.dtype}. Give the sampler an array of class indices instead"
     )
 
 
