@@ -1,5 +1,6 @@
 """What loads what: tried in fresh processes, by looking at sys.modules."""
 
+import pkgutil
 import subprocess
 import sys
 
@@ -37,6 +38,14 @@ def test_it_loads_nothing_heavy(what):
 
 def test_the_look_at_sys_modules_sees_torch():
     assert "torch" in loaded("import counterpoise; counterpoise.losses")
+
+
+def test_every_subpackage_is_reachable():
+    import counterpoise
+
+    for info in pkgutil.iter_modules(counterpoise.__path__):
+        if info.ispkg and info.name != "cli":  # a program, not an interface
+            assert getattr(counterpoise, info.name).__name__ == f"counterpoise.{info.name}"
 
 
 def test_names_load_on_first_use_and_are_listed():

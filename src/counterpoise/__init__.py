@@ -1,4 +1,7 @@
-"""Counterpoise: learning from imbalanced images. A map of the package; each part loads on first use."""
+"""Counterpoise: learning from imbalanced images.
+
+Importing the package imports nothing else; each subpackage and each function loads when it is first used.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,20 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
-    from counterpoise import core, losses, metrics, models, posthoc, samplers, weights, workflow
+    from counterpoise import (
+        augment,
+        core,
+        hierarchy,
+        integrations,
+        kernels,
+        losses,
+        metrics,
+        models,
+        posthoc,
+        samplers,
+        weights,
+        workflow,
+    )
     from counterpoise.core import errors
     from counterpoise.core.counts import ClassCounts
     from counterpoise.workflow.audit import audit
@@ -30,17 +46,32 @@ _NAMES = {
     "train": "workflow.training",
 }
 _MODULES = {
-    name: name for name in ("core", "losses", "metrics", "models", "posthoc", "samplers", "weights", "workflow")
+    "augment": "augment",
+    "core": "core",
+    "errors": "core.errors",
+    "hierarchy": "hierarchy",
+    "integrations": "integrations",
+    "kernels": "kernels",
+    "losses": "losses",
+    "metrics": "metrics",
+    "models": "models",
+    "posthoc": "posthoc",
+    "samplers": "samplers",
+    "weights": "weights",
+    "workflow": "workflow",
 }
-_MODULES["errors"] = "core.errors"
 
 __all__ = [
     "ClassCounts",
     "audit",
+    "augment",
     "compare",
     "core",
     "errors",
     "evaluate",
+    "hierarchy",
+    "integrations",
+    "kernels",
     "load",
     "losses",
     "metrics",
