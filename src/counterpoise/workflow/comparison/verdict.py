@@ -1,6 +1,6 @@
-"""verdict: the comparison in plain words. A function of numbers; nothing is measured here.
+"""The verdict of a comparison: which strategy to use, what it gains and what it costs, as text.
 
-The choice is made on validation. The test split says what it brought and what it cost, and is never chosen by.
+The strategy is chosen on validation. The test split measures the gain and the costs of that choice; it never decides.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from counterpoise.workflow.comparison.statistics import best_on_validation
 __all__ = ["verdict"]
 
 NEGLIGIBLE = 0.02
-"""Two points: strategies whose difference is surely smaller count as equal, not as undecided."""
+"""Strategies whose difference has an interval within these two points count as equal, not as undecided."""
 NOTICEABLE = 0.0005
-"""Costs that would read as 0.0 points are left out."""
+"""Differences that round to 0.0 points are not listed as costs."""
 WORSE_CALIBRATION = 0.005
+"""An increase of the calibration error from which it is listed as a cost."""
 GROUPS = {
     "many": "many-shot classes (more than 100 training images)",
     "medium": "medium-shot classes (20 to 100 training images)",
@@ -34,33 +35,36 @@ def verdict(
     metric: str = "balanced_accuracy",
     min_val_support: int = 20,
 ) -> Verdict:
-    """Say which strategy to use, what it brings on test, what it costs, and how sure that is.
+    """Choose a strategy by its validation metric and describe gain, costs and uncertainty.
 
-    ``recommended`` has the highest mean ``metric`` on validation. ``tied`` are the strategies whose difference from it
-    on validation has an interval that includes 0. The kinds:
+    ``recommended`` is the strategy with the highest mean ``metric`` on validation. ``tied`` are the strategies whose
+    difference from it on validation has an interval that includes 0. The kinds of a verdict:
 
-    - "clear": none is tied with it;
-    - "no-difference": the baseline is tied with it (or is it), and all intervals of what is tied lie within two
-      points of 0; then the baseline is recommended, being the simplest;
-    - "undecided": some are tied with it, and validation is too small to say more;
+    - "clear": no strategy is tied with it;
+    - "no-difference": the baseline is tied with it, or is it, and the intervals of all tied strategies lie within two
+      points of 0; the baseline is recommended, because it is the simplest;
+    - "undecided": strategies are tied with it, and the validation split is too small to decide;
     - "nothing-finished".
 
     Args:
-        arms: with their scores; those that failed are named with their error.
-        differences: what `counterpoise.workflow.comparison.statistics.differences` gives.
-        baseline: name of the arm that the others are measured against.
-        metric: the one to choose by; higher is better.
-        min_val_support: classes with fewer validation images are named: their recall is known only roughly.
+        arms: the strategies with their scores; failed ones are listed with their error.
+        differences: as returned by `counterpoise.workflow.comparison.statistics.differences`.
+        baseline: name of the strategy that the others are compared with.
+        metric: the metric to choose by; higher is better.
+        min_val_support: classes with fewer validation images are listed, because their recall is uncertain.
 
     Example:
         >>> verdict([], [], baseline="baseline").headline
-        'No strategy finished, so there is nothing to compare.'
+        'No strategy finished, so there is nothing to compare. The notes have the error of each run.'
     """
     failed = [_failure(arm) for arm in arms if arm.status == "failed"]
     case = _Case.of(arms, differences, baseline=baseline, metric=metric)
     if case is None:
         return Verdict(
-            "nothing-finished", "No strategy finished, so there is nothing to compare.", None, notes=tuple(failed)
+            "nothing-finished",
+            "No strategy finished, so there is nothing to compare. The notes have the error of each run.",
+            None,
+            notes=tuple(failed),
         )
     return Verdict(
         kind=case.kind,
@@ -74,7 +78,7 @@ def verdict(
 
 @dataclass(frozen=True)
 class _Case:
-    """What the sentences are about. ``best`` has the highest validation mean; ``chosen`` is recommended."""
+    """The facts of a verdict: ``best`` has the highest mean on validation, ``chosen`` is recommended."""
 
     arms: dict[str, Arm]
     differences: dict[tuple[str, str, str, str], Difference]
@@ -105,18 +109,18 @@ class _Case:
         return replace(self, kind="undecided")
 
     def _all_equal(self) -> bool:
-        """The best and what is tied with it surely differ by less than two points."""
+        """Whether all intervals of the tied strategies lie within two points of 0."""
         pairs = [self.difference("val", self.metric, self.best, name) for name in self.tied]
         ends = [end for d in pairs for end in ((d.low, d.high) if d else (None, None))]
         return all(end is not None and abs(end) <= NEGLIGIBLE for end in ends)
 
     def is_tied(self, name: str) -> bool:
-        """Validation does not tell it from the best: the interval includes 0, or there is none."""
+        """Whether a strategy does not differ significantly from the best on validation."""
         d = self.difference("val", self.metric, self.best, name)
         return d is None or d.low is None or d.high is None or d.low <= 0 <= d.high
 
     def difference(self, split: str, metric: str, strategy: str, other: str) -> Difference | None:
-        """``strategy`` minus ``other``, whichever way round it was computed."""
+        """``strategy`` minus ``other``, negated where it was computed the other way round."""
         d = self.differences.get((split, metric, strategy, other))
         if d is not None:
             return d
@@ -126,7 +130,7 @@ class _Case:
         return replace(d, strategy=strategy, baseline=other, estimate=-d.estimate, low=-d.high, high=-d.low)
 
     def gain(self, metric: str, name: str | None = None) -> Difference | None:
-        """On test, against the baseline; None where there is no number."""
+        """The difference from the baseline on test; None where it is undefined."""
         d = self.difference("test", metric, name or self.chosen, self.baseline)
         return d if d is not None and d.estimate is not None else None
 
@@ -140,63 +144,77 @@ class _Case:
 
 
 def _headline(case: _Case) -> str:
-    here = f"{case.word} {_percent(case.mean(case.chosen, case.metric))} on test"
+    score = f"{case.word} {_percent(case.mean(case.chosen, case.metric))} on test"
     if len(case.arms) == 1:
-        return f"Only {case.chosen} finished ({here}), so there is nothing to compare it with."
+        return f"Only {case.chosen} finished ({score}), so there is nothing to compare it with."
     if case.kind == "no-difference":
-        equal = f"{_list((case.baseline, *case.tied))} are equal on validation"
-        return f"No difference: {equal}, to within two points; keep {case.chosen} ({here})."
+        equal = _list((case.baseline, *case.tied))
+        return f"No difference: {equal} are equal on validation to within two points. Keep {case.chosen} ({score})."
     if case.chosen == case.baseline:
-        start = "Undecided, keep" if case.tied else "Keep"
-        return f"{start} {case.chosen}: {here}; {_closest(case)}."
-    against = _against_baseline(case, here)
+        start = "No clear winner. Keep" if case.tied else "Keep"
+        return f"{start} {case.chosen}: {score}. {_closest(case)}"
+    against = _against_baseline(case, score)
     if not case.tied:
         return f"Use {case.chosen}: {against}."
     if case.baseline in case.tied:
-        d = case.difference("val", case.metric, case.chosen, case.baseline)
-        lead = f"; its lead on {case.baseline} there is {_points(d)}" if d else ""
-        return (
-            f"Undecided: {case.chosen} is ahead on validation, but validation cannot tell it from {_list(case.tied)}"
-            f"{lead}. It has {against}."
-        )
+        return f"No clear winner. {_lead(case)} {case.chosen} has {against}."
     either = _list((case.chosen, *case.tied), "or")
-    return f"Use {either}, which validation cannot tell apart. {case.chosen}: {against}."
+    return f"Use {either}: they do not differ significantly on validation. {case.chosen} has {against}."
 
 
-def _against_baseline(case: _Case, here: str) -> str:
+def _lead(case: _Case) -> str:
+    """The best on validation, ahead of a baseline from which it does not differ significantly."""
+    first = f"{case.chosen} has the highest validation {case.word}"
+    others = [name for name in case.tied if name != case.baseline]
+    also = f" The same holds for its lead over {_list(others)}." if others else ""
+    d = case.difference("val", case.metric, case.chosen, case.baseline)
+    if d is None or d.low is None or d.high is None:
+        return f"{first}, but its lead over {case.baseline} has no interval, because too few images differ.{also}"
+    lead, interval = _points(d).partition(" [")[0], f"95 % interval {_signed(d.low)} to {_signed(d.high)} points"
+    return (
+        f"{first} ({lead} over {case.baseline}), but with {_validation_images(case)} validation images its lead is "
+        f"within the noise ({interval}).{also}"
+    )
+
+
+def _validation_images(case: _Case) -> int:
+    return next((evaluation.num_images for evaluation in case.arms[case.best].validation), 0)
+
+
+def _against_baseline(case: _Case, score: str) -> str:
     before, gain = case.mean(case.baseline, case.metric), case.gain(case.metric)
     if before is None:
-        return f"{here}; there is no finished {case.baseline} to measure it against"
+        return f"{score}; {case.baseline} did not finish, so the gain is unknown"
     by = f", {_points(gain)}" if gain else ""
-    return f"{here} against {_percent(before)} for {case.baseline}{by}"
+    return f"{score} against {_percent(before)} for {case.baseline}{by}"
 
 
 def _closest(case: _Case) -> str:
-    """About the runner-up on validation, where the baseline is the best."""
+    """The runner-up on validation, where the baseline is the best."""
     others = {n: m for n in case.arms if n != case.chosen and (m := case.mean(n, case.metric, "val")) is not None}
     if not others:
-        return "no other strategy has a score"
+        return "No other strategy has a score."
     second = max(others, key=lambda name: others[name])
     gain = case.gain(case.metric, second)
     number = f"{_percent(case.mean(second, case.metric))}{f', {_points(gain)}' if gain else ''}"
     if case.tied:
-        nearest = f", the nearest of them {second}" if len(case.tied) > 1 else ""
-        return f"validation cannot tell it from {_list(case.tied)}{nearest} ({number} on test)"
-    return f"no strategy is better on validation, the nearest is {second} ({number} on test)"
+        nearest = f"; the closest is {second}" if len(case.tied) > 1 else ""
+        return f"It does not differ significantly from {_list(case.tied)} on validation{nearest} ({number} on test)."
+    return f"No strategy is better on validation; the closest is {second} ({number} on test)."
 
 
 def _costs(case: _Case) -> Iterable[str]:
-    """What the recommended strategy makes worse on test than the baseline, where the interval excludes 0."""
+    """Metrics that are worse than the baseline's on test, with intervals that exclude 0."""
     if case.chosen == case.baseline or case.baseline not in case.arms:
         return
     rare = next((g for g in ("few", "medium") if case.mean(case.chosen, g) is not None), None)
     head = next((g for g in ("many", "medium") if case.mean(case.chosen, g) is not None and g != rare), None)
     if rare and (line := _false_positives(case, rare)):
         yield line
-    if head and (lost := _surely(case.gain(head), -1)):
-        yield f"recall of the {GROUPS[head]} falls by {_points(lost, flip=True)}"
+    if head and (lost := _significant(case.gain(head), -1)):
+        yield f"the recall of the {GROUPS[head]} falls by {_points(lost, flip=True)}"
     for metric, word in (("accuracy", "accuracy"), ("macro_f1", "macro F1")):
-        if metric != case.metric and (lost := _surely(case.gain(metric), -1)):
+        if metric != case.metric and (lost := _significant(case.gain(metric), -1)):
             yield (
                 f"{word} falls from {_percent(case.mean(case.baseline, metric))} to "
                 f"{_percent(case.mean(case.chosen, metric))}, by {_points(lost, flip=True)}"
@@ -205,38 +223,38 @@ def _costs(case: _Case) -> Iterable[str]:
     before, after = case.mean(case.baseline, error), case.mean(case.chosen, error)
     if before is not None and after is not None and after - before > WORSE_CALIBRATION:
         yield (
-            "calibration is worse: how sure it is differs from how often it is right by "
-            f"{_percent(after)} on average, {_percent(before)} with {case.baseline}"
+            f"the expected calibration error rises from {_percent(before)} with {case.baseline} to {_percent(after)}; "
+            "`counterpoise evaluate RUN --tune temperature` can reduce it"
         )
 
 
 def _false_positives(case: _Case, rare: str) -> str | None:
     metric = f"{rare}_false_positives"
-    more = _surely(case.gain(metric), +1)
+    more = _significant(case.gain(metric), +1)
     if more is None or more.estimate is None:
         return None
     first = case.arms[case.chosen].test[:1]
     others = sum(c.support for e in first for c in e.classes if c.group != rare)
     images, found = round(more.estimate * others), _more_found(case, rare)
     return (
-        f"false positives on the {GROUPS[rare]} rise from {_percent(case.mean(case.baseline, metric))} to "
+        f"false positives of the {GROUPS[rare]} rise from {_percent(case.mean(case.baseline, metric))} to "
         f"{_percent(case.mean(case.chosen, metric))} of the other classes' images (+{images} images{found})"
     )
 
 
 def _more_found(case: _Case, rare: str) -> str:
-    """How many more rare images are recognised in return, in the mean over seeds."""
+    """How many more images of the rare classes are recognized, in the mean over the seeds."""
 
     def right(name: str) -> float:
         runs = case.arms[name].test
         return sum(c.true_positives for e in runs for c in e.classes if c.group == rare) / max(1, len(runs))
 
     more = round(right(case.chosen) - right(case.baseline))
-    return f"; {more} more of their own images are found" if more > 0 else "; no more of their own images are found"
+    return f"; {max(0, more) or 'no'} more images of these classes are recognized"
 
 
-def _surely(d: Difference | None, sign: int) -> Difference | None:
-    """The difference where it is noticeable, of this sign, and its interval agrees."""
+def _significant(d: Difference | None, sign: int) -> Difference | None:
+    """The difference if it is noticeable, has this sign, and its interval excludes 0."""
     if d is None or d.estimate is None or sign * d.estimate < NOTICEABLE:
         return None
     end = d.low if sign > 0 else d.high
@@ -245,32 +263,42 @@ def _surely(d: Difference | None, sign: int) -> Difference | None:
 
 def _notes(case: _Case, min_val_support: int) -> Iterable[str]:
     if case.baseline not in case.arms:
-        yield f"{case.baseline} did not finish, so nothing is measured against it"
+        yield f"{case.baseline} did not finish, so no gain could be computed; fix its error and rerun with `--resume`"
     if case.kind == "undecided" and case.tied:
-        images = next((e.num_images for e in case.arms[case.best].validation), 0)
         yield (
-            f"validation ({images} images) is too small to tell {case.best} from {_list(case.tied)}; "
-            "more validation images or more seeds would narrow the intervals"
+            f"{_validation_images(case)} validation images are too few to separate {case.best} from "
+            f"{_list(case.tied)}; add validation images, for example with a larger `--val-fraction`, or rerun with "
+            "more `--seeds`"
         )
     yield from _contradiction(case)
     if max(len(arm.test) for arm in case.arms.values()) == 1:
-        yield "only one seed was run: the change from seed to seed is not measured, and the intervals leave it out"
+        yield (
+            "only one seed was run, so the intervals do not include the variation between seeds; rerun with "
+            "`--seeds 3` or more"
+        )
     yield from _thin_classes(case, min_val_support)
 
 
 def _contradiction(case: _Case) -> Iterable[str]:
-    """Where the test split does not bear out what was chosen on validation. The choice stays: test is not chosen by."""
+    """Where test and validation disagree. The choice stays, because choosing on test would bias the result."""
     gain = case.gain(case.metric) if case.chosen != case.baseline else None
     if gain and gain.high is not None and gain.high < 0:
-        yield f"the test contradicts validation: there {case.chosen} is worse than {case.baseline}, {_points(gain)}"
+        yield (
+            f"test contradicts validation: on test {case.chosen} is worse than {case.baseline}, {_points(gain)}; add "
+            "validation images before relying on this choice"
+        )
     elif gain and gain.low is not None and gain.low <= 0 and case.baseline not in case.tied:
-        yield f"the test does not confirm that {case.chosen} is better than {case.baseline}: {_points(gain)}"
+        yield (
+            f"the lead of {case.chosen} over {case.baseline} is not significant on test: {_points(gain)}; rerun with "
+            "more `--seeds` before relying on it"
+        )
     means = {name: m for name in case.arms if (m := case.mean(name, case.metric)) is not None}
     top = max(means, key=lambda name: means[name], default=case.chosen)
     if top not in (case.chosen, *case.tied) and means[top] - means.get(case.chosen, 0.0) > WORSE_CALIBRATION:
         yield (
-            f"on test {top} is ahead ({_percent(means[top])} against {_percent(means.get(case.chosen))} for "
-            f"{case.chosen}); the choice was made on validation and stays"
+            f"{top} has the highest {case.word} on test ({_percent(means[top])} against "
+            f"{_percent(means.get(case.chosen))} for {case.chosen}); the choice stays, because choosing on test would "
+            "make the test result too optimistic"
         )
 
 
@@ -282,22 +310,22 @@ def _thin_classes(case: _Case, min_val_support: int) -> Iterable[str]:
     if not thin:
         return
     named = ", ".join(f"{c.name} ({c.support})" for c in thin[:5]) + (f" and {len(thin) - 5} more" * (len(thin) > 5))
-    line = f"fewer than {min_val_support} validation images, so the recall is known only roughly: {named}"
+    line = f"wide confidence intervals: classes with fewer than {min_val_support} validation images: {named}"
     one = next((c for c in thin if c.recall_low is not None and c.recall_high is not None), None)
     if one:
         line += (
-            f"; for {one.name} it can be anything from {100 * (one.recall_low or 0.0):.0f} % "
-            f"to {100 * (one.recall_high or 0.0):.0f} %"
+            f". The 95 % interval of the recall of {one.name} is {100 * (one.recall_low or 0.0):.0f} % to "
+            f"{100 * (one.recall_high or 0.0):.0f} %"
         )
-    yield line
+    yield f"{line}. Add validation images of these classes"
 
 
 def _failure(arm: Arm) -> str:
-    return f"{arm.strategy.name} failed and is not compared: {arm.error or 'no reason was recorded'}"
+    return f"{arm.strategy.name} failed and is not compared: {arm.error or 'no error was recorded'}"
 
 
 def _percent(rate: float | None) -> str:
-    """71.2 %; with a second digit where one would read as 0.0 or 100.0."""
+    """A rate as a percentage, with a second digit where one digit would show 0.0 or 100.0."""
     if rate is None:
         return "undefined"
     digits = 2 if 0 < rate < NOTICEABLE or 1 - NOTICEABLE < rate < 1 else 1
@@ -313,6 +341,11 @@ def _points(d: Difference, *, flip: bool = False) -> str:
     plus = "" if flip or number.startswith("−") else "+"
     ends = "" if low is None or high is None else f" [{_fixed(low, digits)}, {_fixed(high, digits)}]"
     return f"{plus}{number} points{ends}"
+
+
+def _signed(share: float) -> str:
+    number = _fixed(100 * share, 0)
+    return number if number.startswith("−") or number == "0" else f"+{number}"
 
 
 def _fixed(value: float, digits: int) -> str:
