@@ -110,12 +110,15 @@ def test_it_starts_from_a_scheme_and_goes_on_from_its_state() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: AdaptiveWeights([5, 5], smoothing=1.0), r"`smoothing` must be in \[0, 1\); got 1"),
-        (lambda: AdaptiveWeights([5, 5], budget=-1).update(*np.zeros((2, 3), int)), "`budget` must be .* got -1"),
+        (lambda: AdaptiveWeights([5, 5], smoothing=1.0), "`smoothing` must be at least 0 and below 1; got 1"),
+        (lambda: AdaptiveWeights([5, 5], budget=-1), "`budget` must be .* got -1"),
         (lambda: adapt_weights(np.ones(2), np.ones(2), np.ones(2), max_ratio=0.5), "`max_ratio` must be .* got 0.5"),
-        (lambda: AdaptiveWeights([5, 5]).update(np.array([0, 2]), np.array([0, 1])), "`labels` .* 0 .. 1; got 2"),
+        (
+            lambda: AdaptiveWeights([5, 5]).update(np.array([0, 2]), np.array([0, 1])),
+            "`labels` must be in 0 .. 1; row 1 is 2",
+        ),
         (lambda: AdaptiveWeights([5, 5]).update(np.array([0, 1]), np.array([0])), r"`predicted` .*\(2,\).*\(1,\)"),
-        (lambda: AdaptiveWeights([5, 5]).update(np.array([0.0]), np.array([0.0])), "`labels` must be class ids"),
+        (lambda: AdaptiveWeights([5, 5]).update(np.array([0.0]), np.array([0.0])), "`labels` must be class indices"),
     ],
 )
 def test_mistakes_are_named(call: object, message: str) -> None:
@@ -133,5 +136,5 @@ def test_deferred_weights_start_at_their_share_of_the_epochs() -> None:
         DeferredWeights([5, 1], start=0.0).weight_at(0, epochs=3), class_weights([5, 1], "effective_number")
     )
     assert not DeferredWeights([5, 1], start=1.0).has_started(2, epochs=3)
-    with pytest.raises(CounterpoiseError, match=r"`start` .* must be in \[0, 1\]; got 1.5"):
+    with pytest.raises(CounterpoiseError, match=r"`start` must be at least 0 and at most 1; got 1.5"):
         DeferredWeights([5, 1], start=1.5)

@@ -87,7 +87,7 @@ def test_a_class_without_images_takes_no_part() -> None:
         ([0.5, -0.1], {}, "`prior` must be finite and at least 0; class 1 has -0.1"),
         ([[0.5, 0.5]], {}, r"`prior` must have shape \(C,\)"),
         (["a", "b"], {}, "`prior` must hold numbers"),
-        ([0.5, 0.5], {"weight": [1.0]}, r"`weight` must have shape \(2,\); got \(1,\)"),
+        ([0.5, 0.5], {"weight": [1.0]}, r"`weight` must have shape \(2,\), one number per class; got \(1,\)"),
         ([0.5, 0.5], {"weight": [1.0, np.inf]}, "`weight` .* class 1 has inf"),
     ],
 )

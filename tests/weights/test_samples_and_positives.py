@@ -34,8 +34,8 @@ def test_labels_and_weights_by_name() -> None:
     [
         ([0, 2], [1.0, 1.0], "row 1 is 2"),
         ([0, -1], [1.0, 1.0], "row 1 is -1"),
-        (["a", "z"], {"a": 1.0}, "row 1 is z"),
-        ([0, 1], [1.0, float("inf")], "class '1' has inf"),
+        (["a", "z"], {"a": 1.0}, "no weight for `labels` row 1, z"),
+        ([0, 1], [1.0, float("inf")], "class 1 has inf"),
         ([[0], [1]], [1.0, 1.0], r"shape \(N,\)"),
     ],
 )

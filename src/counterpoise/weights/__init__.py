@@ -1,10 +1,8 @@
-"""Counts to weights: float64 NumPy arrays, no torch. Every loss here takes them as they are."""
+"""Class weights, sample weights and class priors as float64 NumPy arrays, which every loss here accepts; no torch."""
 
 from counterpoise.weights.adaptive import AdaptiveWeights, DeferredWeights, adapt_weights
-from counterpoise.weights.positives import pos_weight
 from counterpoise.weights.priors import Correction, correction, effective_prior
-from counterpoise.weights.samples import sample_weights
-from counterpoise.weights.schemes import SCHEMES, Scheme, class_weights
+from counterpoise.weights.schemes import SCHEMES, Scheme, class_weights, pos_weight, sample_weights
 
 __all__ = [
     "SCHEMES",

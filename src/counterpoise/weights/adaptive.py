@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from counterpoise.core.checks import checked_indices
 from counterpoise.core.counts import CountsLike
 from counterpoise.core.errors import ArgumentError
-from counterpoise.weights.schemes import Scheme, class_weights
+from counterpoise.core.hyperparameters import check_options
+from counterpoise.weights.schemes import Empty, Scheme, class_weights
 
 __all__ = ["AdaptiveWeights", "DeferredWeights", "adapt_weights"]
 
@@ -23,8 +25,7 @@ class DeferredWeights:
     """Class weights that apply only towards the end of training: deferred re-weighting (DRW).
 
     Every class weighs 1 until a share of the epochs has passed; from then on the weights of ``scheme`` apply. The
-    weights are a function of the epoch, so that nothing has to be saved to resume a training. From Cao et al.,
-    "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019 (arXiv:1906.07413).
+    weights are a function of the epoch, so that nothing has to be saved to resume a training.
 
     Args:
         counts: training images per class.
@@ -35,6 +36,8 @@ class DeferredWeights:
 
     Raises:
         ArgumentError: ``start`` is not in [0, 1], or an argument that `class_weights` refuses.
+
+    Reference: Cao et al., Label-Distribution-Aware Margin Loss, NeurIPS 2019 (arXiv:1906.07413).
 
     Example:
         >>> deferred = DeferredWeights([900, 100], start=0.5)
@@ -48,11 +51,10 @@ class DeferredWeights:
         *,
         start: float = 0.8,
         scheme: Scheme | FloatArray = "effective_number",
-        empty: Literal["error", "exclude"] = "error",
+        empty: Empty = "error",
         **options: Any,
     ) -> None:
-        if not 0 <= start <= 1:
-            raise ArgumentError(f"`start` is a share of the epochs and must be in [0, 1]; got {start}")
+        check_options("reweighting", "deferred", {"start": start})
         self.start = start
         self.weight = class_weights(counts, scheme, empty=empty, **options)
 
@@ -77,19 +79,25 @@ def adapt_weights(
 ) -> FloatArray:
     """``w_c ← clip(w_c · exp(η (r̄ − recall_c) − η' (FP_c − budget)₊))``, with average 1 over the classes.
 
-    r̄ is the mean recall: a target common to all classes is taken out again by the averaging, so that what counts is
-    who lags behind whom. No weight more than doubles or halves at once.
+    r̄ is the mean recall, so a class's weight rises if its recall is below the mean and falls if its false positives
+    exceed the budget. A weight changes at most by a factor of two per call.
 
     Args:
-        weight: ``(C,)``, at least 0; a 0 stays.
-        recall: ``(C,)`` on validation, in [0, 1]; NaN for a class without images, whose recall then says nothing.
-        false_positives: ``(C,)``, images of other classes given to class c, as a share of all images of other classes.
-        budget: the share of false positives that a class may cost.
-        eta, eta_fp: how fast weights rise with lagging recall and fall with false positives above the budget.
-        max_ratio: largest weight over smallest, at most; beyond it weights are cut at both ends.
+        weight: float64 ``(C,)``, at least 0; a weight of 0 stays 0.
+        recall: float64 ``(C,)`` on validation, in [0, 1]; NaN for a class without images, whose recall is ignored.
+        false_positives: float64 ``(C,)``: images of other classes predicted as class c, as a share of all images of
+            other classes.
+        budget: share of false positives that a class may cost, at least 0.
+        eta: η, rate at which weights rise with lagging recall, at least 0.
+        eta_fp: η', rate at which weights fall with false positives above the budget, at least 0.
+        max_ratio: upper bound of the largest over the smallest weight, at least 1; weights beyond it are clipped at
+            both ends.
 
     Returns:
         float64 ``(C,)``.
+
+    Raises:
+        ArgumentError: a value out of its range.
 
     Example:
         >>> adapt_weights(np.ones(2), np.array([0.9, 0.5]), np.array([0.0, 0.01])).round(3)
@@ -97,11 +105,10 @@ def adapt_weights(
         >>> adapt_weights(np.ones(2), np.array([0.9, 0.5]), np.array([0.0, 0.25])).round(3)
         array([1.315, 0.685])
     """
-    _check(budget=budget, eta=eta, eta_fp=eta_fp)
-    if not (np.isfinite(max_ratio) and max_ratio >= 1):
-        raise ArgumentError(f"`max_ratio` must be finite and at least 1; got {max_ratio}")
-    known = np.isfinite(recall)
-    lag = np.where(known, np.nanmean(recall) - np.where(known, recall, 0.0), 0.0) if known.any() else 0.0
+    rule = {"budget": budget, "eta": eta, "eta_fp": eta_fp, "max_ratio": max_ratio}
+    check_options("reweighting", "adaptive", rule)
+    defined = np.isfinite(recall)
+    lag = np.where(defined, np.nanmean(recall) - np.where(defined, recall, 0.0), 0.0) if defined.any() else 0.0
     excess = np.maximum(false_positives - budget, 0.0)
     moved = weight * np.clip(np.exp(eta * lag - eta_fp * excess), 1 / _STEP, _STEP)
     used = moved > 0
@@ -111,27 +118,24 @@ def adapt_weights(
     return adapted
 
 
-def _check(**rates: float) -> None:
-    for name, value in rates.items():
-        if not (np.isfinite(value) and value >= 0):
-            raise ArgumentError(f"`{name}` must be finite and at least 0; got {value}")
-
-
 @final
 class AdaptiveWeights:
-    """Keeps the weights of `adapt_weights` from one validation to the next; works with any training loop.
+    """Class weights that adapt to the recall and false positives on validation, for any training loop.
 
-    Call `update` after each epoch with what validation saw, and put `weight` into the loss. Recall and false positives
-    are smoothed over the epochs, since a rare class has few validation images.
+    Call `update` after each epoch with the validation labels and predictions, and give the returned weights to the
+    loss. Recall and false positives are smoothed over the epochs, because a rare class has few validation images.
 
     Args:
-        counts: of the training split; a class without images gets weight 0 and keeps it.
-        start: scheme of the first weights, or a ready vector; see `class_weights`.
-        smoothing: share of the earlier estimate that stays at each update, in [0, 1).
-        budget, eta, eta_fp, max_ratio: see `adapt_weights`.
+        counts: training images per class; a class without images has weight 0 throughout.
+        start: scheme of the first weights, or a ready vector ``(C,)``; see `class_weights`.
+        smoothing: share of the earlier estimate kept at each update, in [0, 1).
+        budget: share of false positives that a class may cost, at least 0; see `adapt_weights` for the rule.
+        eta: rate at which weights rise with lagging recall, at least 0.
+        eta_fp: rate at which weights fall with false positives above the budget, at least 0.
+        max_ratio: upper bound of the largest over the smallest weight, at least 1.
 
     Raises:
-        ArgumentError: a number out of its range, or labels that are no class ids.
+        ArgumentError: a number out of its range.
 
     Example:
         >>> adaptive = AdaptiveWeights([900, 100], start="uniform")
@@ -150,16 +154,24 @@ class AdaptiveWeights:
         eta_fp: float = 15.0,
         max_ratio: float = 100.0,
     ) -> None:
-        if not 0 <= smoothing < 1:
-            raise ArgumentError(f"`smoothing` must be in [0, 1); got {smoothing}")
+        self.rule: dict[str, float] = {"budget": budget, "eta": eta, "eta_fp": eta_fp, "max_ratio": max_ratio}
+        check_options("reweighting", "adaptive", {"smoothing": smoothing, **self.rule})
         self.weight = class_weights(counts, start, empty="exclude", normalize="mean")
         self.smoothing = smoothing
-        self.rule: dict[str, float] = {"budget": budget, "eta": eta, "eta_fp": eta_fp, "max_ratio": max_ratio}
         self.recall = np.full(len(self.weight), np.nan)
         self.false_positives = np.full(len(self.weight), np.nan)
 
     def update(self, labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> FloatArray:
-        """The weights for the next epoch, from validation labels and predictions, both ``(N,)`` class ids."""
+        """Return the weights float64 ``(C,)`` for the next epoch.
+
+        Args:
+            labels: ``(N,)`` class indices of the validation images.
+            predicted: ``(N,)`` predicted class indices.
+
+        Raises:
+            ArgumentError: the shapes differ, or an index is not in ``0 .. C − 1`` (its row is named).
+            ArgumentTypeError: the indices are not whole numbers.
+        """
         recall, false_positives = _rates(labels, predicted, len(self.weight))
         self.recall = self._smooth(self.recall, recall)
         self.false_positives = self._smooth(self.false_positives, false_positives)
@@ -168,16 +180,17 @@ class AdaptiveWeights:
         return self.weight
 
     def state_dict(self) -> dict[str, FloatArray]:
-        """Three arrays ``(C,)``: weight, recall, false_positives."""
+        """The state: ``weight``, ``recall`` and ``false_positives``, each float64 ``(C,)``."""
         return {"weight": self.weight, "recall": self.recall, "false_positives": self.false_positives}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Continue from a `state_dict`."""
         for name in self.state_dict():
             values = np.asarray(state[name], dtype=np.float64)
             if values.shape != self.weight.shape:
                 raise ArgumentError(
-                    f"`state` {name!r} must have shape {self.weight.shape}; got {values.shape}: another dataset?"
+                    f"`state` {name!r} must have shape {self.weight.shape}; got {values.shape}; load the state of "
+                    "a run on the same classes"
                 )
             setattr(self, name, values)
 
@@ -188,18 +201,10 @@ class AdaptiveWeights:
 
 
 def _rates(labels: Any, predicted: Any, num_classes: int) -> tuple[FloatArray, FloatArray]:
-    """Recall of each class, and its false positives as a share of the images of the others; NaN without images."""
-    pair = [np.asarray(values) for values in (labels, predicted)]
-    for name, values in zip(("labels", "predicted"), pair, strict=True):
-        if values.dtype.kind not in "iu" or values.shape != (len(pair[0]),):
-            raise ArgumentError(
-                f"`{name}` must be class ids of shape ({len(pair[0])},); got {values.dtype} {values.shape}"
-            )
-        if len(values) and not (values.min() >= 0 and values.max() < num_classes):
-            raise ArgumentError(f"`{name}` must hold class ids in 0 .. {num_classes - 1}; got {values.max()}")
-    truth, said = pair
-    support, given = (np.bincount(values, minlength=num_classes) for values in pair)
-    right = np.bincount(truth[truth == said], minlength=num_classes)
-    others = len(truth) - support
+    """Recall per class, and false positives as a share of the images of other classes; NaN without images."""
+    truth = checked_indices("labels", labels, shape=(np.size(labels),), num_classes=num_classes)
+    guess = checked_indices("predicted", predicted, shape=truth.shape, num_classes=num_classes)
+    support, given = (np.bincount(values, minlength=num_classes) for values in (truth, guess))
+    right = np.bincount(truth[truth == guess], minlength=num_classes)
     with np.errstate(invalid="ignore"):
-        return right / support, (given - right) / others
+        return right / support, (given - right) / (len(truth) - support)

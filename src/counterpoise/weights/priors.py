@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from counterpoise.core.errors import ArgumentError, ArgumentTypeError
+from counterpoise.core.checks import checked_vector
+from counterpoise.core.errors import ArgumentError
 
 __all__ = ["Correction", "correction", "effective_prior"]
 
@@ -20,16 +21,19 @@ _TOO_MUCH = 1.5  # times the wanted compensation: more than rounding, capped wei
 
 
 def effective_prior(prior: Numbers, *, weight: Numbers | None = None) -> FloatArray:
-    """The prior of a weighted cross-entropy: ``π ∝ prior · weight``, summing to 1.
+    """The class prior that a weighted cross-entropy is trained on: ``π ∝ prior · weight``, summing to 1.
 
-    Defined for cross-entropy alone: focal loss and LDAM change the prior by how hard the images are.
+    It is defined for cross-entropy only: focal loss and LDAM weight images by their difficulty as well.
 
     Args:
-        prior: ``(C,)``, as sampled: `counterpoise.samplers`' ``.prior``, or ``ClassCounts.prior()`` without a sampler.
-        weight: ``(C,)`` class weights; None for none.
+        prior: ``(C,)``, as sampled: the sampler's ``.prior``, or ``ClassCounts.prior()`` without a sampler.
+        weight: ``(C,)`` class weights, at least 0; None for none.
 
     Returns:
         float64 ``(C,)``.
+
+    Raises:
+        ArgumentError: an array of another shape, not finite or negative, or a product that is 0 for every class.
 
     Example:
         >>> effective_prior([0.9, 0.1], weight=[0.5, 1.5])
@@ -37,9 +41,9 @@ def effective_prior(prior: Numbers, *, weight: Numbers | None = None) -> FloatAr
     """
     shares = _shares(prior, "prior")
     if weight is not None:
-        shares = shares * _positive(weight, "weight", len(shares))
+        shares = shares * checked_vector("weight", weight, length=len(shares))
     if not shares.any():
-        raise ArgumentError("`weight` is 0 for every class that `prior` has; no prior is left")
+        raise ArgumentError("`weight` must be above 0 for a class with `prior` above 0; no prior is left")
     effective: FloatArray = shares / shares.sum()
     return effective
 
@@ -222,26 +226,12 @@ def _focal_gradient(p: float, gamma: float) -> float:
 def _ratio(values: Numbers | None, argument: str, length: int, up: int, down: int) -> float:
     if values is None:
         return 1.0
-    array = _positive(values, argument, length)
+    array = checked_vector(argument, values, length=length)
     return float(array[up] / array[down]) if array[down] > 0 else float("inf")
 
 
 def _shares(prior: Numbers, argument: str) -> FloatArray:
-    shares = _positive(prior, argument, None)
+    shares = checked_vector(argument, prior)
     if not shares.any():
         raise ArgumentError(f"`{argument}` must not be 0 for every class")
     return shares
-
-
-def _positive(values: Numbers, argument: str, length: int | None) -> FloatArray:
-    array = np.asarray(values)
-    if array.dtype.kind not in "iuf":
-        raise ArgumentTypeError(f"`{argument}` must hold numbers; got dtype {array.dtype}")
-    if array.ndim != 1 or (length is not None and len(array) != length):
-        wanted = "(C,)" if length is None else f"({length},)"
-        raise ArgumentError(f"`{argument}` must have shape {wanted}; got {array.shape}")
-    wrong = ~(np.isfinite(array) & (array >= 0))
-    if wrong.any():
-        c = int(np.argmax(wrong))
-        raise ArgumentError(f"`{argument}` must be finite and at least 0; class {c} has {array[c]}")
-    return array.astype(np.float64)
