@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 import os
 import shutil
 import subprocess
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+import counterpoise as cp
 from counterpoise.cli import app
+from counterpoise.cli.options import TrainingOptions
 from counterpoise.core.artifacts import AuditResult, Comparison, Evaluation, Run
+from counterpoise.weights import Scheme, class_weights
+from counterpoise.workflow import augmentation
+from counterpoise.workflow.training import Settings
 
 COMMANDS = ("demo", "audit", "plan", "augment", "train", "compare", "evaluate", "report", "weights", "explain")
 SHORT = ("--epochs", "1")
@@ -62,13 +71,54 @@ def test_help_says_what_each_command_does(command):
         assert all(name in text for name in COMMANDS)
 
 
+def options_of(command: str) -> dict[str, object]:
+    """Defaults by the name of the Python argument."""
+    return {p.name: p.default for p in typer.main.get_command(app).commands[command].params if p.default is not None}
+
+
+def test_defaults_are_those_of_the_functions():
+    settings, load = dataclasses.asdict(Settings()), defaults_of(cp.load)
+    for command, function in (("train", cp.train), ("compare", cp.compare), ("augment", augmentation.augment)):
+        defaults = {**load, "split_seed": load["seed"], **settings, **defaults_of(function), "strategies": ""}
+        shown = options_of(command)
+        assert {name: defaults[name] for name in shown if name in defaults and name != "jobs"} == {
+            name: value for name, value in shown.items() if name in defaults
+        }
+    assert options_of("train").keys() > {"epochs", "precision", "tree", "val_fraction", "split_seed", "seed"}
+    shown = options_of("weights")
+    assert (shown["scheme"], shown["beta"]) == tuple(defaults_of(class_weights)[name] for name in ("scheme", "beta"))
+
+
+def defaults_of(function) -> dict[str, object]:
+    return {name: p.default for name, p in inspect.signature(function).parameters.items()}
+
+
+def test_train_and_compare_take_the_same_training_options():
+    names = {field.name for field in dataclasses.fields(TrainingOptions)}
+    assert names == {field.name for field in dataclasses.fields(Settings)} - {
+        "momentum",
+        "weight_decay",
+        "warmup",
+        "cache_gib",
+    }
+    groups = typer.main.get_command(app).commands
+    train, compare = ({p.name: p.help for p in groups[command].params} for command in ("train", "compare"))
+    assert {name: train[name] for name in names} == {name: compare[name] for name in names}
+
+
+def test_weights_help_lists_all_schemes():
+    text = " ".join(call("weights", "--help").stdout.split())
+    for scheme in get_args(Scheme):
+        assert scheme in text
+
+
 def test_audit_prints_counts_faults_and_advice(photos, tmp_path):
     text = call("audit", photos, "--out", tmp_path / "audit").stdout
     assert "red" in text
     assert "imbalance ratio" in text
-    assert "always answering 'red'" in text
+    assert "a model that always predicts 'red'" in text
     assert "blue/broken.jpg" in text
-    assert "worth comparing: baseline" in text
+    assert "recommended to compare: baseline" in text
     assert AuditResult.load(tmp_path / "audit/audit.json").quarantined[0].path == "blue/broken.jpg"
     assert (tmp_path / "audit/audit.html").read_text().startswith("<!doctype html>")
 
@@ -95,10 +145,10 @@ def test_train_leaves_a_run_and_evaluate_reads_it(run_folder):
 
 def test_augment_says_what_it_would_make_and_makes_it(photos, tmp_path):
     text = call("augment", photos, "--out", tmp_path / "out", "--target", "ratio:2", "--dry-run").stdout
-    assert "nothing was written; it would copy" in text
+    assert "nothing was written; without --dry-run" in text
     assert not (tmp_path / "out").exists()
     text = call("augment", photos, "--out", tmp_path / "out", "--target", "ratio:2").stdout
-    assert "lineage in" in text
+    assert "augmented.csv lists their sources" in text
     assert "--with-splits" in text
     told = json.loads(call("augment", photos, "--out", tmp_path / "two", "--with-splits", "--json").stdout)
     assert told["made"] == sum(told["after"]) - sum(told["before"])
@@ -158,7 +208,7 @@ def test_compare_ends_in_a_report_that_can_be_drawn_again(photos, tmp_path):
         out,
     )
     result = call(*asked, *SHORT)
-    assert "baseline was run too" in result.stderr
+    assert "baseline was trained as well" in result.stderr
     assert f"report: {out / 'report.html'}" in result.stdout
     assert "post-hoc-logit-adjusted" in result.stdout
     before = (out / "report.html").read_text()
@@ -235,7 +285,10 @@ def test_explain_lists_draws_and_keeps_what_is_there(tmp_path, monkeypatch):
         (("plan", "{tmp}/bad.csv"), "line"),
         (("plan", "{tmp}/nolabel.csv"), "label"),
         (("train", "{photos}", "--strategy", "focall", "--out", "{tmp}/o"), "did you mean focal"),
-        (("train", "{photos}", "--strategy", "focal", "--model", "resnet99", "--out", "{tmp}/o"), "`model` 'resnet99'"),
+        (
+            ("train", "{photos}", "--strategy", "focal", "--model", "resnet99", "--out", "{tmp}/o"),
+            "`--model` 'resnet99'",
+        ),
         (("train", "{photos}", "--strategy", "focal", "--out", "{photos}"), "holds other files"),
         (
             ("train", "{photos}", "--strategy", "focal", "--out", "{tmp}/o", "--augment", "crop,spin"),
@@ -243,7 +296,7 @@ def test_explain_lists_draws_and_keeps_what_is_there(tmp_path, monkeypatch):
         ),
         (("train", "{photos}", "--strategy", "focal", "--out", "{tmp}/o", "--augment", "rot90"), "'rot90' changes the"),
         (("train", "digits", "--strategy", "focal", "--out", "{tmp}/o", "--augment", "hflip"), "'hflip' changes the"),
-        (("train", "{photos}", "--strategy", "focal", "--out", "{tmp}/o", "--lr", "-1"), "`learning_rate`"),
+        (("train", "{photos}", "--strategy", "focal", "--out", "{tmp}/o", "--lr", "-1"), "`--lr` must be above 0"),
         (("train", "{photos}/../one", "--strategy", "focal", "--out", "{tmp}/o"), "of one class only, ['a']"),
         (("compare", "{photos}/../one", "--out", "{tmp}/o"), "of one class only, ['a']"),
         (("compare", "{photos}", "--strategies", "baseline,magic", "--out", "{tmp}/o"), "'magic' is unknown"),
@@ -292,7 +345,7 @@ def test_interrupting_is_exit_130(photos, tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop.Loop, "train_step", interrupted)
     result = call("train", photos, "--strategy", "focal", "--out", tmp_path / "r", *SHORT, code=130)
-    assert "--resume goes on" in result.stderr
+    assert "--resume continues" in result.stderr
     monkeypatch.undo()
     call("train", photos, "--strategy", "focal", "--out", tmp_path / "r", "--resume", *SHORT)
     assert Run.load(tmp_path / "r/run.json").starts == (0, 0)

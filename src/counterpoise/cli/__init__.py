@@ -1,5 +1,93 @@
-"""The command line: one file a command; parse, call the function of the same name, print."""
+"""The command line: one module per command, which parses options, calls the function of the same name and prints."""
 
-from counterpoise.cli.app import app, main
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+import counterpoise
+from counterpoise.cli import audit, augment, compare, demo, evaluate, explain, plan, report, train, weights
+from counterpoise.cli.options import spread_groups
+from counterpoise.cli.output import Result, print_error, print_json
+from counterpoise.core.errors import CounterpoiseError
 
 __all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="counterpoise",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"counterpoise {counterpoise.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", metavar="", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Learning from imbalanced images: audit a dataset, compare strategies on it fairly, read one report."""
+
+
+def _add_command(name: str, function: Callable[..., Result | None]) -> None:
+    """Register a command; print its result, or its error in one line (exit code 2)."""
+    with_options = spread_groups(function)
+
+    @functools.wraps(with_options)
+    def run(*, as_json: bool, debug: bool, **values: Any) -> None:
+        try:
+            result = with_options(**values)
+            if result is not None:
+                print_json(result.value) if as_json else result.show()
+        except CounterpoiseError as error:
+            if debug:
+                raise
+            print_error(_with_option_names(str(error), name))
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            print_error("interrupted; finished work is kept, --resume continues from there")
+            raise typer.Exit(130) from None
+        raise typer.Exit(0 if result is None else result.exit_code)
+
+    app.command(name)(run)
+
+
+def _with_option_names(message: str, command: str) -> str:
+    """Replace the arguments of the Python function in a message by the options that the user typed."""
+    group: Any = typer.main.get_command(app)
+    names = {
+        option.name: option.metavar if option.param_type_name == "argument" else max(option.opts, key=len)
+        for option in group.commands[command].params
+    }
+    return re.sub(r"`(\w+)`", lambda match: f"`{names.get(match[1], match[1])}`", message)
+
+
+for _module in (demo, audit, plan, augment, train, compare, evaluate, report, weights, explain):
+    _name = _module.__name__.rpartition(".")[2]
+    _add_command(_name, getattr(_module, _name))
+
+
+def main() -> None:
+    """Run the command line; a closed pipe (``| head``) is not an error."""
+    try:
+        app()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

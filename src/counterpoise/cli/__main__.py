@@ -1,5 +1,5 @@
-"""``python -m counterpoise.cli``: what launchers of several processes start."""
+"""``python -m counterpoise.cli``, for launchers that start several processes."""
 
-from counterpoise.cli.app import main
+from counterpoise.cli import main
 
 main()

@@ -2,81 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import typer
+from counterpoise.cli.options import Data, Out, Overwrite, Resume, TrainingDataOptions, TrainingOptions, option
+from counterpoise.cli.output import Result, percent, points, print_note, print_table, print_text, progress_bar
 
-from counterpoise.cli.options import (
-    Augment,
-    BatchSize,
-    Data,
-    Debug,
-    Epochs,
-    ImageSize,
-    Jobs,
-    Json,
-    LearningRate,
-    Model,
-    Nested,
-    Out,
-    Overwrite,
-    Precision,
-    Pretrained,
-    Resume,
-    SplitSeed,
-    Symmetries,
-    Tree,
-    ValFraction,
-)
-from counterpoise.cli.output import emit_json, note, progress_bar, say
-from counterpoise.cli.running import load_data, print_comparison, training_settings
+if TYPE_CHECKING:
+    from counterpoise.core.artifacts import Arm, Comparison, Difference, Spread
+
+_STRATEGIES = """Strategies, optionally with other hyperparameters: focal:gamma=1,logit-adjusted. Default: those that
+`counterpoise plan` recommends."""
+_JOBS = "Trainings at a time. Default: one per CPU core for small images without a GPU, else 1."
 
 
 def compare(
     data: Data,
     out: Out,
-    strategies: Annotated[
-        str, typer.Option("--strategies", metavar="A,B,C", help="Names from the catalog; default: what `plan` advises.")
-    ] = "",
-    seeds: Annotated[int, typer.Option("--seeds", metavar="K", min=1, help="How many seeds each strategy gets.")] = 3,
-    model: Model = "auto",
-    pretrained: Pretrained = False,
-    epochs: Epochs = 30,
-    batch_size: BatchSize = None,
-    learning_rate: LearningRate = None,
-    image_size: ImageSize = None,
-    augment: Augment = "auto",
-    precision: Precision = "no",
-    val_fraction: ValFraction = 0.2,
-    split_seed: SplitSeed = 0,
-    symmetries: Symmetries = None,
-    nested: Nested = False,
-    tree: Tree = "auto",
-    jobs: Jobs = None,
+    reading: TrainingDataOptions,
+    training: TrainingOptions,
+    strategies: Annotated[str, option("--strategies", "A,B,C", _STRATEGIES)] = "",
+    seeds: Annotated[int, option("--seeds", "K", "Number of seeds per strategy.", min=1)] = 3,
+    jobs: Annotated[int | None, option("--jobs", "J", _JOBS, min=1)] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Train strategies × seeds at equal budget; one table, one verdict, one report."""
+) -> Result:
+    """Train several strategies with several seeds on equal budgets; write a report with a recommendation."""
     from counterpoise.workflow import comparison
     from counterpoise.workflow.strategy import strategy_named
-    from counterpoise.workflow.training import Settings
 
     chosen = [strategy_named(name.strip()) for name in strategies.split(",")] if strategies else None
-    settings = training_settings(
-        model=model,
-        pretrained=pretrained,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        image_size=image_size,
-        augment=augment,
-        precision=precision,
-        tree=tree,
-    )
-    Settings.of(settings)
-    dataset = load_data(data, val_fraction=val_fraction, split_seed=split_seed, symmetries=symmetries, nested=nested)
+    settings = training.settings()
+    dataset = reading.load(data)
     with progress_bar("reading images") as bar:
         result = comparison.compare(
             dataset,
@@ -89,12 +46,72 @@ def compare(
             progress=bar,
             **settings,
         )
-    if chosen and "baseline" not in strategies.split(","):
-        note("baseline was run too: everything is measured against it")
-    if result.tree and tree == "auto" and not any("/" in name for name in result.tree["classes"]):
-        note("class tree: balanced by the counts, as no class has a name like animal/dog; --tree names another")
-    if as_json:
-        emit_json(result.to_dict())
-        return
-    print_comparison(result)
-    say(f"\nreport: {out / 'report.html'}")
+    if chosen and result.baseline not in [strategy.name for strategy in chosen]:
+        print_note(f"{result.baseline} was trained as well, because every strategy is compared with it")
+    if result.tree and training.tree == "auto" and not any("/" in name for name in result.tree["classes"]):
+        print_note("class tree: balanced by the class counts, because no class has a name like animal/dog; see --tree")
+    return Result(result, lambda: print_comparison(result, out))
+
+
+def print_comparison(comparison: Comparison, out: Path) -> None:
+    """Print one row per strategy, remarks about the numbers, the verdict and the path of the report."""
+    gains = {
+        d.strategy: d
+        for d in comparison.differences
+        if (d.split, d.metric, d.baseline) == ("test", comparison.metric, comparison.baseline)
+    }
+    metrics = _metrics(comparison)
+    headers = ("strategy", "val bal. acc.", "test bal. acc.", "vs baseline [95 %]", *metrics.values(), "time")
+    rows = [_row(arm, gains.get(arm.strategy.name), list(metrics)) for arm in comparison.arms]
+    print_table(headers, rows)
+    print_text()
+    for line in _remarks(comparison, any("[?]" in cell for row in rows for cell in row)):
+        print_text(line)
+    verdict = comparison.verdict
+    for line in (verdict.headline, *(f"  cost: {cost}" for cost in verdict.costs), *verdict.notes):
+        print_text(line)
+    print_text(f"\nreport: {out / 'report.html'}")
+
+
+def _remarks(comparison: Comparison, undefined: bool) -> list[str]:
+    """Faults in the data, and what the intervals do not include."""
+    from counterpoise.metrics.bootstrap import SEEDS_FOR_TWO_LEVELS
+
+    lines = []
+    faults = [finding.reason for finding in comparison.audit.findings if finding.severity == "error"]
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        lines.append(f"error in the data: {faults[0]}{more}; see the report or run `counterpoise audit`")
+    if undefined:
+        lines.append("[?]: too few images for an interval: in every class that differs, all predictions agree")
+    if 1 < len(comparison.seeds) < SEEDS_FOR_TWO_LEVELS:
+        lines.append("intervals are over the images; ± is the standard deviation over the seeds")
+    if left := len(comparison.audit.quarantined):
+        lines.append(f"{left} file{'s' if left > 1 else ''} could not be used; the report lists the reasons")
+    return lines
+
+
+def _metrics(comparison: Comparison) -> dict[str, str]:
+    """Columns by metric: accuracy, recall of the groups that have classes, false positives of the rarest group."""
+    scores = next((arm.scores["test"] for arm in comparison.arms if arm.status == "done"), {})
+    groups = [g for g in ("many", "medium", "few") if g in scores and scores[g].mean is not None]
+    columns: dict[str, str] = {name: name for name in ("accuracy", *groups)}
+    if groups and groups[-1] != "many":
+        columns[f"{groups[-1]}_false_positives"] = f"{groups[-1]}: false pos."
+    return columns
+
+
+def _row(arm: Arm, gain: Difference | None, metrics: list[str]) -> tuple[str, ...]:
+    if arm.status == "failed":
+        return (arm.strategy.name, f"failed: {(arm.error or '')[:60]}", *[""] * (len(metrics) + 3))
+    val, test = arm.scores["val"], arm.scores["test"]
+    shares = [percent(test[name].mean) for name in metrics]
+    interval = "" if gain is None else points(gain.estimate)
+    if gain is not None:
+        interval += " [?]" if gain.low is None or gain.high is None else f" [{points(gain.low)}, {points(gain.high)}]"
+    both = (_spread(val["balanced_accuracy"]), _spread(test["balanced_accuracy"]))
+    return (arm.strategy.name, *both, interval, *shares, f"{sum(arm.seconds):.0f} s")
+
+
+def _spread(spread: Spread) -> str:
+    return percent(spread.mean) + (f" ± {100 * spread.sd:.1f}" if spread.sd is not None else "")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from counterpoise.cli.options import Debug, Json, read_counts
-from counterpoise.cli.output import emit_json, findings_text, note, percent, print_table, say
+from counterpoise.cli.options import option, read_counts
+from counterpoise.cli.output import Result, percent, print_findings, print_note, print_table, print_text
 from counterpoise.core.errors import ArgumentError, ArtifactError
 
 if TYPE_CHECKING:
@@ -17,48 +17,31 @@ if TYPE_CHECKING:
     from counterpoise.workflow.evaluation import Tuned
 
 
+Source = Annotated[
+    Path,
+    typer.Argument(metavar="RUN_OR_PREDICTIONS", help="The folder of a run, or a .npz file with logits and labels."),
+]
+_TUNE = """Fit tau (logit adjustment), thresholds or temperature on the validation predictions, and print the metrics of
+the split before and after."""
+_COUNTS = """Training images per class: 5000,500,50 in the order of the classes, or a JSON file {name: count}. Default:
+those of the run."""
+
+
 def evaluate(
-    source: Annotated[
-        Path, typer.Argument(metavar="RUN_OR_PREDICTIONS", help="A run's folder, or a .npz with logits and labels.")
-    ],
-    split: Annotated[str, typer.Option("--split", help="Of a run's folder: train, val or test.")] = "test",
-    tune: Annotated[
-        str | None,
-        typer.Option(
-            "--tune",
-            metavar="WHAT",
-            help="tau (logit adjustment), thresholds or temperature: fit it on the validation predictions, show the "
-            "split before and after.",
-        ),
-    ] = None,
-    counts: Annotated[
-        str | None,
-        typer.Option(
-            "--counts",
-            metavar="N,N,…",
-            help="Training counts, instead of those of the run: 5000,500,50 in the order of the classes, or a JSON "
-            "file {name: count}.",
-        ),
-    ] = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Every number about saved predictions: per class with intervals, averages, calibration."""
+    source: Source,
+    split: Annotated[str, option("--split", "SPLIT", "Split of the run to evaluate: train, val or test.")] = "test",
+    tune: Annotated[str | None, option("--tune", "WHAT", _TUNE)] = None,
+    counts: Annotated[str | None, option("--counts", "N,N,…", _COUNTS)] = None,
+) -> Result:
+    """Evaluate saved predictions: metrics per class with confidence intervals, averages and calibration."""
     from counterpoise.workflow import evaluation
 
-    predictions, known = _source(source, split, counts)
+    predictions, training = _source(source, split, counts)
     if tune is not None:
-        tuned = _tuned(tune, predictions, known, counts)
-        if as_json:
-            emit_json(tuned.to_dict())
-        else:
-            _print_tuned(tuned)
-        return
-    result = evaluation.evaluate(predictions, **known)
-    if as_json:
-        emit_json(result.to_dict())
-        return
-    _print(result)
+        tuned = _tuned(tune, predictions, training, counts)
+        return Result(tuned, lambda: _show_tuned(tuned))
+    result = evaluation.evaluate(predictions, **training)
+    return Result(result, lambda: _show(result))
 
 
 def _source(source: Path, split: str, counts: str | None) -> tuple[Path, dict[str, Any]]:
@@ -124,7 +107,9 @@ def _tuned(what: str, file: Path, known: dict[str, Any], counts: str | None) -> 
     chosen: Any = what
     prior = _prior(file, known, counts) if what == "tau" else None
     if prior is not None and max(prior) - min(prior) < 1e-9:
-        note("these scores carry no prior any more, their classes count alike: there is nothing for tau to take out")
+        print_note(
+            "these scores carry no prior any more, their classes count alike: there is nothing for tau to take out"
+        )
     return evaluation.tune(chosen, validation, other=other, split=split, prior=prior, **options)
 
 
@@ -143,13 +128,13 @@ def _prior(file: Path, known: dict[str, Any], counts: str | None) -> Any:
     return run.prior
 
 
-def _print_tuned(result: Tuned) -> None:
+def _show_tuned(result: Tuned) -> None:
     before, after = result.before, result.after
     for name, value in result.parameters.items():
-        say(f"{name}: {_parameter(value, [score.name for score in before.classes])}")
+        print_text(f"{name}: {_parameter(value, [score.name for score in before.classes])}")
     how = ", each image with a fit to the other folds" if result.cross_fitted else ""
-    say(f"fitted on the validation images; {before.num_images:,} {before.split} images before and after{how}")
-    say()
+    print_text(f"fitted on the validation images; {before.num_images:,} {before.split} images before and after{how}")
+    print_text()
     names = ("accuracy", "balanced_accuracy", "macro_f1", "expected_calibration_error")
     rows = [(name.replace("_", " "), percent(getattr(before, name)), percent(getattr(after, name))) for name in names]
     rows += [
@@ -158,7 +143,7 @@ def _print_tuned(result: Tuned) -> None:
         if b.classes
     ]
     print_table(("", "before", "after"), rows)
-    say()
+    print_text()
     headers = ("class", "images", "recall before", "after", "precision before", "after")
     classes = zip(before.classes, after.classes, strict=True)
     print_table(headers, [_change(b, a) for b, a in classes])
@@ -182,7 +167,7 @@ def _change(before: ClassScore, after: ClassScore) -> tuple[str, ...]:
     )
 
 
-def _print(result: Evaluation) -> None:
+def _show(result: Evaluation) -> None:
     averages = {
         "accuracy": result.accuracy,
         "balanced accuracy": result.balanced_accuracy,
@@ -194,13 +179,12 @@ def _print(result: Evaluation) -> None:
     print_table(
         (f"{result.num_images:,} {result.split} images", ""), [(name, percent(v)) for name, v in averages.items()]
     )
-    say()
+    print_text()
     print_table(
         ("class", "images", "recall", "95 %", "precision", "95 %", "F1", "train − here"),
         [_row(score) for score in result.classes],
     )
-    for line in findings_text(result.findings):
-        say(line)
+    print_findings(result.findings)
 
 
 def _row(score: ClassScore) -> tuple[str, ...]:

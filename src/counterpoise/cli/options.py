@@ -1,102 +1,192 @@
-"""Arguments and options that several commands share, with their help."""
+"""Options that several commands share: each is declared once, with its help text."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
 import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from counterpoise.cli.output import print_note
 from counterpoise.core.errors import ArgumentError
 
 if TYPE_CHECKING:
     from counterpoise.core.counts import ClassCounts
+    from counterpoise.core.images import LabeledImages
 
 __all__ = [
-    "Augment",
-    "BatchSize",
     "Data",
-    "Debug",
-    "Epochs",
-    "ImageSize",
-    "Jobs",
-    "Json",
-    "LearningRate",
-    "Model",
-    "Nested",
-]
-__all__ += [
+    "DataOptions",
     "Out",
     "Overwrite",
-    "Precision",
-    "Pretrained",
     "Resume",
-    "SplitSeed",
-    "Symmetries",
-    "Tree",
-    "ValFraction",
+    "TrainingDataOptions",
+    "TrainingOptions",
+    "flag",
+    "option",
     "read_counts",
+    "spread_groups",
 ]
+
+
+def option(name: str, metavar: str, help: str, **more: Any) -> Any:
+    """An option with a value, which the help calls ``metavar``."""
+    return typer.Option(name, metavar=metavar, help=help, **more)
+
+
+def flag(name: str, help: str, **more: Any) -> Any:
+    """An option without a value; the empty metavar keeps Typer from printing <bool>."""
+    return typer.Option(name, metavar="", help=help, **more)
+
 
 Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="An image folder (train/, optional val/ and test/, or class folders alone), a CSV or Parquet manifest "
-        "(path, label, optional split), or 'digits' (embedded).",
+        help="A folder with one folder of images per class, alone or inside train/, val/ and test/; a CSV or Parquet "
+        "file with the columns path, label and optionally split; or 'digits', the embedded dataset.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, and nothing else there.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write; a new or empty folder.")]
-Jobs = Annotated[
-    int | None,
-    typer.Option("--jobs", metavar="J", min=1, help="Runs at a time; default: what suits the machine."),
-]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with what DIR holds, from the start if nothing.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace our earlier files in DIR.")]
-Model = Annotated[
-    str,
-    typer.Option("--model", metavar="M", help="resnet20, resnet32, timm:NAME, torchvision:NAME; auto: by image size."),
-]
-Pretrained = Annotated[bool, typer.Option("--pretrained", help="Start from published weights (timm, torchvision).")]
-Epochs = Annotated[int, typer.Option("--epochs", metavar="E", min=1, help="Passes over the training images.")]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", metavar="B", min=1, help="Images a step.")]
-LearningRate = Annotated[float | None, typer.Option("--lr", metavar="LR", help="Peak learning rate of SGD.")]
-ImageSize = Annotated[int | None, typer.Option("--image-size", metavar="PX", min=4, help="Side of the images.")]
-Precision = Annotated[str, typer.Option("--precision", help="no (float32), bf16 or fp16.")]
-Augment = Annotated[
-    str, typer.Option("--augment", help="auto, none, or a list of crop, hflip, vflip, rot90 (with commas).")
-]
-ValFraction = Annotated[
-    float, typer.Option("--val-fraction", metavar="F", help="Share drawn for validation where the data have none.")
-]
-Symmetries = Annotated[
-    str | None,
-    typer.Option(
-        "--symmetries",
-        help="What keeps the labels: some of hflip,vflip,rot90, or none; default: hflip, for digits none.",
-    ),
-]
-Nested = Annotated[
-    bool,
-    typer.Option("--nested", help="Class folders lie within folders: each, like animal/cat, is a class of its own."),
-]
-Tree = Annotated[
-    str,
-    typer.Option(
-        "--tree",
-        metavar="T",
-        help="Class tree of hierarchical strategies: a YAML, JSON or CSV file, folders (names such as animal/dog), "
-        "balanced (from the counts), predictions (.npz) whose confusions make it, or auto.",
-    ),
-]
-SplitSeed = Annotated[int, typer.Option("--split-seed", metavar="S", help="Seed of the splits that are drawn.")]
+Out = Annotated[Path, option("--out", "DIR", "Folder to write to; new or empty.")]
+Resume = Annotated[bool, flag("--resume", "Continue from what DIR holds; from the beginning if it holds nothing.")]
+Overwrite = Annotated[bool, flag("--overwrite", "Replace the files that an earlier run of Counterpoise left in DIR.")]
+
+_data = functools.partial(option, rich_help_panel="Data")
+_training = functools.partial(option, rich_help_panel="Training")
+_NESTED = flag("--nested", "Make every folder within a class folder a class: animal/cat.", rich_help_panel="Data")
+_PRETRAINED = flag("--pretrained", "Start from published weights (timm, torchvision).", rich_help_panel="Training")
+_TREE = """Class tree of the hierarchical strategies: a YAML, JSON or CSV file; folders (class names such as
+animal/dog); balanced (from the class counts); predictions (.npz), which group the classes that are confused; auto is
+folders where class names have a slash, otherwise balanced."""
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Options of every command."""
+
+    as_json: Annotated[bool, flag("--json", "Print the result as JSON, and nothing else, on stdout.")] = False
+    debug: Annotated[bool, flag("--debug", "Print the traceback of an error.")] = False
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How a dataset is read and split: arguments of `counterpoise.load`."""
+
+    val_fraction: Annotated[
+        float, _data("--val-fraction", "F", "Fraction of each class to set aside if there is no validation split.")
+    ] = 0.2
+    split_seed: Annotated[int, _data("--split-seed", "S", "Seed of the splits that are set aside automatically.")] = 0
+    nested: Annotated[bool, _NESTED] = False
+
+    def load(self, source: str, *, warn: bool = True, **arguments: Any) -> LabeledImages:
+        """Read the dataset; ``warn`` on stderr about folders within class folders."""
+        from counterpoise.workflow.dataset import load
+
+        dataset = load(source, val_fraction=self.val_fraction, seed=self.split_seed, nested=self.nested, **arguments)
+        for finding in dataset.findings:
+            if warn and finding.kind == "nested-folders":
+                print_note(f"warning: {finding.reason}")
+        return dataset
+
+
+@dataclass(frozen=True)
+class TrainingDataOptions(DataOptions):
+    """The same for commands that transform images."""
+
+    symmetries: Annotated[
+        str | None,
+        _data(
+            "--symmetries",
+            "A,B",
+            "Label-preserving transforms: hflip, vflip, rot90, or none. Default: hflip; digits: none.",
+        ),
+    ] = None
+
+    def load(self, source: str, *, warn: bool = True, **arguments: Any) -> LabeledImages:
+        """Read the dataset with the label-preserving transforms that the user named."""
+        names = None if self.symmetries is None else _names(self.symmetries)
+        return super().load(source, warn=warn, symmetries=names, **arguments)
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How every model is trained: fields of `counterpoise.workflow.training.Settings`, with the same defaults."""
+
+    model: Annotated[
+        str, _training("--model", "M", "resnet20, resnet32, timm:NAME or torchvision:NAME; auto: by image size.")
+    ] = "auto"
+    pretrained: Annotated[bool, _PRETRAINED] = False
+    epochs: Annotated[int, _training("--epochs", "E", "Passes over the training images, per strategy.", min=1)] = 30
+    batch_size: Annotated[
+        int | None, _training("--batch-size", "B", "Images per step. Default: by the number of images.", min=1)
+    ] = None
+    learning_rate: Annotated[
+        float | None, _training("--lr", "LR", "Peak learning rate of SGD. Default: proportional to the batch size.")
+    ] = None
+    image_size: Annotated[
+        int | None, _training("--image-size", "PX", "Side to resize images to. Default: by their size.", min=4)
+    ] = None
+    augment: Annotated[
+        str,
+        _training("--augment", "A,B", "crop, hflip, vflip, rot90, or none; auto: crop, and hflip if it keeps labels."),
+    ] = "auto"
+    precision: Annotated[str, _training("--precision", "P", "no (float32), bf16 or fp16.")] = "no"
+    tree: Annotated[str, _training("--tree", "T", _TREE)] = "auto"
+
+    def settings(self) -> dict[str, Any]:
+        """Keyword arguments of `train` and `compare`, checked before any image is read."""
+        from counterpoise.workflow.training import Settings
+
+        chosen = dataclasses.asdict(self)
+        if self.augment != "auto":
+            chosen["augment"] = tuple(_names(self.augment))
+        Settings.of(chosen)
+        return chosen
+
+
+def spread_groups(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A function for Typer: options in place of the groups that ``command`` takes, such as `TrainingOptions`.
+
+    Typer reads the options of a command from its signature. Every command gets `OutputOptions` as well.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    groups: dict[str, Any] = {
+        p.name: p.annotation for p in signature.parameters.values() if dataclasses.is_dataclass(p.annotation)
+    }
+
+    @functools.wraps(command)
+    def run(**values: Any) -> Any:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in dataclasses.fields(group)})
+        return command(**values)
+
+    always = inspect.Parameter("output", inspect.Parameter.KEYWORD_ONLY, annotation=OutputOptions)
+    options = [option for p in (*signature.parameters.values(), always) for option in _options_of(p)]
+    run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    return run
+
+
+def _options_of(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
+    """The fields of a group of options, or the parameter itself."""
+    if not dataclasses.is_dataclass(parameter.annotation):
+        yield parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        return
+    annotations = get_type_hints(parameter.annotation, include_extras=True)
+    for field in dataclasses.fields(parameter.annotation):
+        annotation = annotations[field.name]
+        yield parameter.replace(
+            name=field.name, kind=inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation
+        )
 
 
 def read_counts(text: str) -> ClassCounts:
-    """Counts as a caller writes them: ``5000,500,50``, or a JSON file with ``{name: count}`` or a list."""
+    """Class counts as ``5000,500,50``, or from a JSON file with ``{name: count}`` or a list."""
     from counterpoise.core.counts import ClassCounts
 
     if text.endswith(".json"):
@@ -109,5 +199,9 @@ def read_counts(text: str) -> ClassCounts:
         return ClassCounts(value)
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdigit() for part in parts):
-        raise ArgumentError(f"counts must be whole numbers with commas, or a JSON file; got {text!r}")
+        raise ArgumentError(f"counts must be whole numbers separated by commas, or a JSON file; got {text!r}")
     return ClassCounts([int(part) for part in parts])
+
+
+def _names(text: str) -> list[str]:
+    return [] if text == "none" else [name.strip() for name in text.split(",") if name.strip()]

@@ -1,4 +1,4 @@
-"""What the commands print: results on stdout, all else on stderr."""
+"""Printing: results on stdout; errors, notes and progress on stderr."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import typer
@@ -14,33 +15,57 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["complain", "emit_json", "findings_text", "note", "percent", "points", "print_table", "progress_bar", "say"]
+__all__ = [
+    "Result",
+    "percent",
+    "points",
+    "print_error",
+    "print_findings",
+    "print_json",
+    "print_note",
+    "print_table",
+    "print_text",
+    "progress_bar",
+]
 
-SEVERITY_STYLE = {"info": "cyan", "warning": "yellow", "error": "red"}
+
+@dataclass(frozen=True)
+class Result:
+    """What a command returns.
+
+    Attributes:
+        value: an artifact or plain values, printed with ``--json``.
+        show: prints it for a reader.
+        exit_code: of the process.
+    """
+
+    value: Any
+    show: Callable[[], None]
+    exit_code: int = 0
 
 
-def say(text: str = "") -> None:
-    """A line of the result, as it is: no markup, whatever a class is called."""
+def print_text(text: str = "") -> None:
+    """Print a line on stdout as it is: class names may look like markup."""
     typer.echo(_printable(text))
 
 
-def note(text: str) -> None:
-    """A line on stderr."""
+def print_note(text: str) -> None:
+    """Print a line on stderr."""
     typer.echo(_printable(text), err=True)
 
 
-def complain(text: str) -> None:
-    """A mistake, in one line."""
-    typer.echo(_printable("error: " + " ".join(text.split())), err=True)
+def print_error(text: str) -> None:
+    """Print an error on stderr, in one line."""
+    print_note("error: " + " ".join(text.split()))
 
 
-def emit_json(value: Any) -> None:
-    """The result as JSON: the only thing on stdout."""
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=True, allow_nan=False))
+def print_json(value: Any) -> None:
+    """Print an artifact, a list of artifacts or plain values as JSON."""
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=True, allow_nan=False, default=lambda item: item.to_dict()))
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
-    """A table on stdout; the first column is text, the others are numbers."""
+    """Print a table; the first column holds text, the others numbers."""
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for i, header in enumerate(headers):
         table.add_column(header, justify="left" if i == 0 else "right", overflow="fold")
@@ -60,15 +85,15 @@ def points(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:+.1f}".replace("-", "−")
 
 
-def findings_text(findings: Iterable[Any]) -> Iterator[str]:
-    """Findings as lines: severity, reason."""
+def print_findings(findings: Iterable[Any]) -> None:
+    """Print a line per finding: severity, reason."""
     for finding in findings:
-        yield f"{finding.severity:>7}  {finding.reason}"
+        print_text(f"{finding.severity:>7}  {finding.reason}")
 
 
 @contextlib.contextmanager
 def progress_bar(start: str) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on stderr; yields a function that takes what is running, the steps done and all steps."""
+    """Show a bar on stderr; yields a function that takes a description, the steps done and the total."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -82,7 +107,7 @@ def progress_bar(start: str) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _printable(text: str) -> str:
-    """What the terminal's encoding lacks is escaped, and so are control characters of file names."""
+    """Escape control characters, for example in file names, and what the encoding of the terminal lacks."""
     clean = "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return clean.encode(encoding, "backslashreplace").decode(encoding)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from counterpoise.cli.options import Debug, Json
-from counterpoise.cli.output import emit_json, say
+from counterpoise.cli.options import option
+from counterpoise.cli.output import Result, print_text
 from counterpoise.core.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -17,19 +17,14 @@ if TYPE_CHECKING:
 SOURCES = {"comparison.json": "report.html", "audit.json": "audit.html", "run.json": "run.html"}
 
 
-def report(
-    directory: Annotated[
-        Path,
-        typer.Argument(metavar="DIR", help="A folder that compare, audit or train wrote, or one JSON file of theirs."),
-    ],
-    to: Annotated[
-        Path | None,
-        typer.Option("--to", metavar="FILE", help="Where to write: .html, .md or .json; default: beside the data."),
-    ] = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Draw the report again from the numbers on disk: no training, no GPU."""
+Folder = Annotated[
+    Path, typer.Argument(metavar="DIR", help="A folder that compare, audit or train wrote, or a JSON file in it.")
+]
+Target = Annotated[Path | None, option("--to", "FILE", "File to write: .html, .md or .json. Default: DIR/….html.")]
+
+
+def report(directory: Folder, to: Target = None) -> Result:
+    """Render the report of compare, audit or train again from its saved results, without training."""
     from counterpoise.core.artifacts import read_artifact
     from counterpoise.workflow.report import render
 
@@ -37,10 +32,7 @@ def report(
     target = to or source.with_name(SOURCES.get(source.name, f"{source.stem}.html"))
     artifact = read_artifact(source)
     written = render(cast("Renderable", artifact), target)
-    if as_json:
-        emit_json(artifact.to_dict())
-    else:
-        say(f"report: {written}")
+    return Result(artifact, lambda: print_text(f"report: {written}"))
 
 
 def _source(path: Path) -> Path:

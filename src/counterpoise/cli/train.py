@@ -4,90 +4,47 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
+from counterpoise.cli.options import Data, Out, Overwrite, Resume, TrainingDataOptions, TrainingOptions, option
+from counterpoise.cli.output import Result, print_text, progress_bar
 
-from counterpoise.cli.options import (
-    Augment,
-    BatchSize,
-    Data,
-    Debug,
-    Epochs,
-    ImageSize,
-    Json,
-    LearningRate,
-    Model,
-    Nested,
-    Out,
-    Overwrite,
-    Precision,
-    Pretrained,
-    Resume,
-    SplitSeed,
-    Symmetries,
-    Tree,
-    ValFraction,
-)
-from counterpoise.cli.output import emit_json, progress_bar, say
-from counterpoise.cli.running import load_data, training_settings
+Strategy = Annotated[str, option("--strategy", "NAME", "A strategy that `counterpoise explain` lists.")]
+Seed = Annotated[int, option("--seed", "K", "Seed of the weights, the order of the images and augmentation.", min=0)]
 
 
 def train(
     data: Data,
-    strategy: Annotated[str, typer.Option("--strategy", metavar="NAME", help="A name that `counterpoise plan` lists.")],
+    strategy: Strategy,
     out: Out,
-    seed: Annotated[int, typer.Option("--seed", metavar="K", min=0, help="Of weights, order and augmentation.")] = 0,
-    model: Model = "auto",
-    pretrained: Pretrained = False,
-    epochs: Epochs = 30,
-    batch_size: BatchSize = None,
-    learning_rate: LearningRate = None,
-    image_size: ImageSize = None,
-    augment: Augment = "auto",
-    precision: Precision = "no",
-    val_fraction: ValFraction = 0.2,
-    split_seed: SplitSeed = 0,
-    symmetries: Symmetries = None,
-    nested: Nested = False,
-    tree: Tree = "auto",
+    reading: TrainingDataOptions,
+    training: TrainingOptions,
+    seed: Seed = 0,
     resume: Resume = False,
     overwrite: Overwrite = False,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Train one strategy with one seed, and leave the model and its predictions in DIR."""
-    from counterpoise.workflow import training
+) -> Result | None:
+    """Train one strategy with one seed; write the model and its predictions to DIR."""
+    from counterpoise.workflow import training as stage
     from counterpoise.workflow.strategy import strategy_named
 
-    chosen = strategy_named(strategy)
-    settings = training_settings(
-        model=model,
-        pretrained=pretrained,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        image_size=image_size,
-        augment=augment,
-        precision=precision,
-        tree=tree,
-    )
-    training.Settings.of(settings)
-    dataset = load_data(data, val_fraction=val_fraction, split_seed=split_seed, symmetries=symmetries, nested=nested)
-    with progress_bar(f"{chosen.name}, seed {seed}") as bar:
-        run = training.train(
+    chosen, settings = strategy_named(strategy), training.settings()
+    dataset = reading.load(data)
+    title = f"{chosen.name}, seed {seed}"
+    with progress_bar(title) as bar:
+        run = stage.train(
             chosen,
             dataset,
             seed=seed,
             out=out,
             resume=resume,
             overwrite=overwrite,
-            progress=lambda done, total: bar(f"{chosen.name}, seed {seed}", done, total),
+            progress=lambda done, total: bar(title, done, total),
             **settings,
         )
-    if not training.processes().is_main_process:
-        return
-    if as_json:
-        emit_json(run.to_dict())
-        return
-    say(f"{chosen}")
-    say(f"trained for {run.steps} steps in {run.seconds:.0f} s; files in {out}")
-    say(f"counterpoise evaluate {out}")
+    if not stage.processes().is_main_process:
+        return None
+
+    def show() -> None:
+        print_text(str(chosen))
+        print_text(f"trained for {run.steps} steps in {run.seconds:.0f} s; files in {out}")
+        print_text(f"counterpoise evaluate {out}")
+
+    return Result(run, show)

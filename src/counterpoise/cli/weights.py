@@ -6,49 +6,41 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from counterpoise.cli.options import Debug, Json, Nested, read_counts
-from counterpoise.cli.output import emit_json, print_table
-from counterpoise.cli.running import tell_of_nesting
+from counterpoise.cli.options import DataOptions, option, read_counts
+from counterpoise.cli.output import Result, print_table
 
 if TYPE_CHECKING:
     from counterpoise.core.counts import ClassCounts
 
+_DATA = "A dataset, or counts: 5000,500,50, or a JSON file with {name: count} or a list."
+_SCHEME = """uniform, inverse, inverse_sqrt, effective_number, median_frequency, balanced, or an abbreviation of one,
+such as ENS."""
+_MAX_WEIGHT = """Largest weight, after normalization. The other weights are scaled so that the average stays 1 (with
+balanced, they stay as they are)."""
+
 
 def weights(
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA_OR_COUNTS", help="A dataset, or counts: 5000,500,50 or a JSON file {name: count}."
-        ),
-    ],
-    scheme: Annotated[
-        str,
-        typer.Option("--scheme", metavar="S", help="uniform, inverse, inverse_sqrt, effective_number or balanced."),
-    ] = "inverse",
-    beta: Annotated[float, typer.Option("--beta", help="Of effective_number.")] = 0.9999,
-    max_weight: Annotated[float | None, typer.Option("--max-weight", help="Cap, before normalising.")] = None,
-    nested: Nested = False,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Class weights from the training counts, ready for a loss."""
+    data: Annotated[str, typer.Argument(metavar="DATA_OR_COUNTS", help=_DATA)],
+    reading: DataOptions,
+    scheme: Annotated[str, option("--scheme", "S", _SCHEME)] = "inverse",
+    beta: Annotated[float, option("--beta", "B", "Hyperparameter β of effective_number, from 0 to 1.")] = 0.9999,
+    max_weight: Annotated[float | None, option("--max-weight", "W", _MAX_WEIGHT)] = None,
+) -> Result:
+    """Compute class weights from the number of training images per class."""
     from counterpoise.weights import class_weights
 
-    counts = _counts(data, nested)
+    counts = _counts(data, reading)
     chosen: Any = scheme
     values = class_weights(counts, chosen, beta=beta, max_weight=max_weight, empty="exclude").tolist()
-    if as_json:
-        emit_json(dict(zip(counts.names, values, strict=True)))
-        return
-    rows = [(name, f"{n:,}", f"{w:.6g}") for name, n, w in zip(counts.names, counts.counts, values, strict=True)]
-    print_table(("class", "images", f"weight ({scheme})"), rows)
+
+    def show() -> None:
+        rows = [(name, f"{n:,}", f"{w:.6g}") for name, n, w in zip(counts.names, counts.counts, values, strict=True)]
+        print_table(("class", "images", f"weight ({scheme})"), rows)
+
+    return Result(dict(zip(counts.names, values, strict=True)), show)
 
 
-def _counts(text: str, nested: bool) -> ClassCounts:
+def _counts(text: str, reading: DataOptions) -> ClassCounts:
     if "," in text or text.endswith(".json"):
         return read_counts(text)
-    from counterpoise.workflow.dataset import load
-
-    dataset = load(text, nested=nested)
-    tell_of_nesting(dataset)
-    return dataset.counts("train")
+    return reading.load(text).counts("train")
