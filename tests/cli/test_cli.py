@@ -199,7 +199,7 @@ def test_compare_ends_in_a_report_that_can_be_drawn_again(photos, tmp_path):
         "compare",
         photos,
         "--strategies",
-        "focal,post-hoc-logit-adjusted",
+        "focal:gamma=1,label_smoothing=0.1,LA,post-hoc-logit-adjusted",
         "--seeds",
         1,
         "--jobs",
@@ -210,7 +210,8 @@ def test_compare_ends_in_a_report_that_can_be_drawn_again(photos, tmp_path):
     result = call(*asked, *SHORT)
     assert "baseline was trained as well" in result.stderr
     assert f"report: {out / 'report.html'}" in result.stdout
-    assert "post-hoc-logit-adjusted" in result.stdout
+    rows = [line.split()[0] for line in result.stdout.splitlines()[1:5]]
+    assert rows == ["baseline", "focal:gamma=1,label_smoothing=0.1", "logit-adjusted", "post-hoc-logit-adjusted"]
     before = (out / "report.html").read_text()
     (out / "report.html").unlink()
     call("report", out)

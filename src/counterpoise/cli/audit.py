@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from counterpoise.cli.options import Data, DataOptions, Overwrite, flag, option
-from counterpoise.cli.output import Result, percent, print_findings, print_table, print_text
+from counterpoise.cli.output import Result, print_findings, print_table, print_text
+from counterpoise.core.text import percent, ratio
 
 if TYPE_CHECKING:
     from counterpoise.core.artifacts import AuditResult
@@ -50,8 +51,7 @@ def _show(result: AuditResult, out: Path | None) -> None:
 
     rows = [(c.name, f"{c.train:,}", f"{c.val:,}", f"{c.test:,}", percent(c.share), c.group) for c in result.classes]
     print_table(("class", "train", "val", "test", "share", "group"), rows, title=result.name)
-    ratio = "undefined" if result.imbalance_ratio is None else f"{result.imbalance_ratio:.3g}:1"
-    print_text(f"\nimbalance ratio {ratio}")
+    print_text(f"\nimbalance ratio {'undefined' if result.imbalance_ratio is None else ratio(result.imbalance_ratio)}")
     print_text(
         f"a model that always predicts {result.constant_class!r} has accuracy {percent(result.constant_accuracy)} and "
         f"balanced accuracy {percent(result.constant_balanced_accuracy)} on {result.reference_split}"

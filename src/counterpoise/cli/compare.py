@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from counterpoise.cli.options import Data, Out, Overwrite, Resume, TrainingDataOptions, TrainingOptions, option
-from counterpoise.cli.output import Result, percent, points, print_note, print_table, print_text, progress_bar
+from counterpoise.cli.output import Result, print_note, print_table, print_text, progress_bar
+from counterpoise.core.text import percent, plural, points
 
 if TYPE_CHECKING:
     from counterpoise.core.artifacts import Arm, Comparison, Difference, Spread
@@ -29,9 +30,9 @@ def compare(
 ) -> Result:
     """Train several strategies with several seeds on equal budgets; write a report with a recommendation."""
     from counterpoise.workflow import comparison
-    from counterpoise.workflow.strategy import strategy_named
+    from counterpoise.workflow.strategy import split_strategies, strategy_named
 
-    chosen = [strategy_named(name.strip()) for name in strategies.split(",")] if strategies else None
+    chosen = [strategy_named(name) for name in split_strategies(strategies)] or None
     settings = training.settings()
     dataset = reading.load(data)
     with progress_bar("reading images") as bar:
@@ -87,7 +88,7 @@ def _remarks(comparison: Comparison, undefined: bool) -> list[str]:
     if 1 < len(comparison.seeds) < SEEDS_FOR_TWO_LEVELS:
         lines.append("intervals are over the images; ± is the standard deviation over the seeds")
     if left := len(comparison.audit.quarantined):
-        lines.append(f"{left} file{'s' if left > 1 else ''} could not be used; the report lists the reasons")
+        lines.append(f"{plural(left, 'file')} could not be used; the report lists the reasons")
     return lines
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from counterpoise.cli.options import option, read_counts
-from counterpoise.cli.output import Result, percent, print_findings, print_note, print_table, print_text
+from counterpoise.cli.output import Result, print_findings, print_note, print_table, print_text
 from counterpoise.core.errors import ArgumentError, ArtifactError
+from counterpoise.core.text import percent
 
 if TYPE_CHECKING:
     from counterpoise.core.artifacts import ClassScore, Evaluation, Run

@@ -17,8 +17,6 @@ from rich.text import Text
 
 __all__ = [
     "Result",
-    "percent",
-    "points",
     "print_error",
     "print_findings",
     "print_json",
@@ -73,16 +71,6 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, title:
         table.add_row(*(Text(_printable(cell)) for cell in row))
     width = None if sys.stdout.isatty() else 200
     Console(width=width, highlight=False).print(table)
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """0.1234 → 12.3 %; None → –."""
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
-
-
-def points(value: float | None) -> str:
-    """A difference of shares, in percentage points with its sign."""
-    return "–" if value is None else f"{100 * value:+.1f}".replace("-", "−")
 
 
 def print_findings(findings: Iterable[Any]) -> None:

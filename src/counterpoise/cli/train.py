@@ -7,7 +7,9 @@ from typing import Annotated
 from counterpoise.cli.options import Data, Out, Overwrite, Resume, TrainingDataOptions, TrainingOptions, option
 from counterpoise.cli.output import Result, print_text, progress_bar
 
-Strategy = Annotated[str, option("--strategy", "NAME", "A strategy that `counterpoise explain` lists.")]
+Strategy = Annotated[
+    str, option("--strategy", "NAME", "One that `counterpoise explain` lists: focal, focal:gamma=1, …")
+]
 Seed = Annotated[int, option("--seed", "K", "Seed of the weights, the order of the images and augmentation.", min=0)]
 
 
