@@ -81,7 +81,7 @@ def test_the_choice_is_made_on_validation(compared):
 
 def test_a_short_training_is_said_to_be_short(compared):
     comparison, _ = compared
-    assert any("took 6 steps, too few" in note and "`epochs` of 100" in note for note in comparison.verdict.notes)
+    assert any("took only 6 optimiser steps" in note and "`--epochs 100`" in note for note in comparison.verdict.notes)
 
 
 def test_the_same_comparison_again_has_the_same_numbers(compared, tmp_path):
@@ -141,7 +141,7 @@ def test_without_a_baseline_run_nothing_can_reuse_it(tmp_path, monkeypatch):
     )
     arms = {arm.strategy.name: arm for arm in comparison.arms}
     assert arms["baseline"].error == "seed 0: MemoryError: no memory left"
-    assert arms["post-hoc-logit-adjusted"].error == "seed 0: baseline, whose run it reuses, did not finish"
+    assert arms["post-hoc-logit-adjusted"].error == "seed 0: it reuses the model of baseline, which did not finish"
     assert arms["focal"].status == "done"
 
 
@@ -185,9 +185,9 @@ def test_a_process_that_is_killed_is_a_failed_run(tmp_path):
     ("options", "message"),
     [
         ({"strategies": ["focall"]}, "strategy 'focall' is unknown"),
-        ({"seeds": 0}, "`seeds` must be at least 1"),
+        ({"seeds": 0}, "`seeds` must be a number of at least 1"),
         ({"seeds": [1, 1]}, "`seeds` must be"),
-        ({"strategies": [Strategy("focal", "x"), "focal"]}, "two different ones named 'focal'"),
+        ({"strategies": [Strategy("focal", "x"), "focal"]}, "two different strategies named 'focal'"),
         ({"jobs": 0}, "`jobs` must be at least 1"),
         ({"model": "timm:resnet999"}, "`model` 'timm:resnet999' is unknown to timm; did you mean"),
     ],

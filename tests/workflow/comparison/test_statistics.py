@@ -9,10 +9,9 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_s
 from counterpoise import ClassCounts
 from counterpoise.core.artifacts import Arm, Predictions, Strategy
 from counterpoise.core.errors import ArgumentError
-from counterpoise.metrics import METRICS as METRICS_OF_TALLIES
-from counterpoise.metrics import paired_bootstrap
+from counterpoise.metrics import METRICS, paired_bootstrap
 from counterpoise.workflow.comparison.statistics import (
-    METRICS,
+    SCORES,
     arm_scores,
     best_on_validation,
     differences,
@@ -24,7 +23,7 @@ from counterpoise.workflow.evaluation import evaluate
 NAMES = ["a", "b", "c", "d", "e"]
 COUNTS = ClassCounts([3, 900, 50, 300, 12], ["e", "a", "c", "b", "d"])  # not in the order of the predictions
 RARE, MEDIUM = np.array([0, 0, 0, 1, 1], bool), np.array([0, 0, 1, 0, 0], bool)
-BOOTSTRAPPED = [name for name in METRICS if name != "expected_calibration_error"]
+BOOTSTRAPPED = [name for name in SCORES if name != "expected_calibration_error"]
 
 
 def runs(quality, seeds=2, n=40, split="test", data_seed=0):
@@ -68,7 +67,7 @@ def test_scores_of_an_arm_are_those_of_scikit_learn():
     predictions = runs(0.7, seeds=3)
     found = arm("x", predictions, predictions).scores["test"]
     wanted = [by_sklearn(p) for p in predictions]
-    assert found.keys() == METRICS.keys() == {*wanted[0], "expected_calibration_error"}
+    assert found.keys() == SCORES.keys() == {*wanted[0], "expected_calibration_error"}
     for metric in BOOTSTRAPPED:
         values = [w[metric] for w in wanted]
         assert found[metric].values == pytest.approx(values, abs=1e-12)
@@ -100,7 +99,7 @@ def test_differences_are_the_differences_of_the_spreads():
         assert d.seed_sd == pytest.approx(np.std(np.subtract(x.values, y.values), ddof=1), abs=1e-12)
         assert d.low <= d.estimate <= d.high
     said = [np.stack([p.logits.argmax(1) for p in ps]) for ps in (better, worse)]
-    metric = METRICS_OF_TALLIES["macro_f1"]
+    metric = METRICS["macro_f1"]
     bare = paired_bootstrap(*said, better[0].labels, metric=metric, resamples=200)
     assert found["macro_f1"] == bare  # no mean of recalls: as it is
     bare = paired_bootstrap(*said, better[0].labels, resamples=200)
@@ -211,13 +210,13 @@ def test_runs_about_other_images_are_refused_by_name():
 
     paths, labels = b.paths.astype("U20"), b.labels.copy()
     paths[7], labels[3] = "test/other.png", 4
-    with pytest.raises(ArgumentError, match=r"cannot be paired: 'test/7\.png' is in one of them only"):
+    with pytest.raises(ArgumentError, match=r"cannot be paired: 'test/7\.png' is in only one of them"):
         pair(changed(b, paths=paths))
-    with pytest.raises(ArgumentError, match=r"'test/3\.png' other labels, 4 and 0"):
+    with pytest.raises(ArgumentError, match=r"different labels for 'test/3\.png', 4 and 0"):
         pair(changed(b, labels=labels))
-    with pytest.raises(ArgumentError, match="other classes"):
+    with pytest.raises(ArgumentError, match="two runs have different classes"):
         pair(changed(b, classes=b.classes[::-1]))
     with pytest.raises(ArgumentError, match=r"`train_counts` .* have other classes"):
         pair(b, counts=ClassCounts([1, 2, 3, 4, 5]))
-    with pytest.raises(ArgumentError, match=r"'test/1\.png' is in one of them only"):
+    with pytest.raises(ArgumentError, match=r"'test/1\.png' is in only one of them"):
         pair(changed(b, paths=np.where(b.paths == "test/1.png", "test/0.png", b.paths), labels=b.labels))

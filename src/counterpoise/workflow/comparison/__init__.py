@@ -1,5 +1,5 @@
-"""Strategies × seeds at equal budget, and what the numbers say: `compare`."""
+"""Comparison of strategies at equal budget."""
 
-from counterpoise.workflow.comparison.run import compare
+from counterpoise.workflow.comparison.experiment import compare
 
 __all__ = ["compare"]

@@ -1,4 +1,4 @@
-"""What the predictions of a strategy say by the class tree: how far down they are right, and where they go wrong."""
+"""Scores of a strategy by the class tree: accuracy per level, and errors per node."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["tree_score"]
 
 
 def tree_score(evaluations: Sequence[Evaluation], tree: ClassTree, train: ClassCounts) -> TreeScore:
-    """Scores by the tree of several evaluations together; their classes are matched to the tree's by name.
+    """Scores of several evaluations together; their classes are matched to those of the tree by name.
 
     Example:
         >>> from counterpoise import hierarchy
@@ -30,9 +30,9 @@ def tree_score(evaluations: Sequence[Evaluation], tree: ClassTree, train: ClassC
     names = [score.name for score in evaluations[0].classes]
     where = np.array([tree.classes.index(name) for name in names])
     confusion = np.sum([evaluation.confusion for evaluation in evaluations], axis=0)
-    true, said = (where[ids] for ids in np.nonzero(confusion))
+    true, predicted = (where[ids] for ids in np.nonzero(confusion))
     times = confusion[np.nonzero(confusion)]
-    labels, predictions = np.repeat(true, times), np.repeat(said, times)
+    labels, predictions = np.repeat(true, times), np.repeat(predicted, times)
     return TreeScore(
         precision=_number(metrics.hierarchical_precision(labels, predictions, tree=tree)),
         recall=_number(metrics.hierarchical_recall(labels, predictions, tree=tree)),
@@ -40,16 +40,16 @@ def tree_score(evaluations: Sequence[Evaluation], tree: ClassTree, train: ClassC
         level_accuracy=tuple(map(_number, metrics.level_accuracy(labels, predictions, tree=tree).tolist())),
         level_error=tuple(map(_number, metrics.error_by_level(labels, predictions, tree=tree).tolist())),
         tree_distance=_number(metrics.mean_tree_distance(labels, predictions, tree=tree)),
-        nodes=_nodes(true, said, times, tree, train),
+        nodes=_nodes(true, predicted, times, tree, train),
     )
 
 
 def _nodes(
-    true: np.ndarray, said: np.ndarray, times: np.ndarray, tree: ClassTree, train: ClassCounts
+    true: np.ndarray, predicted: np.ndarray, times: np.ndarray, tree: ClassTree, train: ClassCounts
 ) -> tuple[NodeScore, ...]:
-    """Every pair of label and prediction passes the ancestors they share; at the lowest of them a wrong one parts."""
+    """Errors are counted at the lowest common ancestor of label and prediction, visits at all ancestors above it."""
     reached, wrong = np.zeros((2, len(tree.parents)), dtype=np.int64)
-    for label, prediction, n in zip(tree.leaves[true].tolist(), tree.leaves[said].tolist(), times, strict=True):
+    for label, prediction, n in zip(tree.leaves[true].tolist(), tree.leaves[predicted].tolist(), times, strict=True):
         meet = int(tree.common_ancestor(label, prediction))
         passed = [0, *tree.ancestors(meet)] if meet != label else [0, *tree.ancestors(label)[1:]]
         reached[passed] += n
@@ -58,12 +58,12 @@ def _nodes(
     images = tree.node_counts([by_name[name] for name in tree.classes])
     return tuple(
         NodeScore(tree.names[node], int(tree.depth[node]), int(images[node]), int(reached[node]), int(wrong[node]))
-        for node in _drawn_order(tree)
+        for node in _preorder(tree)
     )
 
 
-def _drawn_order(tree: ClassTree) -> list[int]:
-    """Inner nodes, each before what is below it."""
+def _preorder(tree: ClassTree) -> list[int]:
+    """The inner nodes in preorder: each before its descendants."""
     order, stack = [], [0]
     while stack:
         node = stack.pop()

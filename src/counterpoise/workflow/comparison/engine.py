@@ -1,4 +1,4 @@
-"""Where the runs of a comparison happen: one after another here, or side by side in processes of this machine."""
+"""Execution of the runs of a comparison: one after another, or in parallel processes of this machine."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from counterpoise.core.errors import CounterpoiseError
 from counterpoise.core.processes import workers
 from counterpoise.workflow.training import Job, RunFolder, fit, recorded
 
-__all__ = ["Progress", "Task", "failed", "run_tasks", "sensible_jobs"]
+__all__ = ["Progress", "Task", "default_jobs", "failed", "run_tasks"]
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is running, the steps done and the steps of all tasks."""
+"""Called with a description of the running task, the steps done, and the number of all steps."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,14 @@ class Task:
 
 
 def run_tasks(job: Job, tasks: Sequence[Task], *, jobs: int, progress: Progress) -> list[Run]:
-    """Do every task; a failure is recorded with its run and stays there.
+    """Do every task; a failure is recorded in the folder of its run.
 
     Args:
-        job: the data and the settings, shared by all.
-        tasks: what to train.
-        jobs: how many at a time, at least 1; above 1 each in a process of its own with its share of the cores.
-        progress: told after every step.
+        job: the data and the settings, shared by all tasks.
+        tasks: the trainings.
+        jobs: the number of tasks at the same time, at least 1; above 1 each runs in its own process with its share of
+            the cores.
+        progress: called after every step.
     """
     steps = _Steps(job, tasks, progress)
     if min(jobs, len(tasks)) <= 1:
@@ -53,14 +54,14 @@ def run_tasks(job: Job, tasks: Sequence[Task], *, jobs: int, progress: Progress)
     return _in_processes(job, tasks, min(jobs, len(tasks)), steps)
 
 
-def sensible_jobs(job: Job, tasks: int) -> int:
-    """A run a core for small images on a CPU, where a step gains little from a second core; else one at a time."""
+def default_jobs(job: Job, tasks: int) -> int:
+    """One run per core for small images on a CPU, where a step gains little from a second core; otherwise one."""
     small = job.settings.image_size <= 64 and not torch.cuda.is_available()
     return max(1, min(tasks, os.cpu_count() or 1)) if small else 1
 
 
 def failed(job: Job, task: Task, error: BaseException) -> Run:
-    """The record of a task that did not finish, written to its folder."""
+    """Record a task that did not finish in its folder."""
     files = RunFolder(task.folder)
     text = " ".join(str(error).split())[:300]
     message = text if isinstance(error, CounterpoiseError) else f"{type(error).__name__}: {text}"
@@ -77,18 +78,18 @@ def _attempt(job: Job, task: Task, progress: Callable[[int], None]) -> Run:
 
 
 class _Steps:
-    """Adds up the steps of all tasks."""
+    """Sum of the steps of all tasks."""
 
     def __init__(self, job: Job, tasks: Sequence[Task], progress: Progress) -> None:
         self.done = [0] * len(tasks)
         self.total, self.names, self.progress = job.settings.steps * len(tasks), [str(t) for t in tasks], progress
 
-    def tell(self, index: int, done: int) -> None:
+    def update(self, index: int, done: int) -> None:
         self.done[index] = done
         self.progress(self.names[index], sum(self.done), self.total)
 
     def of(self, index: int) -> Callable[[int], None]:
-        return lambda done: self.tell(index, done)
+        return lambda done: self.update(index, done)
 
 
 def _in_processes(job: Job, tasks: Sequence[Task], jobs: int, steps: _Steps) -> list[Run]:
@@ -98,11 +99,11 @@ def _in_processes(job: Job, tasks: Sequence[Task], jobs: int, steps: _Steps) -> 
     with _pool(job, jobs, steps) as pool:
         futures = [pool.submit(_in_worker, i, task) for i, task in enumerate(tasks)]
         lost = [i for i, future in enumerate(futures) if not _collect(results, i, future)]
-    # A process that the system killed takes the pool along: what was lost with it is tried again alone.
+    # A process that is killed breaks the pool: the tasks that were lost with it are tried again one by one.
     for i in lost:
         with _pool(job, 1, steps) as pool:
             if not _collect(results, i, pool.submit(_in_worker, i, tasks[i])):
-                killed = CounterpoiseError("its process was killed, perhaps for want of memory")
+                killed = CounterpoiseError("its process was killed, perhaps because memory ran out; try fewer `jobs`")
                 results[i] = failed(job, tasks[i], killed)
     return [run for run in results if run is not None]
 
@@ -124,7 +125,7 @@ def _pool(job: Job, jobs: int, steps: _Steps) -> Iterator[ProcessPoolExecutor]:
     queue = multiprocessing.get_context("spawn").SimpleQueue()
     listener = threading.Thread(target=_listen, args=(queue, steps), daemon=True)
     listener.start()
-    # Never more than this process may use: OMP_NUM_THREADS is the caller's word.
+    # Never more threads than this process may use, so that OMP_NUM_THREADS is respected.
     threads = max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // jobs))
     try:
         with workers(jobs, initializer=_start_worker, arguments=(job, threads, queue)) as pool:
@@ -137,7 +138,7 @@ def _pool(job: Job, jobs: int, steps: _Steps) -> Iterator[ProcessPoolExecutor]:
 
 def _listen(queue: Any, steps: _Steps) -> None:
     while (message := queue.get()) is not None:
-        steps.tell(*message)
+        steps.update(*message)
 
 
 def _start_worker(job: Job, threads: int, queue: Any) -> None:

@@ -1,4 +1,4 @@
-"""From the runs of the arms to means over seeds and intervals of differences."""
+"""Means over seeds, and bootstrap intervals of differences between strategies."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from counterpoise.core.artifacts import Arm, Difference, Evaluation, Predictions, Spread
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError
-from counterpoise.metrics import METRICS as TALLY_METRICS
-from counterpoise.metrics import Bootstrap, Metric, bootstrap_differences, group_false_positives, group_recall
+from counterpoise.metrics import METRICS, Bootstrap, Metric, bootstrap_differences, group_false_positives, group_recall
 
-__all__ = ["METRICS", "arm_scores", "best_on_validation", "differences", "paired_differences", "spread"]
+__all__ = ["SCORES", "arm_scores", "best_on_validation", "differences", "paired_differences", "spread"]
 
 Group = Literal["many", "medium", "few"]
 GROUPS: tuple[Group, ...] = ("many", "medium", "few")
@@ -30,7 +29,7 @@ def _recall_of(group: Group) -> Callable[[Evaluation], float | None]:
 
 
 def _false_positives_on(group: Group) -> Callable[[Evaluation], float | None]:
-    """Images of other classes predicted as a class of the group, a share of the other classes' images."""
+    """Share of the images of other classes that are predicted as a class of the group."""
 
     def share(e: Evaluation) -> float | None:
         inside = [c.group == group for c in e.classes]
@@ -44,7 +43,7 @@ def _false_positives_on(group: Group) -> Callable[[Evaluation], float | None]:
     return share
 
 
-METRICS: dict[str, Callable[[Evaluation], float | None]] = {
+SCORES: dict[str, Callable[[Evaluation], float | None]] = {
     "accuracy": lambda e: e.accuracy,
     "balanced_accuracy": lambda e: e.balanced_accuracy,
     "macro_f1": lambda e: e.macro_f1,
@@ -53,15 +52,16 @@ METRICS: dict[str, Callable[[Evaluation], float | None]] = {
     **{group: _recall_of(group) for group in GROUPS},
     **{f"{group}_false_positives": _false_positives_on(group) for group in RARE_GROUPS},
 }
-"""What an arm is scored by. Higher is better, save for the calibration error and the false positives.
+"""Metrics of a strategy. Higher is better, except for the calibration error and the false positives.
 
 many, medium, few: mean recall of the group's classes. few_false_positives: images wrongly given to the few-shot
-classes, as a share of all images of the other classes; medium_false_positives likewise. None where a group is empty.
+classes, as a share of all images of the other classes; medium_false_positives: the same for medium-shot classes. A
+metric of an empty group is None.
 """
 
 
 def spread(evaluations: Sequence[Evaluation], metric: str) -> Spread:
-    """One metric over the seeds: mean, sample standard deviation, each value; seeds without a value do not count.
+    """One metric over the seeds: mean, sample standard deviation and each value; undefined values do not count.
 
     Example:
         >>> from counterpoise.workflow.evaluation import evaluate
@@ -69,7 +69,7 @@ def spread(evaluations: Sequence[Evaluation], metric: str) -> Spread:
         >>> spread(runs, "accuracy")
         Spread(mean=0.75, sd=0.3535533905932738, values=(1.0, 0.5))
     """
-    values = tuple(METRICS[metric](e) for e in evaluations)
+    values = tuple(SCORES[metric](e) for e in evaluations)
     defined = [value for value in values if value is not None]
     return Spread(
         mean=statistics.fmean(defined) if defined else None,
@@ -79,15 +79,15 @@ def spread(evaluations: Sequence[Evaluation], metric: str) -> Spread:
 
 
 def arm_scores(validation: Sequence[Evaluation], test: Sequence[Evaluation]) -> dict[str, dict[str, Spread]]:
-    """``scores[split][metric]`` of an arm, for the splits "val" and "test" and all `METRICS`."""
+    """``scores[split][metric]`` of an arm, for the splits "val" and "test" and all `SCORES`."""
     return {
-        split: {metric: spread(evaluations, metric) for metric in METRICS}
+        split: {metric: spread(evaluations, metric) for metric in SCORES}
         for split, evaluations in (("val", validation), ("test", test))
     }
 
 
 def best_on_validation(arms: Iterable[Arm], metric: str) -> str | None:
-    """The finished arm with the highest mean on validation, the first of equals; None where nothing has a value."""
+    """The finished strategy with the highest mean on validation, the first of equals; None where none has a value."""
     means = {arm.strategy.name: arm.scores["val"][metric].mean for arm in arms if arm.status == "done"}
     defined = {name: mean for name, mean in means.items() if mean is not None}
     return max(defined, key=lambda name: defined[name]) if defined else None
@@ -104,26 +104,26 @@ def differences(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> list[Difference]:
-    """Every arm minus the baseline on test in each metric; every arm minus the best on validation in ``metric``.
+    """Differences from the baseline on test in each metric, and from the best strategy on validation in ``metric``.
 
-    The second kind says which arms validation cannot tell from its best. Arms that failed are left out; without a
-    baseline there is nothing of the first kind.
+    The second kind shows which strategies do not differ significantly from the best. Failed strategies are left out;
+    without a baseline there are no differences of the first kind.
 
     Args:
-        arms: the arms, with their scores.
-        predictions: ``predictions[split][strategy]`` has one `Predictions` a seed, for "val" and "test".
-        baseline: name of the arm that all are measured against.
-        metric: what the choice on validation is made by.
-        train_counts: images per class in the training split; they make the groups.
-        resamples: of the bootstrap.
-        confidence: of the intervals.
-        seed: of the bootstrap.
+        arms: the strategies with their scores.
+        predictions: ``predictions[split][strategy]`` has one `Predictions` per seed, for "val" and "test".
+        baseline: name of the strategy that the others are compared with.
+        metric: the metric to choose by on validation.
+        train_counts: images per class in the training split; they define the groups.
+        resamples: number of bootstrap resamples.
+        confidence: level of the intervals.
+        seed: seed of the bootstrap.
 
     Raises:
-        ArgumentError: the arms are not about the same images (the first that differs is named).
+        ArgumentError: the strategies were not evaluated on the same images; the first that differs is named.
     """
     best = best_on_validation(arms, metric)
-    bootstrapped = [name for name in METRICS if name != "expected_calibration_error"]
+    bootstrapped = [name for name in SCORES if name != "expected_calibration_error"]
     found = []
     for split, against, metrics in (("test", baseline, bootstrapped), ("val", best, [metric])):
         runs = predictions[split]
@@ -153,12 +153,12 @@ def paired_differences(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Bootstrap]:
-    """Differences of seed means of two arms, on the same resamples for all metrics; images are paired by path.
+    """Differences of the seed means of two strategies, on the same resamples for all metrics; images pair by path.
 
-    A class with few images is seldom resampled into anything else than it was. For means of recalls the interval is
-    therefore widened as if each class had two more images (Agresti and Min, Statistics in Medicine 2005): with one
-    image a class says nearly nothing, with a hundred nothing changes. Other metrics whose resamples are all the same
-    although the answers differ have no interval (NaN).
+    Resampling changes the recall of a class with few images very little, so that a bootstrap interval alone is too
+    narrow. For means of recalls the interval is therefore widened as if each class had two more images (Agresti and
+    Min, Statistics in Medicine 2005); from about a hundred images per class on, the widening is negligible. Other
+    metrics whose resamples are all equal although the predictions differ have no interval (NaN).
 
     Raises:
         ArgumentError: classes, labels or paths of the two differ; the first path that does is named.
@@ -166,15 +166,15 @@ def paired_differences(
     Example:
         >>> truth, names = np.repeat([0, 1], 50), np.array(["a", "b"])
         >>> paths = np.arange(100).astype(str)
-        >>> good, bad = (Predictions(np.eye(2)[said], truth, paths, names) for said in (truth, 0 * truth))
+        >>> good, bad = (Predictions(np.eye(2)[predicted], truth, paths, names) for predicted in (truth, 0 * truth))
         >>> counts = ClassCounts([500, 10], ["a", "b"])
         >>> result = paired_differences([good], [bad], metrics=["balanced_accuracy", "few"], train_counts=counts)
         >>> result["balanced_accuracy"].estimate, result["few"].estimate
         (0.5, 1.0)
     """
     first = arm[0]
-    said = [_aligned(p, first) for p in (*arm, *baseline)]
-    ours, theirs = np.stack(said[: len(arm)]), np.stack(said[len(arm) :])
+    predicted = [_aligned(p, first) for p in (*arm, *baseline)]
+    ours, theirs = np.stack(predicted[: len(arm)]), np.stack(predicted[len(arm) :])
     results = bootstrap_differences(
         ours,
         theirs,
@@ -199,7 +199,7 @@ def paired_differences(
 def _widened(
     result: Bootstrap, gain: NDArray[np.float64], labels: NDArray[np.int64], inside: NDArray[np.bool_]
 ) -> Bootstrap:
-    """Agresti and Min's half an observation in each cell of right and wrong, beside the variance that is seen."""
+    """Widen an interval by the variance that Agresti and Min's half observation per cell adds to the observed one."""
     variances = []
     for c in np.flatnonzero(inside):
         d = gain[labels == c]
@@ -219,7 +219,7 @@ def _with_width(result: Bootstrap) -> Bootstrap:
 
 
 def _members(train_counts: ClassCounts, predictions: Predictions) -> dict[str, NDArray[np.bool_]]:
-    """By metric that is a mean of recalls: which classes of the predictions are in it."""
+    """For each metric that is a mean of recalls: which classes of the predictions belong to it."""
     names = [str(name) for name in predictions.classes]
     inside = {g: {train_counts.names[i] for i in ids} for g, ids in train_counts.groups().items()}
     members = {"balanced_accuracy": np.ones(len(names), dtype=bool)}
@@ -232,39 +232,41 @@ def _tally_metrics(metrics: Sequence[str], train_counts: ClassCounts, prediction
     names = [str(name) for name in predictions.classes]
     if set(names) != set(train_counts.names):
         raise ArgumentError(
-            f"`train_counts` {list(train_counts.names[:10])} and predictions {names[:10]} have other classes"
+            f"`train_counts` has the classes {list(train_counts.names[:10])}, but the predictions have {names[:10]}; "
+            "give the counts of the training split of the same dataset"
         )
     inside = _members(train_counts, predictions)
-    known: dict[str, Metric] = {
-        **TALLY_METRICS,
+    available: dict[str, Metric] = {
+        **METRICS,
         **{group: group_recall(inside[group]) for group in GROUPS},
         **{f"{group}_false_positives": group_false_positives(inside[group]) for group in RARE_GROUPS},
     }
-    return {metric: known[metric] for metric in metrics}
+    return {metric: available[metric] for metric in metrics}
 
 
 def _aligned(predictions: Predictions, to: Predictions) -> NDArray[np.int64]:
     """The predicted classes, in the order of the images of ``to``."""
     if predictions.classes.tolist() != to.classes.tolist():
         raise ArgumentError(
-            f"two runs have other classes: {predictions.classes.tolist()[:10]} and {to.classes.tolist()[:10]}"
+            f"two runs have different classes, {predictions.classes.tolist()[:10]} and {to.classes.tolist()[:10]}; "
+            "compare runs of one dataset"
         )
-    said, labels = _said(predictions), predictions.labels
+    predicted, labels = _predicted(predictions), predictions.labels
     if not np.array_equal(predictions.paths, to.paths):
         row = {path: i for i, path in enumerate(predictions.paths.tolist())}
         odd = sorted(set(row) ^ set(to.paths.tolist()))
         if odd or len(row) != len(predictions.paths) or len(row) != len(to.paths):
-            about = f"{odd[0]!r} is in one of them only" if odd else "a path occurs twice"
-            raise ArgumentError(f"two runs are not about the same images, so they cannot be paired: {about}")
+            about = f"{odd[0]!r} is in only one of them" if odd else "a path occurs twice"
+            raise ArgumentError(f"two runs were not evaluated on the same images and cannot be paired: {about}")
         order = np.array([row[path] for path in to.paths.tolist()])
-        said, labels = said[order], labels[order]
+        predicted, labels = predicted[order], labels[order]
     if not np.array_equal(labels, to.labels):
         i = int(np.argmax(labels != to.labels))
-        raise ArgumentError(f"two runs give {str(to.paths[i])!r} other labels, {labels[i]} and {to.labels[i]}")
-    return said
+        raise ArgumentError(f"two runs have different labels for {str(to.paths[i])!r}, {labels[i]} and {to.labels[i]}")
+    return predicted
 
 
-def _said(predictions: Predictions) -> NDArray[np.int64]:
+def _predicted(predictions: Predictions) -> NDArray[np.int64]:
     return predictions.logits.argmax(axis=1) if len(predictions.labels) else predictions.labels
 
 

@@ -1,4 +1,4 @@
-"""plan: from the counts of a dataset to the strategies worth a run, each with its reason."""
+"""Choice of the strategies that are worth comparing for given class counts, with reasons."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import numpy as np
 from counterpoise.core.artifacts import AuditResult, Strategy
 from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError
+from counterpoise.core.hyperparameters import hyperparameters
+from counterpoise.core.text import number_text, plural, ratio
 from counterpoise.workflow.strategy.catalog import CATALOG
 
 __all__ = ["plan"]
 
 BALANCED = 1.5
-"""Up to this imbalance ratio, classes count as balanced."""
+"""Classes count as balanced up to this imbalance ratio."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +30,15 @@ class _Facts:
 
 
 def plan(counts_or_audit: AuditResult | CountsLike) -> list[Strategy]:
-    """The strategies worth comparing for these counts, most promising first, `baseline` always among them.
+    """The strategies that are worth comparing for these counts: `baseline` first, then the most promising.
 
     Args:
         counts_or_audit: an `AuditResult`, or training counts as a `ClassCounts`, an array ``(C,)`` or a
             ``{name: count}`` mapping.
 
     Returns:
-        Catalog entries with `reason` filled in with the numbers that speak for them. Nearly balanced data
-        (ratio up to 1.5) gets the baseline alone.
+        Catalog entries whose `reason` states the numbers in their favour. For nearly balanced data (an imbalance
+        ratio of up to 1.5) only the baseline.
 
     Raises:
         ArgumentError: fewer than two classes have training images.
@@ -44,11 +46,11 @@ def plan(counts_or_audit: AuditResult | CountsLike) -> list[Strategy]:
     Example:
         >>> for strategy in plan({"car": 5000, "motorcycle": 50})[:2]:
         ...     print(strategy.name, "-", strategy.reason)
-        baseline - what every other strategy is measured against
-        logit-adjusted - corrects a prior of 100:1 in the loss itself, at the cost of a plain run
+        baseline - the reference that every other strategy is compared with
+        logit-adjusted - compensates the imbalance of 100:1 in the loss, at no extra training cost
     """
     facts = _facts(counts_or_audit)
-    reasons = {"baseline": "what every other strategy is measured against"}
+    reasons = {"baseline": "the reference that every other strategy is compared with"}
     if facts.ratio > BALANCED:
         reasons |= _for_imbalance(facts)
     return [replace(CATALOG[name], reason=reason) for name, reason in reasons.items()]
@@ -61,7 +63,9 @@ def _facts(source: AuditResult | CountsLike) -> _Facts:
     present = counts.counts[counts.counts > 0]
     if len(present) < 2:
         found = f"only {len(present)} class has" if len(present) == 1 else "no class has"
-        raise ArgumentError(f"{found} training images; there is nothing to tell apart: add images of a second class")
+        raise ArgumentError(
+            f"{found} training images; a classifier needs at least two classes: add images of a second class"
+        )
     rarest = int(np.argmin(np.where(counts.counts > 0, counts.counts, counts.counts.max() + 1)))
     few = len(counts.groups()["few"])
     ratio = counts.imbalance_ratio
@@ -69,32 +73,35 @@ def _facts(source: AuditResult | CountsLike) -> _Facts:
 
 
 def _for_imbalance(facts: _Facts) -> dict[str, str]:
-    ratio = f"{facts.ratio:.0f}:1" if facts.ratio >= 10 else f"{facts.ratio:.1f}:1"
-    repeats = facts.largest / facts.smallest
+    imbalance = ratio(facts.ratio)
     reasons = {
-        "logit-adjusted": f"corrects a prior of {ratio} in the loss itself, at the cost of a plain run",
-        "post-hoc-logit-adjusted": "the same correction on the baseline's scores: free, so always worth a look",
+        "logit-adjusted": f"compensates the imbalance of {imbalance} in the loss, at no extra training cost",
+        "post-hoc-logit-adjusted": "the same compensation on the logits of the baseline, without any training",
     }
     if facts.ratio > 20:
         reasons["sqrt-weighted-ce"] = (
-            f"full inverse weights would be {ratio} here, and few images with large weights are memorised; "
-            f"the square root is {facts.ratio**0.5:.0f}:1"
+            f"inverse class weights would differ by {imbalance}, and a model overfits few images with large weights; "
+            f"with the square root they differ by {ratio(facts.ratio**0.5)}"
         )
-    reasons["weighted-ce"] = f"the classical remedy, weights of {ratio}: shows what recall costs in false positives"
+    reasons["weighted-ce"] = f"class weights of {imbalance}: shows how many false positives the recall costs"
     weight = _effective_ratio(facts)
-    if weight > BALANCED:  # with tens of thousands of images in every class, beta = 0.9999 weighs them all alike
-        reasons["class-balanced-focal"] = f"effective-number weights of {weight:.0f}:1, and easy images weigh less"
+    if weight > BALANCED:  # with tens of thousands of images in every class, the default beta weighs them all alike
+        reasons["class-balanced-focal"] = (
+            f"class weights of {ratio(weight)} from the effective number of samples, with focal loss"
+        )
     reasons["class-balanced-sampling"] = (
-        f"every class equally often: {facts.rarest!r} repeats about {repeats:.0f} times as often as the largest class"
+        f"every class is drawn equally often; an image of {facts.rarest!r} repeats about "
+        f"{number_text(facts.largest / facts.smallest, 2)} times as often as one of the largest class"
     )
     if facts.smallest * facts.classes >= 5000:
         reasons["undersample"] = (
-            f"even the smallest class has {facts.smallest} images, so that leaving images out still leaves "
-            f"{facts.smallest * facts.classes}"
+            f"the smallest class has {plural(facts.smallest, 'image')}, so {facts.smallest * facts.classes:,} images "
+            "are left after undersampling"
         )
     return reasons
 
 
 def _effective_ratio(facts: _Facts) -> float:
-    effective = ClassCounts([facts.smallest, facts.largest]).effective_number(0.9999)
+    beta = hyperparameters("weights", "effective_number")["beta"].default
+    effective = ClassCounts([facts.smallest, facts.largest]).effective_number(float(beta or 0.0))
     return float(effective[1] / effective[0])

@@ -1,0 +1,239 @@
+"""Training of several strategies with several seeds on one dataset, and their comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from counterpoise.core.artifacts import Arm, AuditResult, Comparison, Evaluation, Predictions, Run, Strategy, Verdict
+from counterpoise.core.errors import ArgumentError, TrainingError
+from counterpoise.core.files import claim, locked
+from counterpoise.core.images import SPLITS, LabeledImages
+from counterpoise.hierarchy import ClassTree
+from counterpoise.workflow.audit import audit
+from counterpoise.workflow.comparison.by_tree import tree_score
+from counterpoise.workflow.comparison.engine import Progress, Task, default_jobs, failed, run_tasks
+from counterpoise.workflow.comparison.statistics import arm_scores, differences
+from counterpoise.workflow.comparison.verdict import verdict
+from counterpoise.workflow.dataset import load
+from counterpoise.workflow.evaluation import evaluate
+from counterpoise.workflow.report import render
+from counterpoise.workflow.strategy import plan, strategy_named
+from counterpoise.workflow.training import Job, Resolved, RunFolder, Settings, check_strategy, recorded, rescore
+
+__all__ = ["compare"]
+
+METRIC = "balanced_accuracy"
+FEW_STEPS = 200
+"""The verdict warns about trainings of fewer optimiser steps."""
+BASELINE = "baseline"
+
+
+def compare(
+    data: LabeledImages | str | Path,
+    *,
+    strategies: Sequence[Strategy | str] | None = None,
+    seeds: int | Sequence[int] = 3,
+    out: str | Path = "comparison",
+    resume: bool = False,
+    overwrite: bool = False,
+    jobs: int | None = 1,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Comparison:
+    """Train every strategy with every seed under one budget, and report which to use and what it costs.
+
+    The strategy is chosen on the validation split. The test split is evaluated once per run, after its training.
+    `baseline` always runs, because every other strategy is compared with it.
+
+    Args:
+        data: a dataset, or a source that `counterpoise.load` takes.
+        strategies: `Strategy` values, catalog names, aliases or names with overrides (``"focal:gamma=1"``); default:
+            the advice of `counterpoise.plan` for the training counts.
+        seeds: the number of seeds, or the seeds themselves.
+        out: a new or empty folder for comparison.json, report.html and runs/<strategy>-seed<k>/.
+        resume: keep the finished runs in ``out`` and continue the others.
+        overwrite: replace the comparison in ``out``.
+        jobs: the number of runs at the same time, each in its own process; None chooses by the machine. A script that
+            asks for more than one needs the usual ``if __name__ == "__main__":``.
+        progress: called with a description of the running task, the steps done, and the number of all steps.
+        **settings: fields of `counterpoise.workflow.training.Settings`: ``model``, ``epochs``, ….
+
+    Returns:
+        The `Comparison`. A run that failed is contained as failed, with its error.
+
+    Raises:
+        ArgumentError: an unknown strategy, model or setting; no validation or test images.
+        ArtifactError: ``out`` holds other files, or other runs.
+
+    Example:
+        >>> import tempfile
+        >>> result = compare("digits", strategies=["focal"], seeds=1, out=tempfile.mkdtemp())  # doctest: +SKIP
+        >>> print(result.verdict.headline)  # doctest: +SKIP
+    """
+    if jobs is not None and jobs < 1:
+        raise ArgumentError(f"`jobs` must be at least 1; got {jobs}")
+    seed_list, checked = _checked_seeds(seeds), Settings.of(settings)
+    chosen = _with_requirements(strategies) if strategies is not None else None
+    dataset = load(data) if isinstance(data, str | Path) else data
+    _check_splits(dataset)
+    for strategy in chosen or (strategy_named(BASELINE),):
+        check_strategy(strategy, dataset, checked)
+    folder = claim(out, resume=resume, overwrite=overwrite)
+    job = Job.prepare(dataset, checked)
+    audited = audit(job.data)
+    with locked(folder):
+        if overwrite:
+            _clear(folder)
+        experiment = _Experiment(job, seed_list, folder, chosen or plan(audited))
+        experiment.check_folders()
+        runs = experiment.run_all(jobs, progress or (lambda task, done, total: None))
+        comparison = _comparison(experiment, audited, runs)
+        comparison.save(folder / "comparison.json")
+        render(comparison, folder / "report.html")
+    return comparison
+
+
+@dataclass(frozen=True)
+class _Experiment:
+    """The runs of a comparison: first the strategies that train, then those that reuse their models."""
+
+    job: Job
+    seeds: tuple[int, ...]
+    folder: Path
+    strategies: list[Strategy]
+
+    def tasks(self, *, trains: bool) -> list[Task]:
+        """The tasks of the strategies that train, or of those that do not: one per seed."""
+        return [self.task(s.name, seed) for s in self.strategies if (s.reuses is None) == trains for seed in self.seeds]
+
+    def task(self, name: str, seed: int) -> Task:
+        """The task of a strategy with a seed."""
+        strategy = next(s for s in self.strategies if s.name == name)
+        return Task(strategy, seed, self.folder / "runs" / f"{strategy.folder_name}-seed{seed}")
+
+    def check_folders(self) -> None:
+        """Refuse folders that hold other runs, before any training."""
+        for task in (*self.tasks(trains=True), *self.tasks(trains=False)):
+            recorded(self.job, task.strategy, task.seed, RunFolder(task.folder))
+
+    def run_all(self, jobs: int | None, progress: Progress) -> dict[str, list[Run]]:
+        """Do all runs, and return them by strategy in the order of the seeds."""
+        tasks = self.tasks(trains=True)
+        done = run_tasks(
+            self.job, tasks, jobs=default_jobs(self.job, len(tasks)) if jobs is None else jobs, progress=progress
+        )
+        done += [self.reuse(task) for task in self.tasks(trains=False)]
+        return {s.name: [run for run in done if run.strategy.name == s.name] for s in self.strategies}
+
+    def reuse(self, task: Task) -> Run:
+        """Correct the logits of the run that a strategy reuses."""
+        base = RunFolder(self.task(str(task.strategy.reuses), task.seed).folder).read_run()
+        try:
+            if base is None or base.status != "done":
+                raise TrainingError(f"it reuses the model of {task.strategy.reuses}, which did not finish")
+            return rescore(self.job, task.strategy, base, seed=task.seed, folder=RunFolder(task.folder))
+        except Exception as error:
+            return failed(self.job, task, error)
+
+
+def _comparison(experiment: _Experiment, audited: AuditResult, runs: dict[str, list[Run]]) -> Comparison:
+    counts = experiment.job.counts
+    tree = next((experiment.job.tree_of(s) for s in experiment.strategies if s.head == "hierarchical"), None)
+    arms = tuple(_arm(strategy, runs[strategy.name], experiment, tree) for strategy in experiment.strategies)
+    predictions = {
+        split: {arm.strategy.name: _predictions(experiment, arm, split) for arm in arms if arm.status == "done"}
+        for split in ("val", "test")
+    }
+    measured = differences(arms, predictions, baseline=BASELINE, metric=METRIC, train_counts=counts)
+    return Comparison(
+        audit=audited,
+        baseline=BASELINE,
+        metric=METRIC,
+        seeds=experiment.seeds,
+        arms=arms,
+        differences=tuple(measured),
+        verdict=_with_warnings(verdict(arms, measured, baseline=BASELINE, metric=METRIC), experiment.job, arms),
+        settings=experiment.job.settings.to_dict(),
+        environment=runs[BASELINE][0].environment,
+        tree={} if tree is None else tree.to_dict(),
+    )
+
+
+def _with_warnings(result: Verdict, job: Job, arms: tuple[Arm, ...]) -> Verdict:
+    """Add warnings on double correction and on trainings of few steps."""
+    notes = [advice for arm in arms for advice in job.doubts(arm.strategy)]
+    return replace(result, notes=(*result.notes, *notes, *_few_steps(job.settings)))
+
+
+def _few_steps(settings: Resolved) -> tuple[str, ...]:
+    if settings.steps >= FEW_STEPS:
+        return ()
+    epochs = -(-FEW_STEPS // settings.steps_per_epoch)
+    return (
+        f"each training took only {settings.steps} optimiser steps, so the strategies differ mostly in how fast they "
+        f"start; rerun with `--epochs {epochs}` or more for at least {FEW_STEPS} steps",
+    )
+
+
+def _predictions(experiment: _Experiment, arm: Arm, split: str) -> list[Predictions]:
+    return [Predictions.load(experiment.folder / path / f"predictions-{split}.npz") for path in arm.directories]
+
+
+def _arm(strategy: Strategy, runs: list[Run], experiment: _Experiment, tree: ClassTree | None) -> Arm:
+    names = tuple(f"runs/{strategy.folder_name}-seed{run.seed}" for run in runs)
+    seconds = tuple(run.seconds for run in runs)
+    failed = [f"seed {run.seed}: {run.error}" for run in runs if run.status != "done"]
+    if failed:
+        return Arm(strategy, "failed", experiment.seeds, names, seconds, error="; ".join(failed))
+    validation, test = (tuple(_evaluation(experiment, run, split) for run in runs) for split in ("val", "test"))
+    history = tuple(tuple(RunFolder(run.directory).read_history()) for run in runs)
+    scores = arm_scores(validation, test)
+    weights = tuple(tuple(map(tuple, RunFolder(run.directory).read_weights())) for run in runs)
+    by_tree = None if tree is None else tree_score(test, tree, experiment.job.counts)
+    return Arm(strategy, "done", experiment.seeds, names, seconds, validation, test, scores, history, weights, by_tree)
+
+
+def _evaluation(experiment: _Experiment, run: Run, split: str) -> Evaluation:
+    path = Path(run.directory) / f"predictions-{split}.npz"
+    return evaluate(path, split=split, train_counts=experiment.job.counts, train_recall=run.train_recall or None)
+
+
+def _with_requirements(strategies: Sequence[Strategy | str]) -> list[Strategy]:
+    """The strategies asked for, after the baseline and after the strategies whose models they reuse."""
+    named = [strategy_named(s) if isinstance(s, str) else s for s in strategies]
+    found: dict[str, Strategy] = {BASELINE: strategy_named(BASELINE)}
+    for strategy in named:
+        if strategy.reuses:
+            found.setdefault(strategy.reuses, strategy_named(strategy.reuses))
+        if found.setdefault(strategy.name, strategy) != strategy and strategy.name != BASELINE:
+            raise ArgumentError(f"`strategies` has two different strategies named {strategy.name!r}; rename one")
+    return list(found.values())
+
+
+def _checked_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if not numbers or len(set(numbers)) != len(numbers) or min(numbers) < 0:
+        raise ArgumentError(
+            f"`seeds` must be a number of at least 1, or distinct whole numbers from 0 on; got {seeds!r}"
+        )
+    return numbers
+
+
+def _check_splits(data: LabeledImages) -> None:
+    for split in SPLITS:
+        if not len(data.subset(split)):
+            raise ArgumentError(
+                f"{data.name} has no {split} images, and a comparison needs train, val and test images; add a {split} "
+                "split, or give class folders without splits, which are then split automatically"
+            )
+
+
+def _clear(folder: Path) -> None:
+    """Remove the files of an earlier comparison; other files stay."""
+    for name in ("comparison.json", "report.html"):
+        (folder / name).unlink(missing_ok=True)
+    for run in (folder / "runs").glob("*-seed*"):
+        RunFolder(run).clear()
