@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["ClassCounts", "CountsLike"]
+__all__ = ["FEW", "GROUPS", "MANY", "ClassCounts", "CountsLike"]
+
+MANY, FEW = 100, 20
+"""Bounds of the groups of classes by training images (Liu et al., Large-Scale Long-Tailed Recognition, CVPR 2019)."""
+GROUPS = {
+    "many": f"more than {MANY} training images",
+    "medium": f"{FEW} to {MANY} training images",
+    "few": f"fewer than {FEW} training images",
+}
+"""What the groups hold, in words."""
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -153,7 +162,7 @@ class ClassCounts:
         effective: FloatArray = np.expm1(n * np.log1p(beta - 1.0)) / (beta - 1.0)
         return effective
 
-    def groups(self, many: int = 100, few: int = 20) -> dict[str, IntArray]:
+    def groups(self, many: int = MANY, few: int = FEW) -> dict[str, IntArray]:
         """Class ids with more than ``many`` images, with ``few`` to ``many``, and with fewer than ``few``."""
         if few > many:
             raise ArgumentError(f"`few` must not exceed `many`; got few={few}, many={many}")

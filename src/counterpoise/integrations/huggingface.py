@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from counterpoise.core.counts import ClassCounts, CountsLike
+from counterpoise.core.counts import FEW, MANY, ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, MissingExtraError
 from counterpoise.losses.arguments import vector_tensor
 from counterpoise.losses.base import Loss
@@ -238,7 +238,7 @@ class BalancedTrainer(BalancedTrainerMixin, Trainer):
 
 
 def metrics_for_trainer(
-    class_counts: CountsLike | None = None, *, many: int = 100, few: int = 20
+    class_counts: CountsLike | None = None, *, many: int = MANY, few: int = FEW
 ) -> Callable[[Any], dict[str, float]]:
     """``compute_metrics`` of the Trainer: what accuracy hides.
 

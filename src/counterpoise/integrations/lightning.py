@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from counterpoise.core.counts import ClassCounts, CountsLike
+from counterpoise.core.counts import FEW, MANY, ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError, MissingExtraError
 from counterpoise.losses.base import Loss
 from counterpoise.metrics import balanced_accuracy, shot_accuracy
@@ -160,7 +160,13 @@ class ShotGroupMetrics(_Validation):
     """
 
     def __init__(
-        self, class_counts: CountsLike, *, prefix: str = "val_", many: int = 100, few: int = 20, dataloader_idx: int = 0
+        self,
+        class_counts: CountsLike,
+        *,
+        prefix: str = "val_",
+        many: int = MANY,
+        few: int = FEW,
+        dataloader_idx: int = 0,
     ) -> None:
         super().__init__(class_counts, dataloader_idx)
         self.prefix, self.many, self.few = prefix, many, few

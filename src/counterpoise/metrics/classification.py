@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from counterpoise.core.counts import ClassCounts, CountsLike
+from counterpoise.core.counts import FEW, MANY, ClassCounts, CountsLike
 from counterpoise.metrics.inputs import FloatArray, IntArray, check_pair, num_classes_of
 from counterpoise.metrics.intervals import Rates, wilson_interval
 from counterpoise.metrics.tally import METRICS, group_recall, tally
@@ -128,7 +128,7 @@ def per_class_f1(labels: ArrayLike, predictions: ArrayLike, *, num_classes: int 
 
 
 def shot_accuracy(
-    labels: ArrayLike, predictions: ArrayLike, counts: CountsLike, *, many: int = 100, few: int = 20
+    labels: ArrayLike, predictions: ArrayLike, counts: CountsLike, *, many: int = MANY, few: int = FEW
 ) -> dict[str, float]:
     """Mean recall of the classes with many (> ``many``), medium and few (< ``few``) *training* images.
 

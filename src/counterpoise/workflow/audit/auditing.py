@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from counterpoise.core.artifacts import AuditResult, ClassAudit, Finding, Quarantined
-from counterpoise.core.counts import ClassCounts
+from counterpoise.core.counts import FEW, MANY, ClassCounts
 from counterpoise.core.errors import DatasetError
 from counterpoise.core.images import SPLITS, LabeledImages, Split, checked_dataset
 from counterpoise.workflow.audit.duplicates import duplicate_findings
@@ -26,8 +26,8 @@ def audit(
     *,
     duplicates: bool = True,
     deep: bool = False,
-    many: int = 100,
-    few: int = 20,
+    many: int = MANY,
+    few: int = FEW,
 ) -> AuditResult:
     """State the facts about a dataset: counts, imbalance, what a constant prediction would reach, what is wrong.
 

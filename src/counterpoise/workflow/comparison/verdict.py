@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from counterpoise.core.artifacts import Arm, Difference, Spread, Verdict
+from counterpoise.core.counts import GROUPS
 from counterpoise.workflow.comparison.statistics import best_on_validation
 
 __all__ = ["verdict"]
@@ -20,11 +21,7 @@ NOTICEABLE = 0.0005
 """Differences that round to 0.0 points are not listed as costs."""
 WORSE_CALIBRATION = 0.005
 """An increase of the calibration error from which it is listed as a cost."""
-GROUPS = {
-    "many": "many-shot classes (more than 100 training images)",
-    "medium": "medium-shot classes (20 to 100 training images)",
-    "few": "few-shot classes (fewer than 20 training images)",
-}
+_GROUP_NAMES = {group: f"{group}-shot classes ({held})" for group, held in GROUPS.items()}
 
 
 def verdict(
@@ -212,7 +209,7 @@ def _costs(case: _Case) -> Iterable[str]:
     if rare and (line := _false_positives(case, rare)):
         yield line
     if head and (lost := _significant(case.gain(head), -1)):
-        yield f"the recall of the {GROUPS[head]} falls by {_points(lost, flip=True)}"
+        yield f"the recall of the {_GROUP_NAMES[head]} falls by {_points(lost, flip=True)}"
     for metric, word in (("accuracy", "accuracy"), ("macro_f1", "macro F1")):
         if metric != case.metric and (lost := _significant(case.gain(metric), -1)):
             yield (
@@ -237,7 +234,7 @@ def _false_positives(case: _Case, rare: str) -> str | None:
     others = sum(c.support for e in first for c in e.classes if c.group != rare)
     images, found = round(more.estimate * others), _more_found(case, rare)
     return (
-        f"false positives of the {GROUPS[rare]} rise from {_percent(case.mean(case.baseline, metric))} to "
+        f"false positives of the {_GROUP_NAMES[rare]} rise from {_percent(case.mean(case.baseline, metric))} to "
         f"{_percent(case.mean(case.chosen, metric))} of the other classes' images (+{images} images{found})"
     )
 
