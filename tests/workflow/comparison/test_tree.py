@@ -66,15 +66,15 @@ def test_a_comparison_has_the_tree_and_scores_by_it_for_every_strategy(compared)
 def test_the_page_shows_the_tree_and_the_weights(compared, tmp_path):
     comparison, _ = compared
     page = render(comparison, tmp_path / "r.html").read_text("utf-8")
-    for words in ("The class tree", "Wrong at level 1", "all classes", "Class weights of adaptive-weights", "of 60"):
+    for words in ("Class tree<", "Error at level 1", "all classes", "Class weights of adaptive-weights", "of 60"):
         assert words in page
-    rows = re.findall(r'<th scope="row"[^>]*>(.*?)</th>', page[page.index("Errors at each node") :], re.S)
+    rows = re.findall(r'<th scope="row"[^>]*>(.*?)</th>', page[page.index("Errors by node") :], re.S)
     names = [re.sub(r"<[^>]*>", "", row).strip("\u2003 \n") for row in rows]
     assert names[:5] == ["all classes", "common", "rare, rarest", "rare", "rarest"]
     flat = dataclasses.replace(
         comparison, tree={}, arms=tuple(dataclasses.replace(a, by_tree=None, weights=()) for a in comparison.arms)
     )
-    assert "The class tree" not in render(flat, tmp_path / "f.html").read_text("utf-8")
+    assert "Class tree<" not in render(flat, tmp_path / "f.html").read_text("utf-8")
 
 
 def test_separate_models_share_the_budget_and_leave_their_weights(compared):

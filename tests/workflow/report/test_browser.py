@@ -168,7 +168,7 @@ def test_the_toggle_turns_page_and_figures_dark_and_print_is_light(open_page: An
     light = colours()
     page.click("#theme")
     dark = colours()
-    assert page.inner_text("#theme") == "Light"
+    assert page.inner_text("#theme") == "Light theme"
     assert light == ["rgb(253, 252, 250)", "rgb(91, 92, 95)"] or light[1] == "rgb(27, 28, 30)"
     assert dark[0] == "rgb(21, 22, 24)"
     assert dark[1] != light[1]
@@ -216,7 +216,7 @@ def test_a_saved_figure_stands_alone(open_page: Any):
 def test_everything_that_scrolls_or_acts_can_be_reached_by_keyboard(open_page: Any):
     page = open_page("comparison").page
     page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    assert page.evaluate("document.activeElement.textContent") == "Skip to main content"
     regions = page.eval_on_selector_all(".scroll", "all => all.every(e => e.tabIndex === 0 && e.getAttribute('role'))")
     named = "all => all.every(e => e.labels.length === 1)"
     assert regions

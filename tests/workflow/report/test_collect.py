@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 
-from counterpoise.workflow.report.collect import seeds
-from counterpoise.workflow.report.collect.comparison import comparison_page
+from counterpoise.workflow.report.collect_classes import calibration_sum, counts_figure
+from counterpoise.workflow.report.collect_comparison import comparison_page
 from counterpoise.workflow.report.page import Figure
 
 from . import samples
@@ -21,7 +22,7 @@ def figures(number: int = 2) -> dict[str, Figure]:
 
 
 def rows(figure: Figure, key: str, choice: int = 0) -> list[dict[str, Any]]:
-    datasets = figure.choices[choice].draw()["datasets"].values()
+    datasets = figure.variants[choice].spec()["datasets"].values()
     return next(found for found in datasets if found and key in found[0])
 
 
@@ -44,7 +45,7 @@ def test_recall_of_one_seed_has_wilsons_interval_itself():
 
 def test_the_gap_is_drawn_from_training_and_validation_recall():
     figure = figures()["gap"]
-    labels = [choice.label for choice in figure.choices]
+    labels = [variant.label for variant in figure.variants]
     arm = samples.comparison().arms[1]
     found = rows(figure, "train", labels.index("weighted-ce"))
     assert labels[0] == "logit-adjusted"
@@ -57,7 +58,7 @@ def test_confusion_adds_the_seeds_and_divides_by_the_true_class():
     figure = figures()["confusion"]
     arm = samples.comparison().arms[0]
     table = np.sum([e.confusion for e in arm.test], axis=0)
-    labels = [choice.label for choice in figure.choices]
+    labels = [variant.label for variant in figure.variants]
     found = {(row["t"], row["p"]): row for row in rows(figure, "t", labels.index("baseline"))}
     assert len(found) == np.count_nonzero(table)
     for (true, predicted), row in found.items():
@@ -68,11 +69,11 @@ def test_confusion_adds_the_seeds_and_divides_by_the_true_class():
 
 def test_bins_of_confidence_are_weighted_by_their_predictions():
     arm = samples.comparison().arms[2]
-    bins = seeds.calibration_sum(arm.test)
+    bins = calibration_sum(arm.test)
     assert sum(b.count for b in bins) == 800
     accuracy = sum(b.count * b.accuracy for b in bins if b.count) / 800
     assert accuracy == pytest.approx(np.mean([e.accuracy for e in arm.test]))
-    one = seeds.calibration_sum(arm.test[:1])
+    one = calibration_sum(arm.test[:1])
     assert [(b.count, b.accuracy) for b in one] == [
         (b.count, pytest.approx(b.accuracy) if b.count else None) for b in arm.test[0].calibration
     ]
@@ -89,13 +90,10 @@ def test_curves_leave_out_epochs_without_a_value_and_strategies_that_train_nothi
 
 
 def test_counts_of_every_split_are_drawn_and_classes_without_images_stay():
-    from dataclasses import replace
-
-    from counterpoise.workflow.report.collect.pieces import class_counts
-
     audit = samples.audit()
     empty = replace(audit.classes[9], train=0, val=0)
-    figure = class_counts(replace(audit, classes=(*audit.classes[:9], empty)))[0]
+    figure = counts_figure(replace(audit, classes=(*audit.classes[:9], empty)))
+    assert figure is not None
     found = {(row["class"], row["split"]): row["n"] for row in rows(figure, "n")}
     assert found["airplane", "train"] == 500
     assert (found["truck", "train"], found["truck", "val"], found["truck", "test"]) == (0, 0, 40)

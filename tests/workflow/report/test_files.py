@@ -17,7 +17,7 @@ from sklearn.metrics import balanced_accuracy_score
 from counterpoise.core.artifacts import Comparison, Predictions, Strategy
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 from counterpoise.workflow.report import render
-from counterpoise.workflow.report.collect.comparison import comparison_page
+from counterpoise.workflow.report.collect_comparison import comparison_page
 from counterpoise.workflow.report.markdown import escaped
 from counterpoise.workflow.report.page import Code
 
@@ -74,8 +74,8 @@ def test_every_figure_follows_the_schema_of_vega_lite():
     figures = comparison_page(samples.comparison(samples.HOSTILE)).figures
     assert tuple(sorted(figures)) == tuple(sorted(FIGURES))
     for figure in figures.values():
-        altair.LayerChart.from_dict(figure.choices[0].draw(), validate=True)
-        assert [choice.label for choice in figure.choices] != [""] or len(figure.choices) == 1
+        altair.LayerChart.from_dict(figure.variants[0].spec(), validate=True)
+        assert [variant.label for variant in figure.variants] != [""] or len(figure.variants) == 1
 
 
 def test_every_figure_can_be_had_as_svg_in_colours_of_its_own(tmp_path: Path):
@@ -108,8 +108,8 @@ def test_png(tmp_path: Path):
     [
         ("report.pdf", None, r"`path` must end in one of \.html, .*; got 'report\.pdf'"),
         ("report", None, r"`path` must end in"),
-        ("recall.svg", None, r"`figure` names the one figure"),
-        ("report.html", "recall", r"`figure` names the one figure"),
+        ("recall.svg", None, r"`figure` must name the figure that 'recall\.svg' shows, for example figure='recall'"),
+        ("report.html", "recall", r"`figure` is for \.svg and \.png files only; leave it out for 'report\.html'"),
         ("recall.svg", "recal", r"`figure` must name a figure of this comparison \(differences, .*\); got 'recal'"),
     ],
 )

@@ -166,8 +166,8 @@ def test_the_table_of_results_has_the_numbers_of_the_artifact():
     d = next(d for d in comparison.differences if d.strategy == "logit-adjusted")
     expected = f"{100 * d.estimate:+.1f} [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
     assert expected in rows[3].replace("−", "-")
-    assert 'class="marked"' in table.split("<tr")[5]
-    assert "paired bootstrap over the test images" in text
+    assert 'class="highlighted"' in table.split("<tr")[5]
+    assert "paired bootstrap (2,000 resamples) that resamples the test images of each class" in text
     assert "the loss became NaN at step 12" in text
 
 
@@ -194,16 +194,16 @@ def test_differences_on_validation_are_shown_against_the_choice_not_among_those_
         assert [(r["strategy"], r["estimate"], r["low"], r["high"]) for r in rows] == [
             (d.strategy, d.estimate, d.low, d.high) for d in main if d.baseline == against
         ]
-    assert "each strategy minus logit-adjusted" in text
+    assert "Each strategy minus logit-adjusted" in text
 
 
 def _spec(text: str, figure: str) -> dict:
     return json.loads(re.search(rf'id="{figure}-specs">(.*?)</script>', text, re.S)[1])[0]
 
 
-def test_memorised_classes_are_counted_over_seeds():
+def test_overfit_classes_are_counted_over_seeds():
     text = pages.html("comparison")
-    table = text[text.index(">Classes memorised</span></caption>") :].split("</table>")[0]
+    table = text[text.index(">Overfit classes</span></caption>") :].split("</table>")[0]
     rows = [_words(row) for row in table.split("<tr")[2:]]
     assert rows == [
         f"{name} truck (2/2) none"
@@ -221,8 +221,8 @@ def test_a_trade_off_is_drawn_between_the_groups_that_there_are():
     text = render_html(replace(comparison, arms=tuple(arms)))
     rows = next(rows for rows in _spec(text, "tradeoff")["datasets"].values() if rows[0].get("seed") == "mean")
     scores = arms[3].scores["test"]
-    assert rows[3] == {**rows[3], "head": scores["medium"].mean, "tail": scores["few"].mean}
-    assert "Recall of the classes with medium images" in text
+    assert rows[3] == {**rows[3], "frequent": scores["medium"].mean, "rare": scores["few"].mean}
+    assert "Medium-shot recall (test)" in text
 
 
 @pytest.mark.fault("R4")
@@ -249,7 +249,9 @@ def test_absolute_paths_do_not_leave_the_machine(kind: str):
 def test_ten_thousand_long_names_make_a_page_of_bounded_size_that_says_what_is_left_out():
     large, small = pages.html("large"), pages.html("comparison")
     assert len(large) < len(small) + 600_000
-    assert "10 largest and the 30 rarest classes; 9960 between them are left out" in large
+    assert (
+        "10 largest and the 30 rarest classes are shown; the 9,960 classes between them are in the JSON file" in large
+    )
     cells = [text for text in Tree(large).inside("bdi") if "…" in text]
     assert max(map(len, cells)) <= 48
     rows = large[large.index('id="recall-table-caption"') :].split("</table>")[0].count("<tr")
@@ -278,7 +280,7 @@ def test_a_comparison_in_which_nothing_finished_still_has_a_page():
     assert [a["id"] for a in tree.all("figure")] == ["counts"]
 
 
-@pytest.mark.parametrize(("kind", "word"), [("clear", "recommended"), ("undecided", "ahead on validation")])
+@pytest.mark.parametrize(("kind", "word"), [("clear", "recommended"), ("undecided", "best on validation")])
 def test_what_leads_is_recommended_only_where_the_verdict_says_so(kind, word):
     comparison = samples.comparison()
     page = render_html(replace(comparison, verdict=replace(comparison.verdict, kind=kind)))

@@ -1,9 +1,9 @@
-"""A `Page` as one HTML file that fetches nothing.
+"""Writes a `Page` as one self-contained HTML file.
 
-The policy in the page's head allows exactly the two scripts and the one style sheet written here, by
-their hash, and nothing from anywhere. That works because Vega runs its expressions in an interpreter
-(``ast: true``, part of the bundle) instead of compiling them with ``new Function``: no ``unsafe-eval``,
-no ``unsafe-inline``. Names from the data reach the page as escaped text or as JSON, never as code.
+The content security policy of the page allows exactly our two scripts and our style sheet, by their hash, and nothing
+from the network. This is possible because Vega runs its expressions in an interpreter (``ast: true``) instead of
+compiling them: neither ``unsafe-eval`` nor ``unsafe-inline`` is needed. Names from the data are in the page as escaped
+text or as JSON, never as code.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from counterpoise.workflow.report import theme
+from counterpoise.workflow.report.formatting import code_spans
 from counterpoise.workflow.report.page import Block, Page, Series
 
 __all__ = ["page_html"]
@@ -24,7 +25,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def page_html(page: Page) -> str:
-    """The whole file; scripts only where there is a figure to draw."""
+    """The complete file; it contains Vega only if there is a figure."""
     from markupsafe import Markup
 
     environment = _environment()
@@ -47,7 +48,7 @@ def page_html(page: Page) -> str:
         policy=policy,
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],
-        config=theme.config(),
+        config=theme.vega_config(),
     )
     return html
 
@@ -65,8 +66,9 @@ def _environment() -> Any:
     )
     environment.filters["kind"] = _kind
     environment.filters["json_text"] = _json_text
-    environment.filters["token"] = theme.token
+    environment.filters["colour_token"] = theme.colour_token
     environment.filters["mark_path"] = _mark_path
+    environment.filters["with_code"] = _with_code
     return environment
 
 
@@ -78,8 +80,18 @@ def _mark_path(mark: Series | str) -> str:
     return theme.PATHS[theme.shape(mark) if isinstance(mark, Series) else mark]
 
 
+def _with_code(text: str) -> Any:
+    """Escaped text in which text in backticks is a code element."""
+    from markupsafe import Markup, escape
+
+    pieces = (
+        Markup("<code>{}</code>").format(piece) if is_code else escape(piece) for is_code, piece in code_spans(text)
+    )
+    return Markup("").join(pieces)
+
+
 def _json_text(value: Any) -> Any:
-    """JSON that can stand inside a script element: nothing in it can end the element or open a comment."""
+    """JSON for a script element: nothing in it can end the element or start a comment."""
     from markupsafe import Markup
 
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
@@ -98,7 +110,7 @@ def _vega() -> str:
 
 
 def _script(text: str) -> str:
-    """A script as the parser will see it: the hash is taken of exactly this text."""
+    """The script exactly as the HTML parser reads it, since the policy has the hash of this text."""
     return text.replace("\r\n", "\n").replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 

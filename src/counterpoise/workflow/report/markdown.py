@@ -1,4 +1,4 @@
-"""A `Page` as Markdown (GitHub's), for pull requests and wikis: tables and text, without the figures."""
+"""Writes a `Page` as GitHub-flavoured Markdown with its text and tables, for pull requests and wikis."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from counterpoise.workflow.report.formatting import code_spans
 from counterpoise.workflow.report.page import (
     Block,
     Cell,
@@ -13,39 +14,44 @@ from counterpoise.workflow.report.page import (
     Definitions,
     Facts,
     Figure,
-    Figures,
+    FigureGroup,
     Findings,
     Headline,
     Page,
-    Prose,
+    Paragraph,
     Table,
 )
 
 __all__ = ["page_markdown"]
 
-# Whatever can begin markup in the middle of a line; at its start the text is never alone.
+# Characters that can start markup within a line; a name or text is never alone at the start of a line.
 _SPECIAL = re.compile(r"([\\`*_\[\]|~#$])")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-# GitHub makes links of bare addresses and mentions: a word joiner after the scheme or the sign keeps them text.
+# GitHub turns bare addresses and mentions into links: a word joiner after the scheme or the @ prevents it.
 _AUTOLINK = re.compile(r"(?i)(https?:|ftp:|www\.|mailto:|javascript:|@)(?=\S)")
 
 
 def page_markdown(page: Page) -> str:
-    """The whole page; what the HTML draws is left to its table."""
-    lines = [f"# {escaped(page.title)}", "", escaped(page.subtitle), ""]
+    """The whole page; each figure is represented by its text and its table."""
+    lines = [f"# {escaped(page.title)}", "", _text(page.subtitle), ""]
     for block in page.headline:
         lines += _block(block)
     for section in page.sections:
-        lines += [f"## {escaped(section.title)}", ""]
+        lines += [f"## {_text(section.title)}", ""]
         for block in section.blocks:
             lines += _block(block)
     return "\n".join(lines).rstrip() + "\n"
 
 
 def escaped(text: str) -> str:
-    """Text that stays text: no emphasis, link, cell border, HTML or mention comes of it."""
+    """Text without markup: it contains no emphasis, link, cell border, HTML or mention."""
     text = "".join(_ENTITIES.get(char, char) for char in " ".join(text.splitlines()))
     return _AUTOLINK.sub("\\1\u2060", _SPECIAL.sub(r"\\\1", text))
+
+
+def _text(text: str) -> str:
+    """Escaped text in which code in backticks stays code."""
+    return "".join(f"`{piece}`" if is_code else escaped(piece) for is_code, piece in code_spans(text))
 
 
 def _block(block: Block) -> list[str]:
@@ -54,56 +60,57 @@ def _block(block: Block) -> list[str]:
         Facts: _facts,
         Table: _table,
         Figure: _figure,
-        Figures: lambda b: [line for figure in b.figures for line in _figure(figure)],
+        FigureGroup: lambda b: [line for figure in b.figures for line in _figure(figure)],
         Findings: _findings,
-        Prose: lambda b: [escaped(b.text), ""],
-        Code: lambda b: [f"{escaped(b.caption)}:", "", f"```{b.language}", *b.text.rstrip().splitlines(), "```", ""],
-        Definitions: lambda b: [*(f"- **{escaped(term)}**: {escaped(text)}" for term, text in b.terms), ""],
+        Paragraph: lambda b: [_text(b.text), ""],
+        Code: lambda b: [f"{_text(b.caption)}:", "", f"```{b.language}", *b.text.rstrip().splitlines(), "```", ""],
+        Definitions: lambda b: [*(f"- **{_text(term)}**: {_text(text)}" for term, text in b.terms), ""],
     }
     return write[type(block)](block) if type(block) in write else []
 
 
 def _headline(b: Headline) -> list[str]:
-    lines = [f"**{escaped(b.label)}.** {escaped(b.text)}", ""]
-    for title, texts in (("What it costs", b.costs), ("Keep in mind", b.notes)):
+    lines = [f"**{_text(b.label)}.** {_text(b.text)}", ""]
+    for title, texts in (("Trade-offs", b.costs), ("Notes", b.notes)):
         lines += [f"**{title}**", "", *_list(texts)] if texts else []
     return lines
 
 
 def _list(texts: Iterable[str]) -> list[str]:
-    return [*(f"- {escaped(text)}" for text in texts), ""]
+    return [*(f"- {_text(text)}" for text in texts), ""]
 
 
 def _facts(b: Facts) -> list[str]:
-    head = [f"### {escaped(b.caption)}", ""] if b.caption else []
-    return [*head, *(f"- {escaped(f.name)}: {_cell(f.value)}" for f in b.facts), ""]
+    heading = [f"### {_text(b.caption)}", ""] if b.caption else []
+    return [*heading, *(f"- {escaped(f.name)}: {_cell(f.value)}" for f in b.facts), ""]
 
 
 def _table(b: Table) -> list[str]:
     rows = ["| " + " | ".join(map(_cell, row)) + " |" for row in b.rows]
-    head = "| " + " | ".join(escaped(c.title) or " " for c in b.columns) + " |"
+    header = "| " + " | ".join(escaped(c.title) or " " for c in b.columns) + " |"
     rule = "|" + "|".join(" ---: " if c.numeric else " --- " for c in b.columns) + "|"
-    table = [f"**{escaped(b.caption)}**", "", head, rule, *rows, ""]
-    notes = [*b.notes, *([f"– stands for no value: {'; '.join(b.missing[:8])}."] if b.missing else [])]
+    table = [header, rule, *rows, ""]
+    missing = [f"A dash (–) means that there is no value: {'; '.join(b.missing[:8])}."] if b.missing else []
+    notes = _list((*b.notes, *missing)) if b.notes or missing else []
     if b.folded:
-        opened = ["<details>", f"<summary>{escaped(b.caption)}</summary>", ""]
-        return [*opened, *table[2:], *_list(notes), "</details>", ""]
-    return [*table, *(_list(notes) if notes else [])]
+        return ["<details>", f"<summary>{escaped(b.caption)}</summary>", "", *table, *notes, "</details>", ""]
+    return [f"**{_text(b.caption)}**", "", *table, *notes]
 
 
 def _cell(c: Cell) -> str:
-    text = f"**{escaped(c.text)}**" if c.strong else escaped(c.text)
-    return f"{text} {escaped(c.detail)}" if c.detail else text
+    text = escaped(c.text) if c.is_name else _text(c.text)
+    text = f"**{text}**" if c.strong else text
+    return f"{text} {_text(c.detail)}" if c.detail else text
 
 
 def _figure(b: Figure) -> list[str]:
-    head = [f"### {escaped(b.title)}", "", escaped(b.text), ""]
-    return [*head, *_table(b.table)] if b.table else head
+    lines = [f"### {_text(b.title)}", "", _text(b.text), "", _text(b.caption), ""]
+    return [*lines, *_table(b.table)] if b.table else lines
 
 
 def _findings(b: Findings) -> list[str]:
     if not b.findings:
-        return [escaped(b.empty), ""] if b.empty else []
-    lines = [f"- **{f.severity}**: {escaped(f.reason)} {escaped(', '.join(f.about))}".rstrip() for f in b.findings]
-    lines += [f"- {b.left_out} more are in the JSON file."] if b.left_out else []
+        return [_text(b.empty), ""] if b.empty else []
+    lines = [f"- **{f.severity}**: {_text(f.reason)} {escaped(', '.join(f.about))}".rstrip() for f in b.findings]
+    lines += [f"- {b.omitted} more findings are in the JSON file."] if b.omitted else []
     return [*lines, ""]

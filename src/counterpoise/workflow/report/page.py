@@ -1,9 +1,9 @@
-"""What a report says, before anyone decides how it looks: sections of text, tables and figures."""
+"""The structure of a report page (sections of text, tables and figures), independent of the output format."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from counterpoise.core.artifacts import Finding
@@ -11,30 +11,36 @@ from counterpoise.core.artifacts import Finding
 __all__ = [
     "Block",
     "Cell",
-    "Choice",
     "Code",
     "Column",
     "Definitions",
     "Fact",
     "Facts",
     "Figure",
-    "Figures",
+    "FigureGroup",
     "Findings",
     "Headline",
     "Images",
-    "Mark",
+    "LegendEntry",
     "Page",
-    "Prose",
+    "Paragraph",
     "Section",
     "Series",
+    "Spec",
     "Table",
     "Thumbnail",
+    "Tone",
+    "Variant",
 ]
+
+Spec = dict[str, Any]
+"""A Vega-Lite specification, or one row of its data."""
+Tone = Literal["good", "neutral", "bad", "plain"]
 
 
 @dataclass(frozen=True)
 class Series:
-    """A strategy as every figure shows it: its name, and which colour and mark it keeps throughout the page."""
+    """A strategy (or curve) in figures: ``slot`` fixes its colour and its mark on the whole page."""
 
     name: str
     slot: int
@@ -42,62 +48,63 @@ class Series:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table, already formatted.
+    """A table cell with formatted text.
 
-    ``missing`` is the reason why there is no value (the text is then a dash). ``full`` is the uncut
-    text where ``text`` was shortened. ``series`` adds the strategy's mark. ``name`` is set for text
-    that comes from the data (class, file): it is isolated from the writing direction around it.
+    Attributes:
+        missing: why there is no value; the text is then a dash.
+        full: the complete text, if ``text`` is shortened.
+        series: the strategy whose mark is shown before the text.
+        is_name: whether the text comes from the data (class, file): it is then isolated from the text around it.
+        detail: smaller text after the text, for example an interval.
+        strong: whether the text is emphasised.
     """
 
     text: str
     missing: str = ""
     full: str = ""
     series: Series | None = None
-    name: bool = False
+    is_name: bool = False
     detail: str = ""
     strong: bool = False
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column's heading; ``about`` is the sentence that defines it; numeric ones are right-aligned."""
+    """A column heading; ``definition`` explains it in one sentence, numeric columns are right-aligned."""
 
     title: str
-    about: str = ""
+    definition: str = ""
     numeric: bool = True
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under columns; the first cell of a row is its heading."""
+    """Rows of cells; the first cell of a row is its heading, ``highlighted`` holds indices of rows."""
 
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
     folded: bool = False
-    marked: frozenset[int] = frozenset()
+    highlighted: frozenset[int] = frozenset()
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The distinct reasons for the dashes in this table, in reading order."""
+        """The distinct reasons for missing values, in reading order."""
         return tuple(dict.fromkeys(cell.missing for row in self.rows for cell in row if cell.missing))
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One of the pictures a figure can show: its label, and how to get its Vega-Lite specification.
-
-    It is drawn when it is written, so that Markdown and a single figure do not wait for all the others.
-    """
+class Variant:
+    """One version of a figure, for example of one strategy; its chart is built only when it is written."""
 
     label: str
-    draw: Callable[[], dict[str, Any]]
+    spec: Callable[[], Spec]
 
 
 @dataclass(frozen=True)
-class Mark:
-    """One entry of a figure's legend: a shape in a colour of the theme, hollow or filled."""
+class LegendEntry:
+    """A mark in a figure's legend, with the name of its colour in the theme and its shape."""
 
     label: str
     colour: str
@@ -107,35 +114,40 @@ class Mark:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture: ``text`` says in words what it shows, ``table`` holds the same numbers.
+    """A chart with a text alternative and a table of the same numbers.
 
-    ``key`` names strategies, which a reader can pick out; ``legend`` explains the other marks.
+    Attributes:
+        id: unique on the page; names the figure in ``render(..., figure=...)``.
+        text: describes the figure for readers who cannot see it.
+        variants: at least one; with several, the reader selects one from a list labelled ``variant_label``.
+        key: the strategies in the chart, each of which the reader can highlight.
+        legend: the meaning of the other marks.
     """
 
     id: str
     title: str
     caption: str
     text: str
-    choices: tuple[Choice, ...]
-    choose: str = ""
+    variants: tuple[Variant, ...]
+    variant_label: str = ""
     key: tuple[Series, ...] = ()
-    legend: tuple[Mark, ...] = ()
+    legend: tuple[LegendEntry, ...] = ()
     table: Table | None = None
 
 
 @dataclass(frozen=True)
-class Figures:
-    """Figures that belong together: side by side where the page is wide enough."""
+class FigureGroup:
+    """Figures that are shown side by side if the page is wide enough."""
 
     figures: tuple[Figure, ...]
 
 
 @dataclass(frozen=True)
 class Headline:
-    """The answer, first: one sentence, what it costs, and what to keep in mind."""
+    """The main result of the page: a label, a sentence, the trade-offs, and notes."""
 
     label: str
-    tone: Literal["good", "neutral", "bad", "plain"]
+    tone: Tone
     text: str
     costs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -143,16 +155,15 @@ class Headline:
 
 @dataclass(frozen=True)
 class Fact:
-    """A name and its value."""
+    """A name with its value."""
 
     name: str
     value: Cell
-    about: str = ""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Names and values; ``wide`` shows them as figures across the page, otherwise as a list."""
+    """Names with values, as a list or (``wide``) as a row of large numbers."""
 
     facts: tuple[Fact, ...]
     caption: str = ""
@@ -161,23 +172,23 @@ class Facts:
 
 @dataclass(frozen=True)
 class Findings:
-    """Findings, the worst first; ``empty`` is said when there are none."""
+    """Findings in order of severity; ``empty`` is shown if there are none."""
 
     findings: tuple[Finding, ...]
     empty: str
-    left_out: int = 0
+    omitted: int = 0
 
 
 @dataclass(frozen=True)
-class Prose:
-    """A paragraph."""
+class Paragraph:
+    """A paragraph of text; text in backticks is code."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Code:
-    """Python that a reader can run, or another text in which every space counts."""
+    """Python code that runs as it stands, or preformatted text."""
 
     caption: str
     text: str
@@ -186,14 +197,14 @@ class Code:
 
 @dataclass(frozen=True)
 class Definitions:
-    """Terms and the sentence that defines each."""
+    """Terms with their definitions."""
 
     terms: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """An image as a data address, with the class it belongs to."""
+    """A small image as a data URL, labelled with its class."""
 
     label: Cell
     source: str
@@ -201,18 +212,18 @@ class Thumbnail:
 
 @dataclass(frozen=True)
 class Images:
-    """Small pictures of the data."""
+    """Thumbnails of the data."""
 
     caption: str
     images: tuple[Thumbnail, ...]
 
 
-Block = Headline | Facts | Table | Figure | Figures | Findings | Prose | Code | Definitions | Images
+Block = Headline | Facts | Table | Figure | FigureGroup | Findings | Paragraph | Code | Definitions | Images
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it; ``id`` is its address within the page."""
+    """A heading with its content; ``id`` is the anchor within the page."""
 
     id: str
     title: str
@@ -221,18 +232,17 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A whole report."""
+    """A complete report."""
 
     kind: str
     title: str
     subtitle: str
     headline: tuple[Block, ...]
     sections: tuple[Section, ...]
-    made_with: tuple[str, ...] = field(default=())
 
     @property
     def figures(self) -> dict[str, Figure]:
-        """Every figure by its id."""
-        blocks = [block for part in self.sections for block in part.blocks]
-        alone = [block.figures if isinstance(block, Figures) else (block,) for block in blocks]
-        return {block.id: block for together in alone for block in together if isinstance(block, Figure)}
+        """All figures by their id."""
+        blocks = [block for section in self.sections for block in section.blocks]
+        groups = [block.figures if isinstance(block, FigureGroup) else (block,) for block in blocks]
+        return {block.id: block for group in groups for block in group if isinstance(block, Figure)}

@@ -1,7 +1,7 @@
-"""Colours, marks and type of the report, in one place.
+"""Colours, marks and fonts of the report.
 
-Figures are drawn as SVG and name their colours as CSS variables, so one drawing serves light, dark and
-print. For a file outside the page `resolved` puts the colours of the light theme in their place.
+Charts name their colours as CSS variables, so that one SVG serves the light theme, the dark theme and print. For SVG
+and PNG files, `with_light_colours` replaces the variables by the colours of the light theme.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
 
-from counterpoise.workflow.report.page import Series
+from counterpoise.workflow.report.page import Series, Spec
 
 __all__ = [
     "DARK",
@@ -19,23 +18,23 @@ __all__ = [
     "PATHS",
     "SHAPES",
     "colour",
-    "config",
-    "resolved",
+    "colour_token",
     "series_of",
     "shape",
-    "token",
     "variable",
+    "vega_config",
+    "with_light_colours",
 ]
 
-# Text and marks keep 4.5:1 and 3:1 against the paper. The strategies' colours differ in lightness as well
-# as hue, so that neighbours stay apart for colour-blind readers; the mark's shape says the same again.
+# Text has a contrast of at least 4.5:1 and marks of at least 3:1 against the background. The colours of the strategies
+# differ in lightness as well as hue, for colour-blind readers; the shape of the mark distinguishes them as well.
 LIGHT: dict[str, str] = {
-    "paper": "#fdfcfa",
-    "sheet": "#f5f3ee",
-    "ink": "#1b1c1e",
-    "soft": "#5b5c5f",
-    "line": "#dedbd3",
-    "faint": "#ebe9e3",
+    "background": "#fdfcfa",
+    "surface": "#f5f3ee",
+    "text": "#1b1c1e",
+    "muted": "#5b5c5f",
+    "border": "#dedbd3",
+    "gridline": "#ebe9e3",
     "accent": "#1d5a96",
     "shade": "#6fa3d4",
     "good": "#1e6b4a",
@@ -53,12 +52,12 @@ LIGHT: dict[str, str] = {
     "s9": "#7a5340",
 }
 DARK: dict[str, str] = {
-    "paper": "#151618",
-    "sheet": "#1e2023",
-    "ink": "#ebe9e4",
-    "soft": "#a9a9a6",
-    "line": "#383a3e",
-    "faint": "#27292c",
+    "background": "#151618",
+    "surface": "#1e2023",
+    "text": "#ebe9e4",
+    "muted": "#a9a9a6",
+    "border": "#383a3e",
+    "gridline": "#27292c",
     "accent": "#86b9ec",
     "shade": "#2f6ba8",
     "good": "#74c69d",
@@ -76,7 +75,7 @@ DARK: dict[str, str] = {
     "s9": "#c29a84",
 }
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "triangle-left")
-# The same marks as paths in a box of 16 by 16 around the origin, for the keys beside the figures.
+# The same marks as SVG paths in a 16 × 16 box around the origin, for the legends.
 PATHS = {
     "circle": "M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0z",
     "square": "M-4.5,-4.5h9v9h-9z",
@@ -88,60 +87,54 @@ PATHS = {
     "triangle-left": "M-5.5,0L4.5,5.5V-5.5z",
 }
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif"
+_TEXT = {"Color": f"var(--muted, {LIGHT['muted']})", "Font": FONT, "FontSize": 12}
 
 
 def series_of(names: Sequence[str], baseline: str | None = None) -> dict[str, Series]:
-    """A slot for every strategy: the baseline is the neutral one, the others follow in order."""
-    slots, following = {}, 1
-    for name in names:
-        slots[name] = Series(name, 0 if name == baseline else following)
-        following += name != baseline
-    return slots
+    """A slot for every strategy: 0 (neutral grey) for the baseline, then one after the other."""
+    others = [name for name in names if name != baseline]
+    return {name: Series(name, 0 if name == baseline else 1 + others.index(name)) for name in names}
 
 
 def variable(token: str) -> str:
-    """The colour ``token`` as a CSS variable, with the light value for where no style sheet is."""
+    """The colour ``token`` as a CSS variable, with the light colour as its fallback."""
     return f"var(--{token}, {LIGHT[token]})"
 
 
-def colour(series: Series) -> str:
-    """A strategy's colour; from the tenth on they come round again, with another shape."""
-    return variable(token(series))
-
-
-def token(series: Series) -> str:
-    """The name of a strategy's colour."""
+def colour_token(series: Series) -> str:
+    """The name of a strategy's colour; from the tenth strategy on colours repeat, with other shapes."""
     return "s0" if series.slot == 0 else f"s{1 + (series.slot - 1) % 9}"
 
 
+def colour(series: Series) -> str:
+    """The colour of a strategy as a CSS variable."""
+    return variable(colour_token(series))
+
+
 def shape(series: Series) -> str:
-    """A strategy's mark."""
+    """The shape of a strategy's mark."""
     return SHAPES[series.slot % len(SHAPES)]
 
 
-def resolved(spec: dict[str, Any]) -> dict[str, Any]:
-    """The specification with every CSS variable replaced by its light colour, for SVG and PNG files."""
+def with_light_colours(spec: Spec) -> Spec:
+    """The specification with every CSS variable replaced by its light colour."""
     text = re.sub(r"var\(--[a-z0-9]+, (#[0-9a-f]{6})\)", r"\1", json.dumps(spec))
-    result: dict[str, Any] = json.loads(text)
+    result: Spec = json.loads(text)
     return result
 
 
-def config() -> dict[str, Any]:
-    """The Vega-Lite config of every figure: quiet axes, hairline grid, readable type."""
+def vega_config() -> Spec:
+    """The Vega-Lite config of every chart: axes without lines, a light grid, readable fonts."""
+    title_or_label = {f"{part}{key}": value for part in ("label", "title") for key, value in _TEXT.items()}
     axis = {
         "domain": False,
         "ticks": False,
-        "gridColor": variable("faint"),
+        "gridColor": variable("gridline"),
         "gridWidth": 1,
-        "labelColor": variable("soft"),
-        "labelFont": FONT,
-        "labelFontSize": 12,
-        "labelPadding": 8,
-        "titleColor": variable("soft"),
-        "titleFont": FONT,
-        "titleFontSize": 12,
+        **title_or_label,
         "titleFontWeight": 500,
         "titlePadding": 12,
+        "labelPadding": 8,
         "labelOverlap": "greedy",
         "labelFlush": False,
     }

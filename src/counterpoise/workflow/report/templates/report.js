@@ -3,20 +3,20 @@
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
   const root = document.documentElement;
 
-  // Light or dark: the system decides until the reader does.
+  // The theme of the system, until the reader selects another one.
   const button = document.getElementById("theme");
   const system = window.matchMedia("(prefers-color-scheme: dark)");
-  const stored = { get() { try { return localStorage.getItem("counterpoise-theme"); } catch { return null; } },
-                   set(v) { try { localStorage.setItem("counterpoise-theme", v); } catch { /* a file may have no storage */ } } };
+  const storage = { get() { try { return localStorage.getItem("counterpoise-theme"); } catch { return null; } },
+                   set(v) { try { localStorage.setItem("counterpoise-theme", v); } catch { /* a page opened from a file may have no storage */ } } };
   const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
-  const name = () => { button.textContent = dark() ? "Light" : "Dark"; };
-  if (["light", "dark"].includes(stored.get())) root.dataset.theme = stored.get();
+  const name = () => { button.textContent = dark() ? "Light theme" : "Dark theme"; };
+  if (["light", "dark"].includes(storage.get())) root.dataset.theme = storage.get();
   button.hidden = false;
-  button.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; stored.set(root.dataset.theme); name(); });
+  button.addEventListener("click", () => { root.dataset.theme = dark() ? "light" : "dark"; storage.set(root.dataset.theme); name(); });
   system.addEventListener("change", name);
   name();
 
-  // The tooltip writes text nodes only, so a name can never become markup.
+  // The tooltip contains text nodes only, so that a name never becomes markup.
   const tip = document.getElementById("tip");
   const showTip = (handler, event, item, value) => {
     if (value === null || value === undefined || value === "") { tip.hidden = true; return; }
@@ -50,7 +50,7 @@
   const draw = async (id, choice) => {
     const place = document.querySelector(`.plot[data-figure="${id}"]`);
     const narrow = place.clientWidth < 560;
-    const own = { ...config, axisY: { ...config.axisY, labelLimit: narrow ? 104 : config.axisY.labelLimit } };
+    const own = { ...config, axisY: { ...config.axisY, labelLimit: narrow ? 120 : config.axisY.labelLimit } };
     const mine = (turn.get(id) || 0) + 1;
     turn.set(id, mine);
     const spec = structuredClone(specs.get(id)[choice]);
@@ -66,7 +66,7 @@
   };
   const shorten = (node) => {
     if (node === null || typeof node !== "object") return;
-    if (typeof node.labelLimit === "number") node.labelLimit = Math.min(node.labelLimit, 104);
+    if (typeof node.labelLimit === "number") node.labelLimit = Math.min(node.labelLimit, 120);
     Object.values(node).forEach(shorten);
   };
   const setFocus = (drawn) => {
@@ -98,7 +98,7 @@
       views.forEach(setFocus);
     });
   }
-  // A saved figure stands alone, so the colours of the light theme take the place of the page's variables.
+  // A saved figure has the colours of the light theme instead of the page's CSS variables.
   for (const save of document.querySelectorAll(".save")) {
     save.hidden = false;
     save.addEventListener("click", async () => {

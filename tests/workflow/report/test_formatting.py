@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterpoise.workflow.report import text, theme
+from counterpoise.workflow.report import formatting, theme
 
 
 @pytest.mark.parametrize(
@@ -16,14 +16,7 @@ from counterpoise.workflow.report import text, theme
     [(0.4321, "43.2"), (1.0, "100.0"), (0.0, "0.0"), (None, "–"), (math.nan, "–"), (math.inf, "–")],
 )
 def test_percent(value: float | None, expected: str):
-    assert text.percent(value) == expected
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"), [(0.051, "+5.1"), (-0.004, "−0.4"), (0.00001, "0.0"), (-0.00001, "0.0"), (None, "–")]
-)
-def test_points_carry_their_sign_and_nothing_is_minus_zero(value: float | None, expected: str):
-    assert text.points(value) == expected
+    assert formatting.percent_number(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -38,16 +31,25 @@ def test_points_carry_their_sign_and_nothing_is_minus_zero(value: float | None, 
     ],
 )
 def test_duration(value: float, expected: str):
-    assert text.duration(value) == expected
+    assert formatting.duration(value) == expected
 
 
-def test_thousands_are_set_apart_from_five_digits_on():
-    assert [text.count(n) for n in (0, 9999, 10_000, 1_234_567)] == ["0", "9999", "10\u202f000", "1\u202f234\u202f567"]
+def test_whole_numbers_have_commas_between_thousands():
+    assert [formatting.number_cell(n).text for n in (0, 9999, 1_234_567)] == ["0", "9,999", "1,234,567"]
+
+
+def test_code_in_backticks_is_found_but_not_if_it_could_be_markup():
+    assert formatting.code_spans("use `--seeds 3`, not 'x`") == [
+        (False, "use "),
+        (True, "--seeds 3"),
+        (False, ", not 'x`"),
+    ]
+    assert formatting.code_spans("a `<b>` c") == [(False, "a `<b>` c")]
 
 
 @given(st.text(st.characters(exclude_categories=[]), max_size=200), st.integers(8, 60))
 def test_whatever_is_shown_is_one_short_line_that_can_be_written(name: str, limit: int):
-    line = text.shown(name, limit)
+    line = formatting.one_line(name, limit)
     assert len(line) <= limit
     assert len(line.splitlines()) <= 1
     line.encode("utf-8")
@@ -56,7 +58,7 @@ def test_whatever_is_shown_is_one_short_line_that_can_be_written(name: str, limi
 
 @given(st.lists(st.text("ab", min_size=0, max_size=60), unique=True, max_size=30))
 def test_labels_stay_distinct_after_shortening(names: list[str]):
-    short = text.labels(names, limit=12)
+    short = formatting.short_labels(names, limit=12)
     assert len(set(short)) == len(names)
 
 
@@ -73,7 +75,7 @@ def test_labels_stay_distinct_after_shortening(names: list[str]):
 )
 @pytest.mark.fault("R6")
 def test_roots_are_cut_and_relative_paths_kept(value: str, expected: str):
-    assert text.without_roots(value) == expected
+    assert formatting.without_absolute_paths(value) == expected
 
 
 def _lightness(colour: str) -> float:
@@ -88,13 +90,13 @@ def _contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("palette", [theme.LIGHT, theme.DARK])
-def test_marks_stand_out_from_the_paper_and_text_from_what_lies_under_it(palette: dict[str, str]):
+def test_marks_stand_out_from_the_background_and_text_from_what_lies_under_it(palette: dict[str, str]):
     for name in (f"s{i}" for i in range(10)):
-        assert _contrast(palette[name], palette["paper"]) >= 3, name
-    for name in ("ink", "soft", "accent", "good", "bad", "warn"):
-        assert _contrast(palette[name], palette["paper"]) >= 4.5, name
-    assert _contrast(palette["soft"], palette["sheet"]) >= 4.5
-    assert _contrast(palette["ink"], palette["shade"]) >= 4.5
+        assert _contrast(palette[name], palette["background"]) >= 3, name
+    for name in ("text", "muted", "accent", "good", "bad", "warn"):
+        assert _contrast(palette[name], palette["background"]) >= 4.5, name
+    assert _contrast(palette["muted"], palette["surface"]) >= 4.5
+    assert _contrast(palette["text"], palette["shade"]) >= 4.5
 
 
 def test_a_strategy_keeps_its_mark_and_no_two_of_the_first_eight_share_colour_or_shape():
@@ -102,6 +104,6 @@ def test_a_strategy_keeps_its_mark_and_no_two_of_the_first_eight_share_colour_or
     series = theme.series_of(names, "baseline")
     assert len({theme.colour(s) for s in series.values()}) == 8
     assert len({theme.shape(s) for s in series.values()}) == 8
-    assert theme.token(theme.series_of(["x", "baseline"], "baseline")["baseline"]) == "s0"
+    assert theme.colour_token(theme.series_of(["x", "baseline"], "baseline")["baseline"]) == "s0"
     pairs = {(theme.colour(s), theme.shape(s)) for s in theme.series_of([str(i) for i in range(30)]).values()}
     assert len(pairs) == 30

@@ -1,0 +1,383 @@
+"""The report page of a comparison: verdict, table of results, and the sections in reading order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from counterpoise.core.artifacts import Arm, Comparison, Evaluation
+from counterpoise.core.images import LabeledImages
+from counterpoise.core.text import plural, points
+from counterpoise.workflow.report import collect_classes, collect_strategies
+from counterpoise.workflow.report.collect_classes import ClassSelection
+from counterpoise.workflow.report.collect_single import (
+    code_section,
+    dataset_section,
+    definitions_section,
+    imbalance_ratio_cell,
+    settings_section,
+    strategy_table,
+)
+from counterpoise.workflow.report.collect_strategies import has_score, score_cell, score_of
+from counterpoise.workflow.report.formatting import (
+    METRICS,
+    duration,
+    finite,
+    metric_title,
+    missing_cell,
+    number_cell,
+    one_line,
+    sentence,
+    value_cell,
+    without_absolute_paths,
+)
+from counterpoise.workflow.report.page import (
+    Block,
+    Cell,
+    Code,
+    Column,
+    Fact,
+    Facts,
+    Figure,
+    Headline,
+    Page,
+    Paragraph,
+    Section,
+    Series,
+    Table,
+    Tone,
+)
+from counterpoise.workflow.report.theme import series_of
+
+__all__ = ["comparison_page"]
+
+MAX_STRATEGIES = 8
+MAX_NAMES = 12
+LABELS: dict[str, tuple[str, Tone]] = {
+    "clear": ("Clear result", "good"),
+    "undecided": ("Inconclusive", "neutral"),
+    "no-difference": ("Equivalent", "neutral"),
+    "nothing-finished": ("Failed", "bad"),
+}
+GROUPS = ("many", "medium", "few", "few_false_positives")
+METHODS = {
+    "images": "resamples the test images of each class and compares means over the seeds. It does not include the "
+    "variation between seeds; from 5 seeds on (`--seeds 5`) it does",
+    "images-and-seeds": "resamples the seeds and the test images of each class",
+}
+OVERFIT = ("overfit", "memorised")
+"""The kinds of the finding that a class is overfit; files of version 0.1 have the second one."""
+FINDINGS = {"never-predicted": "never predicted", "absent-class": "no images", "constant": "the only predicted class"}
+
+
+def comparison_page(comparison: Comparison, *, data: LabeledImages | None = None) -> Page:
+    """The page of a comparison, with thumbnails if the dataset is given."""
+    series = series_of([arm.strategy.name for arm in comparison.arms], comparison.baseline)
+    shown = [series[name] for name in _strategies_in_figures(comparison)]
+    audit = comparison.audit
+    classes = collect_classes.select_classes([c.name for c in audit.classes], [c.train for c in audit.classes])
+    strategies = strategy_table([arm.strategy for arm in comparison.arms])
+    sections = (
+        _results_section(comparison, series),
+        _classes_section(comparison, shown, classes),
+        _overfitting_section(comparison, shown, classes),
+        _confusion_section(comparison, shown, classes),
+        collect_strategies.tree_section(comparison, series),
+        _training_section(comparison, shown, classes),
+        dataset_section(audit, data=data),
+        settings_section(comparison.settings, comparison.environment, strategies),
+        _code_section(comparison),
+        definitions_section(),
+    )
+    seeds = f"{plural(len(comparison.seeds), 'seed')}{'' if len(comparison.seeds) == 1 else ' each'}"
+    subtitle = (
+        f"{plural(len(comparison.arms), 'strategy', 'strategies')} with {seeds}, trained with the same budget, "
+        f"selected on validation images and compared on {plural(audit.splits.get('test', 0), 'test image')}"
+    )
+    return Page(
+        kind="Comparison",
+        title=one_line(audit.name, 80),
+        subtitle=subtitle,
+        headline=(_headline(comparison), Facts(_facts(comparison), wide=True)),
+        sections=tuple(section for section in sections if section.blocks),
+    )
+
+
+def _strategies_in_figures(comparison: Comparison) -> list[str]:
+    """At most eight finished strategies: the baseline, the recommended one, and the best ones on validation."""
+    done = [arm for arm in comparison.arms if arm.status == "done" and arm.test]
+    always = (comparison.baseline, comparison.verdict.recommended)
+
+    def rank(arm: Arm) -> tuple[bool, float]:
+        spread = score_of(arm, "val", comparison.metric)
+        score = finite(spread.mean) if spread else None
+        return arm.strategy.name not in always, 1.0 if score is None else -score
+
+    kept = {arm.strategy.name for arm in sorted(done, key=rank)[:MAX_STRATEGIES]}
+    return [arm.strategy.name for arm in done if arm.strategy.name in kept]
+
+
+def _headline(comparison: Comparison) -> Headline:
+    verdict = comparison.verdict
+    names = {arm.strategy.name for arm in comparison.arms}
+
+    def whole(text: str) -> str:
+        """With a capital, unless it starts with the name of a strategy, and a full stop."""
+        line = sentence(text)
+        line = line if line.split(" ")[0].strip(",:") in names else line[:1].upper() + line[1:]
+        return line if line.endswith((".", "!", "?", "…")) else f"{line}."
+
+    label, tone = LABELS[verdict.kind]
+    costs, notes = (tuple(map(whole, texts)) for texts in (verdict.costs, verdict.notes))
+    return Headline(label, tone, sentence(verdict.headline), costs, notes)
+
+
+def _facts(comparison: Comparison) -> tuple[Fact, ...]:
+    audit, settings = comparison.audit, comparison.settings
+    seconds = sum(s for arm in comparison.arms for s in arm.seconds if finite(s) is not None)
+    return (
+        Fact("Classes", number_cell(len(audit.classes))),
+        Fact("Training images", number_cell(audit.splits.get("train", 0))),
+        Fact("Imbalance ratio", imbalance_ratio_cell(audit)),
+        *(Fact(key.capitalize(), value_cell(settings[key])) for key in ("model", "epochs") if key in settings),
+        Fact("Training time (sum over strategies and seeds)", Cell(duration(seconds))),
+    )
+
+
+def _results_section(comparison: Comparison, series: dict[str, Series]) -> Section:
+    blocks: list[Block | None] = [
+        _results_table(comparison, series),
+        collect_strategies.differences_figure(comparison, series),
+        collect_strategies.selection_figure(comparison, series),
+    ]
+    return Section("results", "Results", tuple(block for block in blocks if block is not None))
+
+
+def _results_table(comparison: Comparison, series: dict[str, Series]) -> Table:
+    """One row per strategy, in the order of the arms."""
+    title, definition = METRICS.get(comparison.metric, (metric_title(comparison.metric), ""))
+    metrics = _other_metrics(comparison)
+    columns = (
+        Column("Strategy", numeric=False),
+        Column(f"{title} (validation)", definition),
+        Column(f"{title} (test)", definition),
+        Column("Difference from baseline", "In percentage points on the test images, with its confidence interval."),
+        *(Column(*METRICS[m]) for m in metrics),
+        Column("Time per seed", "Mean time for training and evaluating one seed."),
+    )
+    recommended = comparison.verdict.recommended
+    rows = tuple(_result_row(comparison, arm, series[arm.strategy.name], metrics) for arm in comparison.arms)
+    highlighted = frozenset(i for i, arm in enumerate(comparison.arms) if arm.strategy.name == recommended)
+    return Table("Strategies compared", columns, rows, _result_notes(comparison), highlighted=highlighted)
+
+
+def _other_metrics(comparison: Comparison) -> list[str]:
+    """The metrics besides the main one; only groups that have classes, and false positives of the rarest of them."""
+
+    def is_defined(metric: str) -> bool:
+        return any(has_score(arm, metric) for arm in comparison.arms)
+
+    rarest = "few" if is_defined("few_false_positives") or not is_defined("medium_false_positives") else "medium"
+    candidates = ["balanced_accuracy", "accuracy", "macro_f1", "many", "medium", "few", f"{rarest}_false_positives"]
+    candidates = [m for m in (*candidates, "expected_calibration_error") if m != comparison.metric]
+    return [m for m in candidates if m not in GROUPS or is_defined(m)]
+
+
+def _result_row(comparison: Comparison, arm: Arm, series: Series, metrics: Sequence[str]) -> tuple[Cell, ...]:
+    name, metric, verdict = arm.strategy.name, comparison.metric, comparison.verdict
+    failed = arm.status == "failed"
+    reason = f"{name} failed" if failed else collect_strategies.NO_SCORE
+    state = "failed" if failed else "baseline" if name == comparison.baseline != "baseline" else ""
+    if name == verdict.recommended and not failed:
+        state = "best on validation" if verdict.kind == "undecided" else "recommended"
+    seconds = collect_classes.mean(arm.seconds)
+    reasons = {m: "no class is in this group" if m in GROUPS and not failed else reason for m in metrics}
+    return (
+        Cell(one_line(name), series=series, detail=state, strong=name == verdict.recommended),
+        score_cell(score_of(arm, "val", metric), reason),
+        score_cell(score_of(arm, "test", metric), reason, strong=True),
+        _difference_cell(comparison, arm),
+        *(score_cell(score_of(arm, "test", m), reasons[m]) for m in metrics),
+        missing_cell("not recorded") if seconds is None else Cell(duration(seconds)),
+    )
+
+
+def _difference_cell(comparison: Comparison, arm: Arm) -> Cell:
+    if arm.strategy.name == comparison.baseline:
+        return missing_cell("the baseline itself")
+    differences = collect_strategies.differences_from_baseline(comparison)
+    found = next((d for d in differences if d.strategy == arm.strategy.name), None)
+    if found is None or finite(found.estimate) is None:
+        return missing_cell("no difference, because one of the two strategies failed")
+    return Cell(points(found.estimate), detail=collect_strategies.interval_text(found))
+
+
+def _result_notes(comparison: Comparison) -> tuple[str, ...]:
+    over = (
+        "± is the standard deviation over the seeds"
+        if len(comparison.seeds) > 1
+        else ("there is one seed, so the standard deviation over seeds is unknown; use at least 3 seeds (`--seeds 3`)")
+    )
+    notes = [f"Scores are percentages on the test images, except for the validation column; {over}."]
+    differences = collect_strategies.differences_from_baseline(comparison)
+    for method, level, n in dict.fromkeys((d.method, d.confidence, d.resamples) for d in differences):
+        resamples = f" ({n:,} resamples)" if n else ""
+        notes.append(
+            f"The {100 * level:g}\u00a0% confidence intervals come from a paired bootstrap{resamples} that "
+            f"{METHODS[method]}. For classes with few images the interval is widened."
+        )
+    for arm in comparison.arms:
+        if arm.status == "failed":
+            error = sentence(arm.error or "no reason was recorded", 400).rstrip(".")
+            notes.append(
+                f"{one_line(arm.strategy.name)} failed: {error}. Then run `counterpoise compare` with `--resume`."
+            )
+    return tuple(notes)
+
+
+def _evaluations(comparison: Comparison, split: str) -> dict[str, Sequence[Evaluation]]:
+    return {arm.strategy.name: arm.test if split == "test" else arm.validation for arm in comparison.arms}
+
+
+def _figure_or_text(figure: Figure | None, text: str) -> list[Block]:
+    return [figure] if figure is not None else [Paragraph(text)] if text else []
+
+
+def _classes_section(comparison: Comparison, shown: Sequence[Series], classes: ClassSelection) -> Section:
+    blocks: list[Block] = []
+    omitted = sum(arm.status == "done" for arm in comparison.arms) - len(shown)
+    if shown and omitted > 0:
+        text = (
+            f"Figures show {len(shown)} strategies: the baseline, the recommended strategy and those with the best "
+            f"validation score. {omitted} more are in the table above."
+        )
+        blocks.append(Paragraph(text))
+    if shown:
+        sizes = [c.train for c in comparison.audit.classes]
+        tests = _evaluations(comparison, "test")
+        blocks.append(collect_classes.recall_figure(tests, classes, shown, sizes=sizes))
+        text = "There is no figure of frequent vs. rare classes, because all classes are in the same group (many-shot, "
+        text += "medium-shot or few-shot)."
+        blocks += _figure_or_text(collect_strategies.tradeoff_figure(comparison, shown), text)
+    return Section("classes", "Per-class results", tuple(blocks))
+
+
+def _overfitting_section(comparison: Comparison, shown: Sequence[Series], classes: ClassSelection) -> Section:
+    blocks: list[Block] = []
+    if shown:
+        note = (
+            "Listed are classes with at most 100 training images that have a high training recall and a significantly "
+            "lower recall on new images. Against overfitting, use milder class weights or augmentation of rare "
+            "classes: `--strategies sqrt-weighted-ce,minority-augment`."
+        )
+        table = _findings_table(comparison, shown, caption="Overfit classes", overfit=True, note=note)
+        blocks.append(table or Paragraph("No class with at most 100 training images is overfit."))
+        sizes = [c.train for c in comparison.audit.classes]
+        by_strategy = _evaluations(comparison, "val")
+        recommended_first = _recommended_first(comparison, shown)
+        figure = collect_classes.gap_figure(by_strategy, classes, recommended_first, sizes=sizes)
+        blocks += _figure_or_text(figure, "The recall on the training images was not measured.")
+    return Section("overfitting", "Overfitting", tuple(blocks))
+
+
+def _recommended_first(comparison: Comparison, shown: Sequence[Series]) -> list[Series]:
+    return sorted(shown, key=lambda one: one.name != comparison.verdict.recommended)
+
+
+def _confusion_section(comparison: Comparison, shown: Sequence[Series], classes: ClassSelection) -> Section:
+    tests, series = _evaluations(comparison, "test"), _recommended_first(comparison, shown)
+    text = "The evaluations contain no confusion matrix." if shown else ""
+    figure = collect_classes.confusion_figure(tests, classes, series)
+    return Section("confusions", "Confusion matrix", tuple(_figure_or_text(figure, text)))
+
+
+def _training_section(comparison: Comparison, shown: Sequence[Series], classes: ClassSelection) -> Section:
+    note = (
+        "A class that is never predicted has recall 0 and an undefined precision. Strategies that favour rare classes "
+        "can help, for example `--strategies logit-adjusted,class-balanced-sampling`."
+    )
+    blocks: list[Block | None] = [
+        collect_strategies.calibration_figure(_evaluations(comparison, "test"), shown),
+        collect_strategies.training_figure(comparison, shown),
+        *collect_strategies.weight_tables(comparison, classes),
+        _findings_table(comparison, shown, caption="Other findings", overfit=False, note=note),
+    ]
+    return Section("models", "Calibration and training", tuple(block for block in blocks if block is not None))
+
+
+def _findings_table(
+    comparison: Comparison, shown: Sequence[Series], *, caption: str, overfit: bool, note: str
+) -> Table | None:
+    """The findings of the evaluations, one row per strategy and kind of finding; None if there are none."""
+    series = {s.name: s for s in shown}
+    rows = []
+    for arm in comparison.arms:
+        kinds = dict.fromkeys(f.kind for e in (*arm.validation, *arm.test) for f in e.findings)
+        for kind in kinds:
+            if (kind in OVERFIT) is overfit:
+                cells = [Cell(one_line(arm.strategy.name), series=series.get(arm.strategy.name))]
+                cells += [] if overfit else [Cell(FINDINGS.get(kind, one_line(kind.replace("-", " "))))]
+                cells += [Cell(_classes_found(e, kind), is_name=True) for e in (arm.validation, arm.test)]
+                rows.append(tuple(cells))
+    if not rows:
+        return None
+    titles = ("Strategy", *(() if overfit else ("Finding",)), "On validation images", "On test images")
+    several = any(len(arm.seeds) > 1 for arm in comparison.arms)
+    notes = (note, *(("In brackets: the number of seeds with this finding.",) if several else ()))
+    return Table(caption, tuple(Column(title, numeric=False) for title in titles), tuple(rows), notes)
+
+
+def _classes_found(evaluations: Sequence[Evaluation], kind: str) -> str:
+    """The classes that findings of this kind name, with the number of seeds that name them."""
+    found = [f for e in evaluations for f in e.findings if f.kind == kind]
+    seeds = Counter(name for f in found for name in dict.fromkeys(f.about or (sentence(f.reason, 200),)))
+    several = len(evaluations) > 1
+    names = [
+        one_line(name) + (f" ({n}/{len(evaluations)})" if several else "") for name, n in seeds.most_common(MAX_NAMES)
+    ]
+    names += [f"{len(seeds) - MAX_NAMES} more"] if len(seeds) > MAX_NAMES else []
+    return ", ".join(names) or "none"
+
+
+def _code_section(comparison: Comparison) -> Section:
+    read = 'from counterpoise.core.artifacts import Comparison\n\ncomparison = Comparison.load("comparison.json")\n'
+    codes = [
+        Code("Table of results", read + _SCORES.format(metric=comparison.metric)),
+        Code("Differences with their intervals", read + _DIFFERENCES),
+    ]
+    done = [arm for arm in comparison.arms if arm.status == "done" and arm.directories]
+    done.sort(key=lambda arm: arm.strategy.name != comparison.verdict.recommended)
+    if done:
+        path = f"{_run_folder(done[0].directories[0])}/predictions-test.npz"
+        codes.append(Code("Scores from the predictions, with scikit-learn", _PREDICTIONS.format(path=path)))
+    intro = Paragraph("Run this code in the folder of this page. All numbers of the page are in `comparison.json`.")
+    return code_section(intro, *codes)
+
+
+def _run_folder(path: str) -> str:
+    """The folder of a run relative to the page; of an absolute path the last two components."""
+    if without_absolute_paths(path) == path:
+        return path.rstrip("/")
+    return "/".join(path.replace("\\", "/").rstrip("/").split("/")[-2:])
+
+
+_SCORES = """\
+for arm in comparison.arms:
+    if arm.status == "done":
+        score = arm.scores["test"]["{metric}"]
+        print(arm.strategy.name, score.mean, score.sd, score.values)
+"""
+_DIFFERENCES = """\
+for d in comparison.differences:
+    print(d.strategy, d.split, d.metric, d.estimate, d.low, d.high, d.method)
+"""
+_PREDICTIONS = """\
+import numpy as np
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
+
+saved = np.load({path!r}, allow_pickle=False)
+labels, predicted = saved["labels"], saved["logits"].argmax(1)
+print(balanced_accuracy_score(labels, predicted), accuracy_score(labels, predicted))
+print(f1_score(labels, predicted, labels=np.unique(labels), average="macro"))
+print(confusion_matrix(labels, predicted, labels=range(len(saved["classes"]))))
+"""

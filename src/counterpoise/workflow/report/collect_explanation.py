@@ -1,0 +1,150 @@
+"""The report page of an explanation: its sections, with charts side by side and their values below."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from counterpoise.core.explanation import Chart, Explanation, ExplanationSection, ExplanationTable
+from counterpoise.core.text import number_text
+from counterpoise.workflow.report import charts
+from counterpoise.workflow.report.formatting import missing_cell
+from counterpoise.workflow.report.page import (
+    Block,
+    Cell,
+    Code,
+    Column,
+    Figure,
+    FigureGroup,
+    Headline,
+    Page,
+    Paragraph,
+    Section,
+    Series,
+    Spec,
+    Table,
+    Variant,
+)
+
+__all__ = ["explanation_page"]
+
+MAX_ROWS = 11
+"""Rows of the table below a figure; the JSON has every point."""
+MARKS_PER_CURVE = 5
+DIGITS = 4
+
+
+def explanation_page(explanation: Explanation) -> Page:
+    """The page of an explanation."""
+    headline = Headline(
+        explanation.kind.capitalize(), "plain", explanation.summary, explanation.costs, explanation.notes
+    )
+    sections = tuple(_section(f"section-{i}", section) for i, section in enumerate(explanation.sections, 1))
+    subtitle = "All curves and numbers on this page are computed with Counterpoise itself."
+    return Page("Explanation", explanation.name, subtitle, (headline,), sections)
+
+
+def _section(id: str, section: ExplanationSection) -> Section:
+    blocks: list[Block] = [Paragraph(text) for text in section.paragraphs]
+    blocks += [Code("Equation", section.equation, "text")] if section.equation else []
+    blocks += [FigureGroup(tuple(map(_figure, section.charts)))] if section.charts else []
+    blocks += [_table(table) for table in section.tables]
+    blocks += [Code("Example in Python", section.code)] if section.code else []
+    blocks += [Paragraph(f"Reference: {section.reference}")] if section.reference else []
+    return Section(id, section.title, tuple(blocks))
+
+
+def _table(table: ExplanationTable) -> Table:
+    values = [[row[i] for row in table.rows] for i in range(len(table.columns))]
+    columns = tuple(
+        Column(title, numeric=not any(isinstance(value, str) for value in column))
+        for title, column in zip(table.columns, values, strict=True)
+    )
+    return Table(table.caption, columns, tuple(zip(*map(_column_cells, values), strict=True)), table.notes)
+
+
+def _column_cells(column: list[str | float | None]) -> list[Cell]:
+    """The cells of a column; numbers of similar size have the same number of decimals."""
+    sizes = [abs(value) for value in column if isinstance(value, float) and value]
+    decimals = None
+    if sizes and max(sizes) < 1000 and max(sizes) < 1000 * min(sizes):
+        decimals = min(4, max(len(number_text(size, DIGITS).partition(".")[2]) for size in sizes))
+    return [_cell(value, decimals) for value in column]
+
+
+def _cell(value: str | float | None, decimals: int | None = None) -> Cell:
+    if value is None:
+        return missing_cell("not defined")
+    if isinstance(value, str):
+        return Cell(value)
+    return Cell(number_text(value, DIGITS) if decimals is None else f"{value:,.{decimals}f}".replace("-", "−"))
+
+
+def _figure(chart: Chart) -> Figure:
+    names = [*(curve.name for curve in chart.curves), *(line.name for line in chart.lines)]
+    series = tuple(Series(name, slot) for slot, name in enumerate(names))
+    rows: list[Spec] = []
+    for slot, curve in enumerate(chart.curves):
+        marks = _marked_points(chart, slot)
+        points = enumerate(zip(chart.x, curve.y, strict=True))
+        rows += [
+            {"strategy": curve.name, "x": x, "y": y, "marked": i in marks} for i, (x, y) in points if y is not None
+        ]
+    values = [
+        {"x": x, **{f"y{slot}": curve.y[i] for slot, curve in enumerate(chart.curves)}} for i, x in enumerate(chart.x)
+    ]
+    text, defined = _text_alternative(chart), [y for curve in chart.curves for y in curve.y if y is not None]
+    draw = partial(
+        charts.curves_chart,
+        rows,
+        values,
+        series,
+        text,
+        x=_x_scale(chart),
+        y=charts.Scale(chart.y_title, min(defined), max(defined), chart.y_log),
+        lines=[{"strategy": line.name, "x": line.x} for line in chart.lines],
+    )
+    return Figure(
+        chart.id, chart.title, chart.caption, text, (Variant("", draw),), key=series, table=_values_table(chart)
+    )
+
+
+def _x_scale(chart: Chart) -> charts.Scale:
+    """The range of the values; a probability that almost reaches 0 and 1 is shown from 0 to 1."""
+    low, high = min(chart.x), max(chart.x)
+    if not chart.x_log and 0 < low < 0.03 and 0.97 < high < 1:
+        low, high = 0.0, 1.0
+    return charts.Scale(chart.x_title, low, high, chart.x_log, exact=True)
+
+
+def _marked_points(chart: Chart, slot: int) -> frozenset[int]:
+    """The points of a curve that get a mark: some, spread evenly and shifted from curve to curve, or all."""
+    if chart.points:
+        return frozenset(range(len(chart.x)))
+    first, last = chart.x[0], chart.x[-1]
+    steps = ((k + (slot + 0.5) / len(chart.curves)) / MARKS_PER_CURVE for k in range(MARKS_PER_CURVE))
+    targets = [first * (last / first) ** step if chart.x_log else first + step * (last - first) for step in steps]
+    return frozenset(min(range(len(chart.x)), key=lambda i: abs(chart.x[i] - x)) for x in targets)
+
+
+def _text_alternative(chart: Chart) -> str:
+    def span(values: tuple[float, ...]) -> str:
+        return f"from {number_text(values[0], DIGITS)} to {number_text(values[-1], DIGITS)}"
+
+    ends = [
+        f"{curve.name} {span(defined)}"
+        for curve in chart.curves
+        if (defined := tuple(y for y in curve.y if y is not None))
+    ]
+    ends += [f"{line.name} at {number_text(line.x, DIGITS)}" for line in chart.lines]
+    return f"{chart.y_title} against {chart.x_title}, {span(chart.x)}: {'; '.join(ends)}."
+
+
+def _values_table(chart: Chart) -> Table:
+    """All values if there are few, otherwise some, spread evenly."""
+    n = min(MAX_ROWS, len(chart.x))
+    picked = sorted({round(k * (len(chart.x) - 1) / max(1, n - 1)) for k in range(n)})
+    rows = tuple((_cell(chart.x[i]), *(_cell(curve.y[i]) for curve in chart.curves)) for i in picked)
+    columns = (Column(chart.x_title, numeric=False), *(Column(curve.name) for curve in chart.curves))
+    notes = tuple(f"{line.name}: {chart.x_title} {number_text(line.x, DIGITS)}." for line in chart.lines)
+    caption = "Values" if len(picked) == len(chart.x) else f"Values at {len(picked)} of {len(chart.x)} points"
+    return Table(caption, columns, rows, notes, folded=True)

@@ -1,0 +1,388 @@
+"""Figures and tables with one mark or row per strategy: differences, trade-off, calibration, training, class tree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from counterpoise.core.artifacts import Arm, Comparison, Difference, Spread, TreeScore
+from counterpoise.core.text import plural, points
+from counterpoise.workflow.report import charts
+from counterpoise.workflow.report.collect_classes import ClassSelection, Evaluations, calibration_sum
+from counterpoise.workflow.report.formatting import (
+    METRICS,
+    SPLIT_NAMES,
+    finite,
+    metric_title,
+    missing_cell,
+    name_cell,
+    number_cell,
+    one_line,
+    percent_cell,
+    percent_number,
+)
+from counterpoise.workflow.report.page import Cell, Column, Figure, Paragraph, Section, Series, Spec, Table, Variant
+
+__all__ = [
+    "NO_SCORE",
+    "calibration_figure",
+    "differences_figure",
+    "differences_from_baseline",
+    "has_score",
+    "interval_text",
+    "score_cell",
+    "score_of",
+    "selection_figure",
+    "tradeoff_figure",
+    "training_figure",
+    "tree_section",
+    "weight_tables",
+]
+
+NO_SCORE = "the strategy failed or this score is not defined"
+MAX_DIFFERENCES = 300
+WEIGHT_COLUMNS = 6
+BOOTSTRAP_OVER = {"images": "images", "images-and-seeds": "images and seeds"}
+TRAINING_CURVES = (
+    ("val_balanced_accuracy", "Validation balanced accuracy", True),
+    ("val_accuracy", "Validation accuracy", True),
+    ("loss", "Training loss", False),
+    ("val_loss", "Validation loss", False),
+    ("learning_rate", "Learning rate", False),
+)
+
+
+def score_of(arm: Arm, split: str, metric: str) -> Spread | None:
+    """The score of a strategy over seeds; None if there is none."""
+    return arm.scores.get(split, {}).get(metric)
+
+
+def has_score(arm: Arm, metric: str) -> bool:
+    """Whether the strategy has a defined mean score on the test images."""
+    spread = score_of(arm, "test", metric)
+    return spread is not None and finite(spread.mean) is not None
+
+
+def score_cell(spread: Spread | None, reason: str = NO_SCORE, *, strong: bool = False) -> Cell:
+    """Mean and standard deviation over seeds."""
+    if spread is None or finite(spread.mean) is None:
+        return missing_cell(reason)
+    detail = "" if finite(spread.sd) is None else f"± {percent_number(spread.sd)}"
+    return Cell(percent_number(spread.mean), detail=detail, strong=strong)
+
+
+def differences_from_baseline(comparison: Comparison) -> list[Difference]:
+    """The differences from the baseline in the main metric on the test images."""
+    keys = (comparison.metric, "test", comparison.baseline)
+    return [d for d in comparison.differences if (d.metric, d.split, d.baseline) == keys]
+
+
+def interval_text(d: Difference) -> str:
+    """The interval in percentage points, or nothing if there is none."""
+    return f"[{points(d.low)}, {points(d.high)}]" if finite(d.low) is not None and finite(d.high) is not None else ""
+
+
+def _strategy_cell(series: Series) -> Cell:
+    return Cell(one_line(series.name), series=series)
+
+
+def differences_figure(comparison: Comparison, series: dict[str, Series]) -> Figure | None:
+    """A forest plot of the differences from the baseline on the test images; None if there is none."""
+    caption = "Each strategy minus the baseline on the test images, which were not used for the selection. If the "
+    caption += "interval includes 0, the difference is within the noise."
+    figure = _forest_plot(differences_from_baseline(comparison), series, id="differences", caption=caption)
+    return figure and replace(
+        figure, title="Difference from the baseline", table=_differences_table(comparison, series)
+    )
+
+
+def selection_figure(comparison: Comparison, series: dict[str, Series]) -> Figure | None:
+    """A forest plot of the differences from the selected strategy on the validation images; None if there is none."""
+    selected = comparison.verdict.recommended or comparison.baseline
+    keys = (comparison.metric, "val", selected)
+    found = [d for d in comparison.differences if (d.metric, d.split, d.baseline) == keys]
+    caption = (
+        f"Each strategy minus {one_line(selected)} on the validation images, on which the strategy was selected. If "
+        "the interval includes 0, the difference is within the noise. More validation images (`--val-fraction`) or "
+        "more seeds (`--seeds`) narrow the intervals."
+    )
+    figure = _forest_plot(found, series, id="selection", caption=caption, dashed=True)
+    return figure and replace(figure, title="Is the selection significant on validation?")
+
+
+def _forest_plot(
+    differences: Sequence[Difference], series: dict[str, Series], *, id: str, caption: str, dashed: bool = False
+) -> Figure | None:
+    found = [d for d in differences if finite(d.estimate) is not None and d.strategy in series]
+    if not found:
+        return None
+    rows = [
+        {
+            "strategy": d.strategy,
+            "estimate": d.estimate,
+            "low": d.estimate if finite(d.low) is None else d.low,
+            "high": d.estimate if finite(d.high) is None else d.high,
+            "shown": f"{points(d.estimate)} {interval_text(d)}".strip(),
+            "method": BOOTSTRAP_OVER[d.method],
+        }
+        for d in found
+    ]
+    metric, other = metric_title(found[0].metric), one_line(found[0].baseline)
+    values = "; ".join(f"{row['strategy']} {row['shown']}" for row in rows)
+    text = one_line(f"{metric} minus that of {other}, in percentage points: {values}.", 1200)
+    present = [series[d.strategy] for d in found]
+    title = f"{metric} (percentage points)"
+    chart = partial(charts.differences_chart, rows, present, text, title=title, dashed=dashed)
+    return Figure(id, "", caption, text, (Variant("", chart),))
+
+
+def _differences_table(comparison: Comparison, series: dict[str, Series]) -> Table:
+    none = "not defined for one of the two"
+    rows = tuple(
+        (
+            Cell(one_line(d.strategy), series=series.get(d.strategy)),
+            Cell(one_line(d.baseline)),
+            Cell(metric_title(d.metric)),
+            Cell(SPLIT_NAMES.get(d.split, d.split)),
+            missing_cell(none) if finite(d.estimate) is None else Cell(points(d.estimate)),
+            Cell(interval_text(d)) if interval_text(d) else missing_cell(none),
+            missing_cell("one seed, or not defined") if finite(d.seed_sd) is None else Cell(percent_number(d.seed_sd)),
+            Cell(BOOTSTRAP_OVER[d.method]),
+        )
+        for d in comparison.differences[:MAX_DIFFERENCES]
+    )
+    texts = ("Strategy", "Minus", "Metric", "Split")
+    columns = [
+        *(Column(title, numeric=False) for title in texts),
+        *(Column(title) for title in ("Difference", "Interval", "Standard deviation over seeds")),
+        Column("Bootstrap over", numeric=False),
+    ]
+    more = len(comparison.differences) - len(rows)
+    notes = (f"{more:,} more differences are in the JSON file beside this page.",) if more > 0 else ()
+    return Table("All differences (percentage points)", tuple(columns), rows, notes, folded=True)
+
+
+def tradeoff_figure(comparison: Comparison, series: Sequence[Series]) -> Figure | None:
+    """Recall of frequent vs. rare classes; None unless at least two groups have classes."""
+    arms = {arm.strategy.name: arm for arm in comparison.arms}
+    groups = [g for g in ("many", "medium", "few") if any(has_score(arms[s.name], g) for s in series)]
+    if len(groups) < 2:
+        return None
+    frequent, rare = groups[0], groups[-1]
+    rows: list[Spec] = []
+    means, body = [], []
+    for one in series:
+        arm = arms[one.name]
+        x, y = score_of(arm, "test", frequent), score_of(arm, "test", rare)
+        if x is None or y is None or not (has_score(arm, frequent) and has_score(arm, rare)):
+            continue
+        means.append({"strategy": one.name, "seed": "mean", "frequent": x.mean, "rare": y.mean})
+        seeds = zip(arm.seeds, x.values, y.values, strict=False)
+        rows += [{"strategy": one.name, "seed": str(seed), "frequent": a, "rare": b} for seed, a, b in seeds]
+        body.append((_strategy_cell(one), score_cell(x), score_cell(y)))
+    titles = [metric_title(frequent), metric_title(rare)]
+    text = f"{titles[1]} against {titles[0].lower()} of every strategy and seed."
+    chart = partial(charts.tradeoff_chart, rows, means, series, text, frequent=titles[0], rare=titles[1])
+    caption = "Up: better on rare classes; left: worse on frequent ones. Large marks are means over seeds, small marks "
+    caption += "single seeds."
+    columns = (Column("Strategy", numeric=False), *(Column(*METRICS[group]) for group in (frequent, rare)))
+    return Figure(
+        "tradeoff",
+        "Recall of frequent classes vs. recall of rare classes",
+        caption,
+        text,
+        (Variant("", chart),),
+        key=tuple(series),
+        table=Table("Mean recall on the test images (%)", columns, tuple(body), folded=True),
+    )
+
+
+def calibration_figure(evaluations: Evaluations, series: Sequence[Series]) -> Figure | None:
+    """A reliability diagram; None if there are no confidence bins."""
+    rows, body = [], []
+    for one in series:
+        bins = calibration_sum(evaluations[one.name])
+        total = sum(b.count for b in bins)
+        for b in bins:
+            if not b.count:
+                continue
+            span = f"{percent_number(b.low, 0)} to {percent_number(b.high, 0)}\u00a0%"
+            row = {"strategy": one.name, "confidence": b.confidence, "accuracy": b.accuracy, "count": b.count}
+            rows.append({**row, "share": b.count / total, "range": span})
+            cells = (Cell(span), number_cell(b.count), percent_cell(b.confidence, ""), percent_cell(b.accuracy, ""))
+            body.append((_strategy_cell(one), *cells))
+    if not rows:
+        return None
+    text = "Accuracy against confidence (the highest predicted probability). On the diagonal the two are equal."
+    titles = ("Confidence bin", "Predictions", "Mean confidence (%)", "Accuracy (%)")
+    return Figure(
+        "calibration",
+        "Calibration (reliability diagram)",
+        "Below the diagonal the model is overconfident: its confidence is higher than its accuracy. Large marks stand "
+        "for many predictions. To correct the confidence, use `counterpoise evaluate RUN --tune temperature`.",
+        text,
+        (Variant("", partial(charts.calibration_chart, rows, series, text)),),
+        key=tuple(series) if len(series) > 1 else (),
+        table=Table(
+            "Confidence bins (all seeds)",
+            (Column("Strategy", numeric=False), *map(Column, titles)),
+            tuple(body),
+            folded=True,
+        ),
+    )
+
+
+def training_figure(comparison: Comparison, series: Sequence[Series]) -> Figure | None:
+    """Training curves, a variant per recorded quantity; None if nothing was recorded."""
+    arms = {arm.strategy.name: arm for arm in comparison.arms}
+    trained = tuple(one for one in series if arms[one.name].history and not arms[one.name].strategy.reuses)
+    variants = []
+    for key, title, is_share in TRAINING_CURVES:
+        rows = [row for one in trained for row in _training_rows(arms[one.name], key)]
+        if rows:
+            text = f"{title} by epoch, one line per strategy and seed."
+            chart = partial(charts.training_chart, rows, trained, text, title=title, is_share=is_share)
+            variants.append(Variant(title, chart))
+    if not variants:
+        return None
+    caption = "One line per seed; the mark is the last epoch. Strategies that reuse the model of another strategy are "
+    caption += "not trained and have no curve."
+    text = "Training curves of every strategy and seed."
+    return Figure("training", "Training curves", caption, text, tuple(variants), "Quantity", key=trained)
+
+
+def _training_rows(arm: Arm, key: str) -> list[Spec]:
+    rows: list[Spec] = []
+    for seed, epochs in zip(arm.seeds, arm.history, strict=False):
+        defined = [e for e in epochs if finite(e.get("epoch")) is not None and finite(e.get(key)) is not None]
+        shared = {"strategy": arm.strategy.name, "seed": str(seed)}
+        rows += [{**shared, "epoch": e["epoch"], "value": e[key], "last": e is defined[-1]} for e in defined]
+    return rows
+
+
+def weight_tables(comparison: Comparison, classes: ClassSelection) -> list[Table]:
+    """The class weights in some epochs of every strategy that changes them during training."""
+    return [_weight_table(arm, classes) for arm in comparison.arms if arm.weights and all(arm.weights)]
+
+
+def _weight_table(arm: Arm, classes: ClassSelection) -> Table:
+    mean = np.mean(np.array(arm.weights), axis=0)  # (epochs, C)
+    epochs = np.unique(np.linspace(0, len(mean) - 1, num=WEIGHT_COLUMNS).round().astype(int))
+    selected = zip(classes.ids, classes.cells, strict=True)
+    rows = tuple((cell, *(Cell(f"{mean[epoch, c]:.2f}") for epoch in epochs)) for c, cell in selected)
+    columns = (Column("Class", numeric=False), *(Column(f"Epoch {epoch + 1}") for epoch in epochs))
+    note = f"Mean over {plural(len(arm.weights), 'seed')}. The weights average 1 over all classes."
+    return Table(f"Class weights of {one_line(arm.strategy.name)} during training", columns, rows, (note,))
+
+
+NOT_REACHED = "no test image reaches this node"
+
+
+def tree_section(comparison: Comparison, series: Mapping[str, Series]) -> Section:
+    """Errors by level and node of the class tree, of the hierarchical, baseline and recommended strategies."""
+    always = (comparison.baseline, comparison.verdict.recommended)
+    scores = [
+        (series[arm.strategy.name], arm, arm.by_tree)
+        for arm in comparison.arms
+        if arm.by_tree is not None and (arm.strategy.name in always or arm.strategy.head == "hierarchical")
+    ]
+    if not scores:
+        return Section("tree", "Class tree", ())
+    text = (
+        "A class tree replaces one classification among many classes by a small classification at each inner node. An "
+        "error is counted at the node where the prediction leaves the path of the true class, and not below it."
+    )
+    return Section("tree", "Class tree", (Paragraph(text), _level_table(scores), _node_table(scores, comparison)))
+
+
+_Scores = Sequence[tuple[Series, Arm, TreeScore]]
+
+
+def _level_table(scores: _Scores) -> Table:
+    levels = range(1, 1 + max(len(score.level_error) for _, _, score in scores))
+    columns = (
+        Column("Strategy", numeric=False),
+        Column("Hierarchical F1", "Common ancestors of labels and predictions, relative to all of their ancestors."),
+        *(Column(f"Error at level {i}", "Of the images that are correct down to the level above.") for i in levels),
+        *(Column(f"Correct to level {i}") for i in levels),
+        Column("Tree distance of errors", "Mean number of edges between label and prediction, over the errors."),
+    )
+    rows = []
+    for one, _, score in scores:
+        shares = (percent_cell(value, NOT_REACHED) for value in (score.f1, *score.level_error, *score.level_accuracy))
+        edges = finite(score.tree_distance)
+        distance = missing_cell("no errors") if edges is None else Cell(f"{edges:.2f}")
+        rows.append((_strategy_cell(one), *shares, distance))
+    note = (
+        "Percentages of the test images of all seeds whose class reaches the level. An error at a level is relative to "
+        "the images that are correct so far; the tree distance is measured over errors only."
+    )
+    return Table("Errors by level", columns, tuple(rows), (note,))
+
+
+def _node_table(scores: _Scores, comparison: Comparison) -> Table:
+    nodes = {node.name: i for i, node in enumerate(scores[0][2].nodes)}
+    train = {c.name: c.train for c in comparison.audit.classes}
+    members = _classes_below(comparison.tree)
+    rows = []
+    for name, depth in _depth_first(comparison.tree):
+        if name in nodes:
+            i = nodes[name]
+            label = ", ".join(members.get(name, ())) if name.startswith("#") else name or "all classes"
+            images = scores[0][2].nodes[i].train
+            errors = [(score.nodes[i].wrong, score.nodes[i].reached) for _, _, score in scores]
+        else:
+            label, images = name, train[name]
+            errors = [_class_errors(arm, name) for _, arm, _ in scores]
+        cell = name_cell(label)
+        shares = (
+            percent_cell(wrong / reached if reached else None, NOT_REACHED, detail=f"{wrong:,} of {reached:,}")
+            for wrong, reached in errors
+        )
+        rows.append((replace(cell, text="\u2003" * depth + cell.text), number_cell(images), *shares))
+    columns = (
+        Column("Node", numeric=False),
+        Column("Training images"),
+        *(Column(f"Errors: {one_line(s.name)}", "Of the test images that reach it correctly.") for s, _, _ in scores),
+    )
+    note = (
+        "Nodes are indented below their parent; each inner node is a classification among its children, and one "
+        "without a name is listed by its classes. The row of a class counts all of its test images that are "
+        "misclassified, at whichever node."
+    )
+    return Table("Errors by node (%)", columns, tuple(rows), (note,))
+
+
+def _classes_below(tree: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The classes below each inner node."""
+    parents = dict(tree["links"])
+    classes: dict[str, list[str]] = {}
+    for name in tree["classes"]:
+        node = parents.get(name, "")
+        while node:
+            classes.setdefault(node, []).append(name)
+            node = parents.get(node, "")
+    return classes
+
+
+def _depth_first(tree: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Every node with its depth, each parent before its children."""
+    children: dict[str, list[str]] = {}
+    for child, parent in tree["links"]:
+        children.setdefault(parent, []).append(child)
+    found, stack = [], [("", 0)]
+    while stack:
+        name, depth = stack.pop()
+        found.append((name, depth))
+        stack += [(child, depth + 1) for child in reversed(children.get(name, []))]
+    return found
+
+
+def _class_errors(arm: Arm, name: str) -> tuple[int, int]:
+    """Misclassified and all test images of a class, over all seeds."""
+    scores = [c for evaluation in arm.test for c in evaluation.classes if c.name == name]
+    return sum(c.support - c.true_positives for c in scores), sum(c.support for c in scores)
