@@ -191,7 +191,7 @@ def test_wrong_arguments_are_named():
         paired_bootstrap([0, 1], [0, 1, 1], [0, 1])
     with pytest.raises(ArgumentError, match="`resamples` must be at least 1; got 0"):
         paired_bootstrap([0], [0], [0], resamples=0)
-    with pytest.raises(ArgumentError, match="is about 5 classes; there are 2"):
+    with pytest.raises(ArgumentError, match="must be of 2 classes; got 5"):
         paired_bootstrap([0, 1], [0, 1], [0, 1], metric=group_false_positives(FEW))
     with pytest.raises(ArgumentError, match="`members` must be booleans"):
         group_recall([0, 1])

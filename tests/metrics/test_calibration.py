@@ -88,7 +88,7 @@ def test_no_rows_give_no_number_and_bad_scores_an_error():
     assert np.isnan(metrics.expected_calibration_error([], np.zeros((0, 3))))
     assert np.isnan(metrics.classwise_calibration_error([], np.zeros((0, 3))))
     for bad in ([np.nan, 0.0], [np.inf, 0.0], [-np.inf, -np.inf]):
-        with pytest.raises(ArgumentError, match="`logits` row 1 has no prediction"):
+        with pytest.raises(ArgumentError, match="`logits` must be finite, or -inf for an excluded class; row 1 is"):
             metrics.expected_calibration_error([0, 0], [[0.0, 0.0], bad])
     with pytest.raises(ArgumentError, match=r"`labels` must have shape \(N,\) and `logits` \(N, C\)"):
         metrics.expected_calibration_error([0], [0.5])

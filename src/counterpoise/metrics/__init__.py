@@ -1,7 +1,7 @@
-"""Scores and labels in, numbers with intervals out; NumPy only.
+"""Evaluation metrics with confidence intervals: NumPy arrays in, numbers out.
 
-A class without a row in ``labels`` is NaN per class and counts in no average. Arguments come in scikit-learn's order:
-``(labels, predictions)`` or ``(labels, logits)``.
+A class without images in ``labels`` has NaN as its own value and is left out of averages. Arguments come in
+scikit-learn's order: ``(labels, predictions)`` or ``(labels, logits)``.
 """
 
 from counterpoise.metrics.bootstrap import Bootstrap, bootstrap_differences, paired_bootstrap
@@ -11,17 +11,6 @@ from counterpoise.metrics.calibration import (
     reliability,
     softmax,
 )
-from counterpoise.metrics.classification import (
-    accuracy,
-    balanced_accuracy,
-    confusion_matrix,
-    geometric_mean,
-    macro_f1,
-    per_class_f1,
-    per_class_precision,
-    per_class_recall,
-    shot_accuracy,
-)
 from counterpoise.metrics.hierarchical import (
     error_by_level,
     hierarchical_f1,
@@ -30,9 +19,26 @@ from counterpoise.metrics.hierarchical import (
     level_accuracy,
     mean_tree_distance,
 )
-from counterpoise.metrics.intervals import Rates, wilson_interval
 from counterpoise.metrics.ranking import average_precision
-from counterpoise.metrics.tally import METRICS, Metric, Tally, group_false_positives, group_recall, tally
+from counterpoise.metrics.tally import (
+    METRICS,
+    Metric,
+    Rates,
+    Tally,
+    accuracy,
+    balanced_accuracy,
+    confusion_matrix,
+    geometric_mean,
+    group_false_positives,
+    group_recall,
+    macro_f1,
+    per_class_f1,
+    per_class_precision,
+    per_class_recall,
+    shot_accuracy,
+    tally,
+    wilson_interval,
+)
 
 __all__ = [
     "METRICS",

@@ -1,7 +1,7 @@
 """Paired, class-stratified bootstrap of the difference between two sets of predictions.
 
-Drawing n_c images of a class with replacement is a multinomial draw over the distinct *joint outcomes* (what both arms
-said about an image, in all seeds), so the resamples are drawn as counts, exactly, without a list of images.
+Resampling n_c images of a class with replacement is a multinomial draw over the distinct *joint outcomes* (the
+predictions of both arms for an image, in all seeds). So resamples are drawn exactly as counts, without lists of images.
 """
 
 from __future__ import annotations
@@ -13,29 +13,34 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from counterpoise.core.checks import checked_count, checked_indices, checked_number
 from counterpoise.core.errors import ArgumentError
-from counterpoise.metrics.inputs import FloatArray, IntArray, class_indices, num_classes_of
-from counterpoise.metrics.intervals import check_confidence
-from counterpoise.metrics.tally import METRICS, Metric, Tally
+from counterpoise.metrics.tally import METRICS, FloatArray, IntArray, Metric, Tally, num_classes_of
 
 __all__ = ["SEEDS_FOR_TWO_LEVELS", "Bootstrap", "bootstrap_differences", "paired_bootstrap"]
 
 SEEDS_FOR_TWO_LEVELS = 5
-"""Fewer seeds say too little about the spread between seeds to be resampled."""
+"""The spread between fewer seeds is too uncertain to resample them."""
 
 _CHUNK = 2**22
-"""Sums held at once for a chunk of resamples: 32 MB."""
+"""Numbers of a chunk of resamples: 32 MB."""
 
 _Stratum = tuple[int, IntArray, IntArray]
-"""A class, its distinct joint outcomes (columns, U), and how many images have each (U,)."""
+"""A class, its distinct joint outcomes (columns, U), and the number of images with each (U,)."""
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """``a`` minus ``b``: the difference of seed means with its percentile interval; NaN where it is not defined.
+    """The difference ``a`` minus ``b`` of the means over seeds, with a percentile interval; NaN if undefined.
 
-    ``seed_sd`` is the sample standard deviation over seeds of the paired difference, NaN for one seed or where
-    the arms have different numbers of seeds.
+    Attributes:
+        estimate: the difference.
+        low, high: bounds of the interval.
+        seed_sd: sample standard deviation over seeds of the paired difference; NaN for one seed, or if the arms have
+            different numbers of seeds.
+        method: what was resampled.
+        confidence: coverage of the interval.
+        resamples: number of resamples.
     """
 
     estimate: float
@@ -58,23 +63,26 @@ def paired_bootstrap(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Bootstrap:
-    """Interval of the difference ``metric(a) - metric(b)`` of two sets of predictions for the same images.
+    """Estimate ``metric(a) − metric(b)`` of two sets of predictions for the same images, with a confidence interval.
 
-    Images are resampled within each class and stay paired: an image brings what both arms said about it, in all
-    seeds. From 5 seeds on in both arms the seeds are resampled too (two levels, crossed).
+    Images are resampled within each class, together with their predictions by both arms in all seeds. If both arms
+    have at least 5 seeds, the seeds are resampled too (two levels, crossed).
 
     Args:
         a: predicted class indices, ``(N,)`` or ``(seeds, N)``.
         b: those of the other arm, in the same order of images and of seeds.
-        labels: class indices, ``(N,)``.
+        labels: ``(N,)`` class indices.
         metric: "accuracy", "balanced_accuracy", "macro_f1", "geometric_mean", or a `Metric`.
-        num_classes: C; default the largest index plus one.
-        resamples: number of bootstrap resamples.
-        confidence: coverage of the percentile interval.
-        seed: the same seed gives the same interval.
+        num_classes: C; None for the largest index plus one.
+        resamples: number of bootstrap resamples, at least 1.
+        confidence: coverage of the percentile interval, between 0 and 1.
+        seed: at least 0; the same seed gives the same interval.
+
+    Returns:
+        The difference with its interval.
 
     Raises:
-        ArgumentError: unknown metric, shapes that do not fit, ``resamples`` < 1, ``confidence`` not in (0, 1).
+        ArgumentError: an unknown metric, shapes that do not match, ``resamples`` < 1, ``confidence`` not in (0, 1).
 
     Reference: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13.
 
@@ -93,12 +101,12 @@ def paired_bootstrap(
         a,
         b,
         labels,
-        metrics={"it": chosen},
+        metrics={"chosen": chosen},
         num_classes=num_classes,
         resamples=resamples,
         confidence=confidence,
         seed=seed,
-    )["it"]
+    )["chosen"]
 
 
 def bootstrap_differences(
@@ -112,21 +120,20 @@ def bootstrap_differences(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Bootstrap]:
-    """`paired_bootstrap` for several metrics at once, on the same resamples.
+    """`paired_bootstrap` of several metrics on the same resamples; returns a `Bootstrap` for each name in ``metrics``.
 
     Example:
         >>> both = bootstrap_differences([0, 1, 1], [0, 0, 0], [0, 1, 1], metrics=METRICS, resamples=10)
         >>> round(both["accuracy"].estimate, 3)
         0.667
     """
-    check_confidence(confidence)
-    if resamples < 1:
-        raise ArgumentError(f"`resamples` must be at least 1; got {resamples}")
-    y, said, seeds_a = _columns(a, b, labels)
-    size = num_classes_of(num_classes, y, said)
-    strata = [(int(c), *np.unique(said[:, y == c], axis=1, return_counts=True)) for c in np.unique(y)]
-    drawn = _resampled(strata, metrics, len(said), size, resamples=resamples, rng=np.random.default_rng(seed))
-    observed = _values(strata, [repeats[None] for _, _, repeats in strata], metrics, len(said), size)
+    checked_number("confidence", confidence, above=0.0, below=1.0)
+    checked_count("resamples", resamples)
+    y, predicted, seeds_a = _columns(a, b, labels)
+    size = num_classes_of(num_classes, y, predicted)
+    strata = [(int(c), *np.unique(predicted[:, y == c], axis=1, return_counts=True)) for c in np.unique(y)]
+    drawn = _resampled(strata, metrics, len(predicted), size, resamples=resamples, rng=np.random.default_rng(seed))
+    observed = _values(strata, [repeats[None] for _, _, repeats in strata], metrics, len(predicted), size)
     return {
         name: _difference(observed[name], drawn[name], seeds_a, confidence, np.random.default_rng((seed, 1)))
         for name in metrics
@@ -135,8 +142,8 @@ def bootstrap_differences(
 
 def _columns(a: ArrayLike, b: ArrayLike, labels: ArrayLike) -> tuple[IntArray, IntArray, int]:
     """Labels (N,), all predictions as columns (seeds of a + seeds of b, N), and the number of a's seeds."""
-    y = class_indices(labels, "labels")
-    first, second = (np.atleast_2d(class_indices(x, name)) for x, name in ((a, "a"), (b, "b")))
+    y = checked_indices("labels", labels)
+    first, second = (np.atleast_2d(checked_indices(name, x)) for x, name in ((a, "a"), (b, "b")))
     for name, x in (("a", first), ("b", second)):
         if y.ndim != 1 or x.ndim != 2 or x.shape[1:] != y.shape or not len(x):
             raise ArgumentError(f"`{name}` must have shape (N,) or (seeds, N) for `labels` {y.shape}; got {x.shape}")
@@ -152,7 +159,7 @@ def _resampled(
     resamples: int,
     rng: np.random.Generator,
 ) -> dict[str, FloatArray]:
-    """The metrics of every resample and column, ``(resamples, columns)``, in chunks that fit in memory."""
+    """The metrics of every resample and column, ``(resamples, columns)``, computed in chunks that fit in memory."""
     outcomes = sum(len(repeats) for _, _, repeats in strata)
     chunk = max(1, _CHUNK // max(1, columns * num_classes, outcomes))
     parts = []
@@ -163,11 +170,11 @@ def _resampled(
 
 
 def _draw(repeats: IntArray, rows: int, rng: np.random.Generator) -> IntArray:
-    """How often each outcome occurs among n images drawn with replacement, ``(rows, U)``."""
+    """Draw n images with replacement ``rows`` times, and count each outcome: ``(rows, U)``."""
     n, size = int(repeats.sum()), len(repeats)
     if 3 * size < n:
         return rng.multinomial(n, repeats / n, size=rows)
-    # Nearly every image has an outcome of its own: drawing the images is the same and twice as fast.
+    # Nearly every image has a distinct outcome: drawing images gives the same distribution and is twice as fast.
     drawn = np.repeat(np.arange(size), repeats)[rng.integers(n, size=(rows, n))]
     return np.bincount((drawn + size * np.arange(rows)[:, None]).ravel(), minlength=rows * size).reshape(rows, size)
 
@@ -175,19 +182,19 @@ def _draw(repeats: IntArray, rows: int, rng: np.random.Generator) -> IntArray:
 def _values(
     strata: Sequence[_Stratum], times: Sequence[IntArray], metrics: Mapping[str, Metric], columns: int, num_classes: int
 ) -> dict[str, FloatArray]:
-    """``times[k][r, u]`` is how often resample r holds outcome u of stratum k; the metrics, ``(rows, columns)``."""
+    """The metrics ``(rows, columns)`` if resample r contains outcome u of stratum k ``times[k][r, u]`` times."""
     rows = len(times[0]) if times else 1
     tallies: dict[bytes, Tally] = {}
     for name, metric in metrics.items():
         if metric.merge is not None and len(metric.merge) != num_classes:
-            raise ArgumentError(f"metric {name!r} is about {len(metric.merge)} classes; there are {num_classes}")
+            raise ArgumentError(f"metric {name!r} must be of {num_classes} classes; got {len(metric.merge)}")
         size = num_classes if metric.merge is None else max(2, int(metric.merge.max(initial=0)) + 1)
         tallies.setdefault(_key(metric), Tally(*(np.zeros((rows, columns, size)) for _ in range(3))))
     merges = {_key(metric): metric.merge for metric in metrics.values()}
     for (label, outcomes, repeats), number in zip(strata, times, strict=True):
-        said, sums = _sums(outcomes, number)
+        classes, sums = _sums(outcomes, number)
         for key, merge in merges.items():
-            _add(tallies[key], label, int(repeats.sum()), said, sums, merge)
+            _add(tallies[key], label, int(repeats.sum()), classes, sums, merge)
     return {name: metric.value(tallies[_key(metric)]) for name, metric in metrics.items()}
 
 
@@ -196,27 +203,28 @@ def _key(metric: Metric) -> bytes:
 
 
 def _sums(outcomes: IntArray, times: IntArray) -> tuple[IntArray, FloatArray]:
-    """The classes that were said, ``(m,)``, and how often in each resample and column, ``(rows, columns, m)``."""
-    said, where = np.unique(outcomes, return_inverse=True)
-    one_hot = where.reshape(outcomes.shape).T[:, :, None] == np.arange(len(said))
+    """The predicted classes ``(m,)``, and the images predicted so per resample and column ``(rows, columns, m)``."""
+    classes, where = np.unique(outcomes, return_inverse=True)
+    one_hot = where.reshape(outcomes.shape).T[:, :, None] == np.arange(len(classes))
     sums = times.astype(np.float64) @ one_hot.reshape(len(one_hot), -1).astype(np.float64)
-    return said, sums.reshape(len(times), len(outcomes), len(said))
+    return classes, sums.reshape(len(times), len(outcomes), len(classes))
 
 
-def _add(t: Tally, label: int, images: int, said: IntArray, sums: FloatArray, merge: IntArray | None) -> None:
+def _add(t: Tally, label: int, images: int, classes: IntArray, sums: FloatArray, merge: IntArray | None) -> None:
+    """Add the images of one label, predicted as ``classes``, to a tally."""
     if merge is not None:
         label = int(merge[label])
-        said, where = np.unique(merge[said], return_inverse=True)
-        sums = sums @ (where[:, None] == np.arange(len(said))).astype(np.float64)
+        classes, where = np.unique(merge[classes], return_inverse=True)
+        sums = sums @ (where[:, None] == np.arange(len(classes))).astype(np.float64)
     t.support[..., label] += images
-    t.predicted[..., said] += sums
-    t.true_positives[..., label] += sums[..., said == label].sum(axis=-1)
+    t.predicted[..., classes] += sums
+    t.true_positives[..., label] += sums[..., classes == label].sum(axis=-1)
 
 
 def _difference(
     observed: FloatArray, drawn: FloatArray, seeds_a: int, confidence: float, rng: np.random.Generator
 ) -> Bootstrap:
-    """From the values of all columns, a's seeds first, to the difference of seed means and its interval."""
+    """The difference of the means over seeds and its interval, from the values of all columns, a's seeds first."""
     a, b = observed[0, :seeds_a], observed[0, seeds_a:]
     paired = len(a) == len(b)
     two_levels = min(len(a), len(b)) >= SEEDS_FOR_TWO_LEVELS

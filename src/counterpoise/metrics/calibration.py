@@ -1,21 +1,28 @@
-"""How far the probabilities are from the frequencies. Probabilities are the softmax of the logits."""
+"""Calibration errors: how far predicted probabilities, the softmax of the logits, are from observed frequencies."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from counterpoise.core.errors import ArgumentError
-from counterpoise.metrics.inputs import FloatArray, IntArray, check_logits
+from counterpoise.core.checks import checked_count, checked_indices
+from counterpoise.core.errors import ArgumentError, ArgumentTypeError
+from counterpoise.metrics.tally import FloatArray, IntArray
 
 __all__ = ["Reliability", "classwise_calibration_error", "expected_calibration_error", "reliability", "softmax"]
 
 
 def softmax(logits: ArrayLike) -> FloatArray:
-    """Softmax over the last axis in float64, stable for any finite logits; -inf gives exactly 0.
+    """Softmax over the last axis in float64, equal to SciPy's.
+
+    Args:
+        logits: numbers of shape ``(..., C)``, finite or -inf; -inf gives exactly 0.
+
+    Returns:
+        float64 ``(..., C)``.
 
     Example:
         >>> softmax([[1e4, 1e4, -np.inf]])
@@ -29,7 +36,10 @@ def softmax(logits: ArrayLike) -> FloatArray:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Bins of the top probability, (edges[b], edges[b+1]]: images, mean confidence and accuracy (NaN where empty)."""
+    """A reliability diagram: images, mean confidence and accuracy of each bin (edges[b], edges[b+1]].
+
+    The confidence of an image is its largest probability. Confidence and accuracy of an empty bin are NaN.
+    """
 
     edges: FloatArray
     count: IntArray
@@ -38,13 +48,13 @@ class Reliability:
 
 
 def reliability(labels: ArrayLike, logits: ArrayLike, *, bins: int = 15) -> Reliability:
-    """The rows of a reliability diagram: ``bins`` bins of equal width over the top-label probability.
+    """Compute a reliability diagram with bins of equal width; arguments and errors as `expected_calibration_error`.
 
     Example:
         >>> reliability([0, 1], [[2.0, 0.0], [1.0, 0.0]], bins=2).accuracy
         array([nan, 0.5])
     """
-    y, z = check_logits(labels, logits)
+    y, z = _checked_logits(labels, logits)
     edges = _edges(bins)
     if not len(y):
         nothing = np.full(bins, np.nan)
@@ -60,10 +70,12 @@ def reliability(labels: ArrayLike, logits: ArrayLike, *, bins: int = 15) -> Reli
 
 
 def expected_calibration_error(labels: ArrayLike, logits: ArrayLike, *, bins: int = 15) -> float:
-    """Top-label calibration error: ``sum_b n_b / N |accuracy_b - confidence_b|``; NaN without rows.
+    """The top-label calibration error ``sum_b n_b / N |accuracy_b − confidence_b|``; NaN without images.
 
-    ``bins`` bins (low, high] of equal width on [0, 1]; ``labels (N,)``, ``logits (N, C)``, -inf excludes a class.
-    For probabilities give their logarithm: its softmax is the probabilities.
+    Args:
+        labels: ``(N,)`` class indices.
+        logits: ``(N, C)``; -inf excludes a class. If you have probabilities, pass their logarithm.
+        bins: number of bins of equal width on [0, 1], at least 1.
 
     Raises:
         ArgumentError: the shapes do not fit, a row has NaN, +inf or nothing but -inf, or ``bins`` < 1.
@@ -95,10 +107,19 @@ def classwise_calibration_error(
 def classwise_calibration_error(
     labels: ArrayLike, logits: ArrayLike, *, bins: int = 15, average: Literal["macro"] | None = "macro"
 ) -> float | FloatArray:
-    """Calibration error of each class's own probability: ``sum_b n_b / N |share of class c_b - mean p_c,b|``.
+    """The calibration error of the probability of each class: ``sum_b n_b / N |share of class c_b − mean p_c,b|``.
 
-    ``average="macro"`` is the mean over the classes that occur in ``labels``; ``None`` gives float64 ``(C,)``, NaN for
-    the others. A probability of exactly 0 belongs to the first bin.
+    Args:
+        labels: ``(N,)`` class indices.
+        logits: ``(N, C)``; -inf excludes a class.
+        bins: number of bins of equal width on [0, 1], at least 1; a probability of 0 is in the first.
+        average: ``"macro"`` for the mean over the classes that occur in ``labels``; None for every class.
+
+    Returns:
+        A number; with ``average=None`` float64 ``(C,)``, NaN for the classes that do not occur.
+
+    Raises:
+        ArgumentError: as `expected_calibration_error`, or an unknown ``average``.
 
     Reference: Kull et al., Beyond temperature scaling, NeurIPS 2019 (arXiv:1910.12656).
 
@@ -108,7 +129,7 @@ def classwise_calibration_error(
     """
     if average not in ("macro", None):
         raise ArgumentError(f"`average` must be 'macro' or None; got {average!r}")
-    y, z = check_logits(labels, logits)
+    y, z = _checked_logits(labels, logits)
     edges = _edges(bins)
     errors = np.full(z.shape[1], np.nan)
     probabilities = softmax(z) if len(y) else z
@@ -123,11 +144,34 @@ def classwise_calibration_error(
 
 
 def _edges(bins: int) -> FloatArray:
-    if bins < 1:
-        raise ArgumentError(f"`bins` must be at least 1; got {bins}")
-    return np.linspace(0.0, 1.0, bins + 1)
+    return np.linspace(0.0, 1.0, checked_count("bins", bins) + 1)
 
 
 def _bin_of(probabilities: FloatArray, edges: FloatArray) -> IntArray:
-    """The b with edges[b] < p <= edges[b+1]; 0 goes to the first bin."""
+    """The b with edges[b] < p <= edges[b+1]; 0 is in the first bin."""
     return np.clip(np.searchsorted(edges, probabilities, side="left") - 1, 0, len(edges) - 2)
+
+
+def _checked_logits(labels: ArrayLike, logits: ArrayLike) -> tuple[IntArray, FloatArray]:
+    """Return labels as int64 ``(N,)`` and logits as float64 ``(N, C)``."""
+    y, z = checked_indices("labels", labels), np.asarray(logits)
+    if z.ndim != 2 or y.shape != z.shape[:1]:
+        raise ArgumentError(f"`labels` must have shape (N,) and `logits` (N, C); got {y.shape} and {z.shape}")
+    return checked_indices("labels", y, num_classes=z.shape[1]), checked_scores("logits", z)
+
+
+def checked_scores(name: str, values: NDArray[Any]) -> FloatArray:
+    """Return ``values`` as float64 ``(N, C)``: each row finite, or -inf for some of its classes."""
+    if values.size and values.dtype.kind not in "fiu":
+        raise ArgumentTypeError(f"`{name}` must be numbers; got dtype {values.dtype}")
+    if values.ndim != 2 or values.shape[1] == 0:
+        raise ArgumentError(f"`{name}` must have shape (N, C); got {values.shape}")
+    array = values.astype(np.float64)
+    # The largest of a row is finite exactly if there is no NaN, no +inf and at least one class that is not excluded.
+    wrong = ~np.isfinite(array.max(axis=1))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ArgumentError(
+            f"`{name}` must be finite, or -inf for an excluded class; row {row} is {array[row].tolist()!s:.60}"
+        )
+    return array

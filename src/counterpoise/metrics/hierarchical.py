@@ -1,4 +1,4 @@
-"""Metrics by a class tree: how far down a prediction is right, and how far off it is where it is wrong."""
+"""Metrics of predicted classes that use the class tree: hierarchical F1, accuracy per level, tree distance."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from counterpoise.hierarchy.tree import ClassTree
-from counterpoise.metrics.inputs import FloatArray, IntArray, check_pair, num_classes_of
+from counterpoise.metrics.tally import FloatArray, IntArray, checked_pair, num_classes_of
 
 __all__ = [
     "error_by_level",
@@ -19,9 +19,20 @@ __all__ = [
 
 
 def hierarchical_precision(labels: ArrayLike, predictions: ArrayLike, *, tree: ClassTree) -> float:
-    """Shared ancestors over the predictions' ancestors, summed over samples.
+    """Ancestors shared by label and prediction over the ancestors of the predictions, both summed over the images.
 
-    A class is its own ancestor; the root is nobody's.
+    A class counts as its own ancestor and the root does not count.
+
+    Args:
+        labels: ``(N,)`` class indices in the order of ``tree.classes``.
+        predictions: ``(N,)`` predicted class indices.
+        tree: the class tree.
+
+    Returns:
+        A number in [0, 1]; NaN without images.
+
+    Raises:
+        ArgumentError: the shapes differ, or an index is not a class of the tree.
 
     Reference: Kiritchenko et al., Learning and Evaluation in the Presence of Class Hierarchies, Canadian AI 2006.
     """
@@ -30,13 +41,13 @@ def hierarchical_precision(labels: ArrayLike, predictions: ArrayLike, *, tree: C
 
 
 def hierarchical_recall(labels: ArrayLike, predictions: ArrayLike, *, tree: ClassTree) -> float:
-    """Shared ancestors over the labels' ancestors, summed over samples."""
+    """Shared ancestors over the ancestors of the labels; otherwise as `hierarchical_precision`."""
     true, _, shared = _depths(labels, predictions, tree)
     return _ratio(shared.sum(), true.sum())
 
 
 def hierarchical_f1(labels: ArrayLike, predictions: ArrayLike, *, tree: ClassTree) -> float:
-    """Harmonic mean of hierarchical precision and recall.
+    """The harmonic mean of `hierarchical_precision` and `hierarchical_recall`; same arguments.
 
     Example:
         >>> from counterpoise.hierarchy import from_paths
@@ -48,14 +59,14 @@ def hierarchical_f1(labels: ArrayLike, predictions: ArrayLike, *, tree: ClassTre
 
 
 def level_accuracy(labels: ArrayLike, predictions: ArrayLike, *, tree: ClassTree) -> FloatArray:
-    """Share that is right at level 1, 2, …, of the samples whose true class reaches that level."""
+    """The accuracy at level 1, 2, …, over the images whose class is at least that deep; float64 ``(levels,)``."""
     true, _, shared = _depths(labels, predictions, tree)
     levels = range(1, int(tree.depth[-1]) + 1)
     return np.array([_ratio((shared >= level).sum(), (true >= level).sum()) for level in levels])
 
 
 def error_by_level(labels: ArrayLike, predictions: ArrayLike, *, tree: ClassTree) -> FloatArray:
-    """Share that goes wrong at level 1, 2, …, of the samples that are right so far and whose class goes that deep."""
+    """The share of first errors at level 1, 2, …: of the images that are correct above and whose class is that deep."""
     true, _, shared = _depths(labels, predictions, tree)
     rates = []
     for level in range(1, int(tree.depth[-1]) + 1):
@@ -65,15 +76,15 @@ def error_by_level(labels: ArrayLike, predictions: ArrayLike, *, tree: ClassTree
 
 
 def mean_tree_distance(labels: ArrayLike, predictions: ArrayLike, *, tree: ClassTree) -> float:
-    """Mean number of edges between label and prediction over the errors; NaN without an error."""
+    """The mean number of edges between label and prediction, over the errors; NaN without an error."""
     true, predicted, shared = _depths(labels, predictions, tree)
     distance = true + predicted - 2 * shared
     return _ratio(distance.sum(), (distance > 0).sum())
 
 
 def _depths(labels: ArrayLike, predictions: ArrayLike, tree: ClassTree) -> tuple[IntArray, IntArray, IntArray]:
-    """Depth of each label, of each prediction, and of where their paths part."""
-    a, b = check_pair(labels, predictions)
+    """The depths of each label, of each prediction, and of their lowest common ancestor."""
+    a, b = checked_pair(labels, predictions)
     num_classes_of(tree.num_classes, a, b)
     true, predicted = tree.leaves[a], tree.leaves[b]
     return tree.depth[true], tree.depth[predicted], tree.depth[tree.common_ancestor(true, predicted)]

@@ -223,7 +223,7 @@ def test_wrong_arguments_are_named(tmp_path):
         evaluate(([[0.1, 0.2]], [2]))
     with pytest.raises(ArgumentError, match="`bins` must be at least 1; got 0"):
         evaluate(made_up(), bins=0)
-    with pytest.raises(ArgumentError, match=r"`confidence` must lie between 0 and 1.*got 95"):
+    with pytest.raises(ArgumentError, match=r"`confidence` must be above 0 and below 1.*got 95"):
         evaluate(made_up(), confidence=95)
 
 

@@ -142,13 +142,13 @@ def test_wrong_arguments_are_named():
         metrics.balanced_accuracy([0.0, 1.0], [0, 1])
     with pytest.raises(ArgumentTypeError, match=r"`predictions` must be class indices.*<U1"):
         metrics.macro_f1([0, 1], ["a", "b"])
-    with pytest.raises(ArgumentError, match=r"`labels` must be at least 0; row \[1\] is -100"):
+    with pytest.raises(ArgumentError, match=r"`labels` must be at least 0; row 1 is -100"):
         metrics.accuracy([0, -100], [0, 1])
     with pytest.raises(ArgumentError, match=r"shape \(N,\); got \(2,\) and \(3,\)"):
         metrics.accuracy([0, 1], [0, 1, 1])
-    with pytest.raises(ArgumentError, match="`num_classes` is 2, but class 5 occurs"):
+    with pytest.raises(ArgumentError, match="`num_classes` must be at least 6, as class 5 occurs; got 2"):
         metrics.per_class_recall([0, 5], [0, 1], num_classes=2)
-    with pytest.raises(ArgumentError, match="`confidence` must lie between 0 and 1"):
+    with pytest.raises(ArgumentError, match="`confidence` must be above 0 and below 1"):
         metrics.per_class_recall([0], [0], confidence=1.0)
     with pytest.raises(ArgumentError, match="element 1 is 5 of 4"):
         metrics.wilson_interval([1, 5], [4, 4])
