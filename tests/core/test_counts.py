@@ -99,3 +99,13 @@ def test_counts_are_values():
 def test_every_error_is_one_of_ours(kind):
     assert issubclass(kind, CounterpoiseError)
     assert issubclass(kind, ValueError if kind is ArgumentError else TypeError)
+
+
+@pytest.mark.parametrize("counts", [[1e300, 1], [2**63, 1], [2**70, 1], [2**53, 1], {"a": 2**62, "b": 2**62}])
+def test_counts_that_no_integer_holds_are_refused_and_not_wrapped(counts):
+    with pytest.raises(ArgumentError, match=r"`counts` must sum to at most 2\^53, .* class '[0a]' has"):
+        ClassCounts(counts)
+
+
+def test_the_largest_counts_stay_exact():
+    assert ClassCounts([2**53 - 1, 1]).counts.tolist() == [2**53 - 1, 1]

@@ -23,6 +23,7 @@ GROUPS = {
 }
 """What the groups hold, in words."""
 
+_LARGEST = 2**53
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
@@ -37,7 +38,7 @@ class ClassCounts:
         total: number of images, where it is not the sum of the counts (multi-label).
 
     Raises:
-        ArgumentError: a count is negative, fractional or NaN (the class is named), or names collide.
+        ArgumentError: a count is negative, fractional, NaN or too large (the class is named), or names collide.
         ArgumentTypeError: the counts are booleans or not numbers.
 
     Example:
@@ -206,12 +207,19 @@ def _checked_names(names: Sequence[str] | None, raw: NDArray[Any]) -> tuple[str,
 
 
 def _whole_numbers(raw: NDArray[Any], names: tuple[str, ...]) -> IntArray:
+    if raw.dtype.kind == "O" and all(isinstance(n, int) and not isinstance(n, bool) for n in raw):
+        raw = raw.astype(np.float64)  # Python integers beyond 64 bits: refused below, by name
     if raw.dtype.kind == "b" or (raw.size and raw.dtype.kind not in "iuf"):
         raise ArgumentTypeError(f"`counts` must be whole numbers; got dtype {raw.dtype}")
     bad = ~(np.isfinite(raw) & (raw == np.floor(raw)) & (raw >= 0))
     if bad.any():
         i = int(np.argmax(bad))
         raise ArgumentError(f"`counts` must be whole numbers of at least 0; class {names[i]!r} has {raw[i]}")
+    if sum(map(int, raw.tolist())) > _LARGEST:
+        i = int(np.argmax(raw))
+        raise ArgumentError(
+            f"`counts` must sum to at most 2^53, up to which whole numbers are exact; class {names[i]!r} has {raw[i]:g}"
+        )
     return raw.astype(np.int64)
 
 
