@@ -1,1 +1,1 @@
-"""The nouns everyone shares: ClassCounts, LabeledImages, the artifacts, the errors."""
+"""What several packages share: class counts, the dataset protocol, artifacts, hyperparameters, checks and errors."""

@@ -1,7 +1,7 @@
-"""What one stage hands to the next: frozen, versioned, to and from JSON.
+"""The artifacts that the stages of the workflow exchange: frozen, versioned dataclasses that are saved as JSON.
 
-Every number that may be undefined (the recall of a class without images) is ``float | None``:
-None in Python, null in JSON. Numbers of a report are these numbers; nothing is computed while rendering.
+A number that may be undefined, such as the recall of a class without images, is ``float | None``: None in Python, null
+in JSON. A report shows these numbers; nothing is computed while rendering.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Severity = Literal["info", "warning", "error"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a reader should know: what kind, how bad, why, and about what."""
+    """A problem found in data or predictions: its kind, its severity, the reason in words, and what it is about."""
 
     kind: str
     severity: Severity
@@ -54,7 +54,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Quarantined:
-    """A file that was left out of the dataset, and why; ``label`` is its class where it is known."""
+    """A file that is excluded from the dataset, and the reason; ``label`` is its class where it is known."""
 
     path: str
     reason: str
@@ -64,7 +64,7 @@ class Quarantined:
 
 @dataclass(frozen=True)
 class ClassAudit:
-    """One class: images in each split, its share of the training images, its shot group."""
+    """One class: images per split, share of the training images, and group (many, medium or few)."""
 
     name: str
     train: int
@@ -78,9 +78,8 @@ class ClassAudit:
 class AuditResult(Artifact):
     """Facts about a dataset. Accuracies are in [0, 1].
 
-    ``constant_accuracy`` is the accuracy of always predicting the largest training class, on the test
-    split (validation or training where there is none: ``reference_split``); ``constant_balanced_accuracy``
-    its balanced accuracy there.
+    ``constant_accuracy`` and ``constant_balanced_accuracy`` are the scores of always predicting the largest training
+    class, on ``reference_split``: the test split, or validation or training where there is no test split.
     """
 
     name: str
@@ -103,13 +102,13 @@ class AuditResult(Artifact):
 
 @dataclass(frozen=True)
 class Run(Artifact):
-    """One training of one strategy with one seed, and where its files are.
+    """One training of one strategy with one seed.
 
-    ``starts`` has the first optimiser step of every start (0, then one for each resumption). ``train_recall`` is
-    the recall per class on the training images without augmentation; None for a class without any. ``prior`` is the
-    class prior that is left in the scores (uniform once it is corrected; empty where the loss does not define it),
-    ``fitted`` what a correction chose on validation, ``notes`` what the reader should know, ``tree`` the class tree of
-    a hierarchical strategy.
+    ``starts`` has the first optimiser step of every start: 0, and one entry per resumption. ``train_recall`` is the
+    recall per class on the training images without augmentation; None for a class without images. ``prior`` is the
+    class prior that remains in the logits: uniform after a correction, empty where the loss does not define it.
+    ``fitted`` has the values that a correction chose on validation, ``notes`` are warnings, and ``tree`` is the class
+    tree of a hierarchical strategy.
     """
 
     strategy: Strategy
@@ -135,9 +134,9 @@ class Run(Artifact):
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class on one split. Intervals are Wilson's; None where nothing was there to count.
+    """One class on one split, with Wilson intervals; None where a rate is undefined.
 
-    ``train_recall`` minus ``recall`` is the ``gap``: large and positive where the class is memorised.
+    ``gap`` is ``train_recall`` minus ``recall``: large and positive where the model overfits the class.
     """
 
     name: str
@@ -160,7 +159,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class GroupScore:
-    """Many, medium or few: the mean recall of the group's classes that have images here."""
+    """One group of classes (many, medium or few): the mean recall of its classes that have images in this split."""
 
     group: str
     classes: tuple[str, ...]
@@ -170,7 +169,7 @@ class GroupScore:
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """Predictions whose top probability is in (low, high]: how many, how sure, how right."""
+    """Predictions whose highest probability is in (low, high]: their number, mean confidence and accuracy."""
 
     low: float
     high: float
@@ -181,10 +180,10 @@ class CalibrationBin:
 
 @dataclass(frozen=True)
 class Evaluation(Artifact):
-    """Every number about one set of predictions. Rates are in [0, 1].
+    """All metrics of one set of predictions. Rates are in [0, 1].
 
-    ``confusion[i][j]`` counts images of class i predicted as class j. A class absent from the labels
-    counts in no average.
+    ``confusion[i][j]`` is the number of images of class i that are predicted as class j. Averages leave out classes
+    that are absent from the labels.
     """
 
     split: str
@@ -205,7 +204,7 @@ class Evaluation(Artifact):
 
 @dataclass(frozen=True)
 class Spread:
-    """A number over seeds: mean, sample standard deviation (None for one seed), and each seed's value."""
+    """A metric over the seeds: mean, sample standard deviation (None for one seed), and the value of each seed."""
 
     mean: float | None
     sd: float | None
@@ -214,10 +213,10 @@ class Spread:
 
 @dataclass(frozen=True)
 class NodeScore:
-    """One inner node of the class tree, all seeds together.
+    """One inner node of the class tree, over all seeds.
 
-    Of the test images whose path passes it and that were right so far (``reached``), how many went ``wrong`` here;
-    ``train`` has its training images.
+    ``reached`` is the number of test images whose path passes the node and that are correct down to it, ``wrong`` the
+    number of those that are wrong at this node, and ``train`` the number of its training images.
     """
 
     name: str
@@ -229,10 +228,10 @@ class NodeScore:
 
 @dataclass(frozen=True)
 class TreeScore:
-    """Test predictions of all seeds by the class tree.
+    """Scores of the test predictions of all seeds by the class tree.
 
-    ``level_error`` is the share that goes wrong at level 1, 2, …, of the images that are right so far;
-    ``tree_distance`` the mean number of edges between label and wrong prediction.
+    ``level_error`` has, for each level, the share of wrong images among those that are correct at the levels above.
+    ``tree_distance`` is the mean number of edges between label and wrong prediction.
     """
 
     precision: float | None
@@ -246,16 +245,15 @@ class TreeScore:
 
 @dataclass(frozen=True)
 class Arm:
-    """One strategy in a comparison: its runs, seed by seed, in the order of the seeds.
+    """One strategy in a comparison, with its runs in the order of the seeds.
 
-    ``validation`` and ``test`` have one evaluation a finished seed; ``scores`` maps split and metric to the
-    `Spread` over seeds: ``scores["test"]["balanced_accuracy"].mean``. Metrics: accuracy, balanced_accuracy, macro_f1,
-    geometric_mean, expected_calibration_error, many, medium, few (mean recall of the group),
-    few_false_positives (images wrongly given to the few-shot classes, a share of all images of the other classes),
-    medium_false_positives (likewise for the medium-shot classes).
-    ``history`` has one list of epochs a seed, with the keys epoch, loss, learning_rate, val_loss, val_accuracy,
-    val_balanced_accuracy. ``weights`` has, for each seed, the class weights of each epoch where a strategy changes
-    them, ``by_tree`` the scores by the class tree where a strategy of the comparison uses one.
+    ``validation`` and ``test`` have one evaluation per seed. ``scores`` maps split and metric to the `Spread` over the
+    seeds, for example ``scores["test"]["balanced_accuracy"].mean``. The metrics are accuracy, balanced_accuracy,
+    macro_f1, geometric_mean, expected_calibration_error, many, medium and few (mean recall of the group),
+    few_false_positives and medium_false_positives (images of other classes that are predicted as a class of the group,
+    as a share of all images of the other classes). ``history`` has one list of epochs per seed, with the keys epoch,
+    loss, learning_rate, val_loss, val_accuracy and val_balanced_accuracy. ``weights`` has the class weights per seed and
+    epoch where a strategy changes them, and ``by_tree`` the scores by the class tree where the comparison uses one.
     """
 
     strategy: Strategy
@@ -274,11 +272,11 @@ class Arm:
 
 @dataclass(frozen=True)
 class Difference:
-    """A strategy minus the baseline, in one metric on one split, with its bootstrap interval.
+    """The difference of a strategy from the baseline in one metric on one split, with its bootstrap interval.
 
-    ``method`` is "images" (paired, class-stratified, over the images, of the difference of seed means) or
-    "images-and-seeds" (two-level, from 5 seeds on). ``seed_sd`` is the standard deviation over seeds of the
-    paired difference.
+    ``method`` is "images" (paired, class-stratified resamples of the images; the difference is that of the seed means)
+    or "images-and-seeds" (two levels, from 5 seeds on). ``seed_sd`` is the standard deviation of the paired difference
+    over the seeds.
     """
 
     strategy: str
@@ -296,10 +294,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The comparison in plain words.
+    """The conclusion of a comparison, as text.
 
-    ``kind`` says which case it is; ``recommended`` is chosen on validation alone; ``tied`` names the
-    strategies that validation cannot tell from it; ``costs`` says what the recommended one costs.
+    ``recommended`` is chosen on validation alone, ``tied`` are the strategies that do not differ significantly from it
+    on validation, and ``costs`` are the metrics on test that are worse than the baseline's.
     """
 
     kind: Literal["clear", "undecided", "no-difference", "nothing-finished"]
@@ -312,9 +310,9 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Comparison(Artifact):
-    """Strategies × seeds on one dataset at equal budget: what `report` draws.
+    """The results of several strategies with several seeds on one dataset at equal budget.
 
-    ``tree`` is the class tree, where a strategy uses one: ``links`` from child to parent, and ``classes``.
+    ``tree`` is the class tree where a strategy uses one: ``links`` from child to parent, and ``classes``.
     """
 
     audit: AuditResult
@@ -335,9 +333,9 @@ _KINDS: dict[str, type[Artifact]] = {
 
 
 def read_artifact(path: str | os.PathLike[str]) -> Artifact:
-    """Read any JSON artifact of ours, of whichever kind the file says it is."""
+    """Read a JSON artifact of any kind; the file states which."""
     data = read_json(path)
     kind = data.get("artifact") if isinstance(data, dict) else None
     if kind not in _KINDS:
-        raise ArtifactError(f"{path} is no artifact of ours: expected one of {sorted(_KINDS)}, got {kind!r}")
+        raise ArtifactError(f"{path} is not a Counterpoise artifact: expected one of {sorted(_KINDS)}, got {kind!r}")
     return _KINDS[kind].load(path)

@@ -1,4 +1,4 @@
-"""Artifact: a frozen dataclass that goes to JSON and back, with its kind and format version."""
+"""Artifact: base class of frozen dataclasses that are saved as JSON with their kind and format version."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ __all__ = ["Artifact"]
 
 
 class Artifact:
-    """To and from JSON, with the kind and the version of the format in it."""
+    """Base class: conversion to and from JSON that states the kind and the version of the format."""
 
     version: ClassVar[int] = 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dicts, lists, strings and numbers, with ``artifact`` and ``version``."""
+        """Convert to dicts, lists, strings and numbers, with the keys ``artifact`` and ``version``."""
         return {"artifact": type(self).__name__, "version": self.version, **_plain(self)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`; raises `ArtifactError` on another kind, version or shape."""
+        """Inverse of `to_dict`; raises `ArtifactError` for another kind, version or structure."""
         if not isinstance(data, Mapping):
             raise ArtifactError(f"expected a {cls.__name__} as a JSON object, got {type(data).__name__}")
         kind, version = data.get("artifact"), data.get("version")
@@ -45,12 +45,12 @@ class Artifact:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write as JSON, whole or not at all."""
+        """Write as JSON, atomically."""
         write_json(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read from JSON; the file is named in every error."""
+        """Read from JSON; every error names the file."""
         try:
             return cls.from_dict(read_json(path))
         except ArtifactError as error:
@@ -81,7 +81,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _typed(kind: Any, value: Any, where: str) -> Any:
-    """Build ``kind`` from plain JSON, naming the field where the two do not fit."""
+    """Build a value of type ``kind`` from JSON; errors name the field that does not fit."""
     if kind is Any or kind is type(None):
         return value
     origin, args = typing.get_origin(kind), typing.get_args(kind)

@@ -1,4 +1,4 @@
-"""ClassCounts: how many training images each class has; the hinge between data and methods."""
+"""ClassCounts: the number of training images per class, on which weights, losses and samplers are based."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class ClassCounts:
-    """Images per class of the training split, with the names of the classes.
+    """Images per class in the training split, with the names of the classes.
 
     Args:
         counts: ``(C,)`` non-negative whole numbers, or a ``{name: count}`` mapping.
@@ -88,7 +88,7 @@ class ClassCounts:
         """Count ``(N,)`` labels: whole numbers ``0 .. C-1``, or strings.
 
         Strings are matched to ``names`` (default: the sorted distinct strings). Rows equal to
-        ``ignore_index`` are left out.
+        ``ignore_index`` do not count.
 
         Example:
             >>> ClassCounts.from_labels(["cat", "dog", "cat"]).counts
@@ -119,7 +119,7 @@ class ClassCounts:
             raise ArgumentError(f"`targets` must have shape (N, C); got {array.shape}")
         if not np.isin(array, (0, 1)).all():
             row = int(np.argwhere(~np.isin(array, (0, 1)))[0][0])
-            raise ArgumentError(f"`targets` must hold only 0 and 1; row {row} holds something else")
+            raise ArgumentError(f"`targets` must hold only 0 and 1; row {row} has another value")
         return cls(array.sum(axis=0).astype(np.int64), names, total=array.shape[0])
 
     @property
@@ -199,9 +199,7 @@ def _checked_names(names: Sequence[str] | None, raw: NDArray[Any]) -> tuple[str,
     for name in labels:
         key = unicodedata.normalize("NFC", name)
         if key in seen:
-            raise ArgumentError(
-                f"`names` has twins: {seen[key]!r} and {name!r} are the same name; merge or rename them"
-            )
+            raise ArgumentError(f"`names` has the same name twice, as {seen[key]!r} and {name!r}; merge or rename them")
         seen[key] = name
     return labels
 

@@ -1,33 +1,33 @@
-"""The exception tree: every error that Counterpoise raises is a `CounterpoiseError`."""
+"""The exceptions of Counterpoise; all derive from `CounterpoiseError`."""
 
 
 class CounterpoiseError(Exception):
-    """Base of every error of ours; the command line prints its message and exits 2."""
+    """Base class of all exceptions of the package. The command line prints the message and exits with status 2."""
 
 
 class ArgumentError(CounterpoiseError, ValueError):
-    """An argument has a value that cannot be used; the message names it in backticks."""
+    """An argument has an invalid value; the message names the argument in backticks."""
 
 
 class ArgumentTypeError(CounterpoiseError, TypeError):
-    """An argument has a type that cannot be used; the message names it in backticks."""
+    """An argument has an invalid type; the message names the argument in backticks."""
 
 
 class DatasetError(CounterpoiseError):
-    """The images, labels or manifest given cannot be used at all."""
+    """The images, labels or manifest cannot be used at all."""
 
 
 class ArtifactError(CounterpoiseError):
-    """A file of ours is missing, damaged, of another version, or in the way."""
+    """A file of Counterpoise is missing, damaged or of another version, or an output folder is in use."""
 
 
 class MissingExtraError(CounterpoiseError, ImportError):
-    """An optional dependency is not installed; the message has the command that installs it."""
+    """An optional dependency is not installed; the message has the command to install it."""
 
 
 class TrainingError(CounterpoiseError):
-    """A training cannot go on; the message names the step and what to change."""
+    """A training cannot continue; the message names the step and what to change."""
 
 
 class UnsupportedError(CounterpoiseError, NotImplementedError):
-    """A combination that exists but that this code path does not do; the message says which one does."""
+    """A valid combination that this implementation does not support; the message names one that does."""
