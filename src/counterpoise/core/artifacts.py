@@ -252,8 +252,8 @@ class Arm:
     macro_f1, geometric_mean, expected_calibration_error, many, medium and few (mean recall of the group),
     few_false_positives and medium_false_positives (images of other classes that are predicted as a class of the group,
     as a share of all images of the other classes). ``history`` has one list of epochs per seed, with the keys epoch,
-    loss, learning_rate, val_loss, val_accuracy and val_balanced_accuracy. ``weights`` has the class weights per seed and
-    epoch where a strategy changes them, and ``by_tree`` the scores by the class tree where the comparison uses one.
+    loss, learning_rate, val_loss, val_accuracy and val_balanced_accuracy. ``weights`` has the class weights per seed
+    and epoch where a strategy changes them, and ``by_tree`` the scores by the class tree where there is one.
     """
 
     strategy: Strategy
