@@ -146,7 +146,7 @@ class TrainingOptions:
         chosen = dataclasses.asdict(self)
         if self.augment != "auto":
             chosen["augment"] = tuple(_names(self.augment))
-        Settings.of(chosen)
+        Settings.from_options(chosen)
         return chosen
 
 

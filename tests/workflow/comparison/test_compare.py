@@ -20,7 +20,7 @@ from counterpoise.core.errors import ArgumentError, ArtifactError
 from counterpoise.workflow.comparison import compare, engine
 from counterpoise.workflow.comparison.engine import Task, run_tasks
 from counterpoise.workflow.strategy import CATALOG
-from counterpoise.workflow.training import Job, Settings, fit
+from counterpoise.workflow.training import Settings, TrainingSetup, run_training
 
 ASKED = ("weighted-ce", "post-hoc-logit-adjusted")
 
@@ -130,12 +130,12 @@ def test_a_run_that_fails_is_shown_as_failed_and_the_others_are_kept(tmp_path):
 
 
 def test_without_a_baseline_run_nothing_can_reuse_it(tmp_path, monkeypatch):
-    def fails_for_the_baseline(job, strategy, **options):
+    def fails_for_the_baseline(setup, strategy, **options):
         if strategy.name == "baseline":
             raise MemoryError("no memory left")
-        return fit(job, strategy, **options)
+        return run_training(setup, strategy, **options)
 
-    monkeypatch.setattr(engine, "fit", fails_for_the_baseline)
+    monkeypatch.setattr(engine, "run_training", fails_for_the_baseline)
     comparison = compare(
         blobs(), strategies=["post-hoc-logit-adjusted", "focal"], seeds=1, epochs=1, out=tmp_path / "o"
     )
@@ -148,11 +148,11 @@ def test_without_a_baseline_run_nothing_can_reuse_it(tmp_path, monkeypatch):
 def test_runs_side_by_side_are_the_runs_one_after_another(tmp_path, monkeypatch):
     monkeypatch.setattr(engine.os, "cpu_count", lambda: 2)  # one thread a process, as here: the same bits
     torch.set_num_threads(1)
-    job = Job.prepare(blobs(), Settings(epochs=2))
+    setup = TrainingSetup.prepare(blobs(), Settings(epochs=2))
     for jobs in (1, 2):
         tasks = [Task(CATALOG["focal"], seed, tmp_path / f"{jobs}-{seed}") for seed in (0, 1)]
         seen = []
-        runs = run_tasks(job, tasks, jobs=jobs, progress=lambda *step, seen=seen: seen.append(step))
+        runs = run_tasks(setup, tasks, jobs=jobs, progress=lambda *step, seen=seen: seen.append(step))
         assert [(run.status, run.seed) for run in runs] == [("done", 0), ("done", 1)]
         assert seen[-1][1:] == (8, 8)
         assert len(seen) == 8
@@ -173,10 +173,10 @@ class _Fatal(type(blobs())):
 @pytest.mark.fault("C16")
 def test_a_process_that_is_killed_is_a_failed_run(tmp_path):
     data = blobs()
-    job = Job.prepare(data, Settings(epochs=1))
-    job = dataclasses.replace(job, data=_Fatal(**{f.name: getattr(data, f.name) for f in dataclasses.fields(data)}))
+    setup = TrainingSetup.prepare(data, Settings(epochs=1))
+    setup = dataclasses.replace(setup, data=_Fatal(**{f.name: getattr(data, f.name) for f in dataclasses.fields(data)}))
     tasks = [Task(CATALOG["baseline"], seed, tmp_path / str(seed)) for seed in (0, 1)]
-    runs = run_tasks(job, tasks, jobs=2, progress=lambda *step: None)
+    runs = run_tasks(setup, tasks, jobs=2, progress=lambda *step: None)
     assert [run.status for run in runs] == ["failed", "failed"]
     assert "its process was killed" in runs[0].error
 

@@ -16,7 +16,7 @@ from counterpoise.workflow.comparison.by_tree import tree_score
 from counterpoise.workflow.evaluation import evaluate
 from counterpoise.workflow.report import render
 from counterpoise.workflow.training import RunFolder, train
-from counterpoise.workflow.training.separate import _shares
+from counterpoise.workflow.training.separate import _steps_per_node
 
 NAMES = ["car", "animal/dog/lab", "animal/cat", "animal/dog/pug"]
 TREE = hierarchy.from_paths(NAMES)
@@ -115,9 +115,9 @@ def test_separate_models_interrupted_between_nodes_go_on_bit_by_bit(dataset, tmp
 
 
 def test_steps_are_dealt_out_whole():
-    assert _shares(10, [60, 30, 10]) == [5, 3, 2]
+    assert _steps_per_node(10, [60, 30, 10]) == [5, 3, 2]
     for steps, images in ((78 * 15, [9926, 5000, 4926, 70]), (4, [5, 3]), (100, [1, 1, 1, 997])):
-        dealt = _shares(steps, images)
+        dealt = _steps_per_node(steps, images)
         assert sum(dealt) == steps
         assert min(dealt) >= 1
 

@@ -154,7 +154,7 @@ def test_memorised_rare_classes_are_found(train_count, train_recall, hits, found
         train_counts={"common": 5000, "rare": train_count},
         train_recall={"common": 1.0, "rare": train_recall},
     )
-    findings = [f for f in e.findings if f.kind == "memorised"]
+    findings = [f for f in e.findings if f.kind == "overfit"]
     assert [f.about for f in findings] == ([("rare",)] if found else [])
     if found:
         assert f"{hits} % in test" in findings[0].reason
@@ -169,8 +169,8 @@ def test_too_few_images_do_not_make_a_class_memorised():
         )
         return {f.kind for f in e.findings}
 
-    assert "memorised" not in kinds(1)  # 1 of 2: the interval reaches 0.905
-    assert "memorised" in kinds(2)  # 2 of 4: it ends at 0.85
+    assert "overfit" not in kinds(1)  # 1 of 2: the interval reaches 0.905
+    assert "overfit" in kinds(2)  # 2 of 4: it ends at 0.85
 
 
 def test_no_images_at_all():
@@ -187,11 +187,11 @@ def test_training_counts_are_matched_by_name():
     given = made_up()
     shuffled = ClassCounts({name: TRAIN[name] for name in sorted(TRAIN)})
     assert [c.train_count for c in evaluate(given, train_counts=shuffled).classes] == [TRAIN[n] for n in NAMES]
-    with pytest.raises(ArgumentError, match=r"`train_counts` lacks \['ghost'\] and has besides \['wolf'\]"):
+    with pytest.raises(ArgumentError, match=r"missing from `train_counts`: 'ghost'; only in `train_counts`: 'wolf'"):
         evaluate(given, train_counts={("wolf" if k == "ghost" else k): v for k, v in TRAIN.items()})
-    with pytest.raises(ArgumentError, match=r"`train_recall` lacks .*'owl'"):
+    with pytest.raises(ArgumentError, match=r"missing from `train_recall`: .*'owl'"):
         evaluate(given, train_recall={"x": 1.0})
-    with pytest.raises(ArgumentError, match="one number for each of 6 classes; got 2"):
+    with pytest.raises(ArgumentError, match="one number per class, 6; got 2"):
         evaluate(given, train_recall=[1.0, 0.5])
 
 

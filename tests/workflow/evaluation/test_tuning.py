@@ -6,7 +6,7 @@ import pytest
 from counterpoise import ClassCounts
 from counterpoise.core.artifacts import Predictions
 from counterpoise.core.errors import ArgumentError
-from counterpoise.workflow.evaluation import Fitted, Tuned, cross_fitted, tune
+from counterpoise.workflow.evaluation import FittedMethod, Tuned, cross_fitted, tune
 
 PRIOR = np.array([0.9, 0.08, 0.02])
 
@@ -84,7 +84,7 @@ def test_validation_itself_is_corrected_out_of_fold():
     def fit(z, y):
         seen.append(len(y))
         known = {tuple(row) for row in z.tolist()}
-        return Fitted({}, lambda new: np.array([[0.0 if tuple(row) in known else 1.0] for row in new.tolist()]))
+        return FittedMethod({}, lambda new: np.array([[0.0 if tuple(row) in known else 1.0] for row in new.tolist()]))
 
     assert (cross_fitted(fit, scores[:, :1], labels) == 1.0).all()
     assert len(seen) == 5

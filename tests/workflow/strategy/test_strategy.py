@@ -10,7 +10,8 @@ from counterpoise.core.artifacts import Strategy
 from counterpoise.core.errors import ArgumentError, ArtifactError, CounterpoiseError
 from counterpoise.workflow.audit import audit
 from counterpoise.workflow.strategy import CATALOG, plan, split_strategies, strategy_named
-from counterpoise.workflow.training.build import build, build_posthoc, corrections
+from counterpoise.workflow.training.posthoc import build_posthoc
+from counterpoise.workflow.training.recipe import build_recipe, double_correction
 
 COUNTS = ClassCounts([50, 10, 5], names=["a", "b", "c"])
 LABELS = np.repeat([0, 1, 2], COUNTS.counts)
@@ -33,18 +34,18 @@ def test_every_name_in_a_strategy_becomes_a_function(name):
     assert len(recipe.order.draw(0)) == recipe.order.length
     assert (recipe.order.prior is not None) == (strategy.sampler is not None)
     assert (recipe.reweighting is not None) == (strategy.reweighting is not None)
-    assert (recipe.treatment.mix is not None) == (strategy.mixing is not None)
-    assert (recipe.treatment.strength is not None) == (strategy.augment is not None)
+    assert (recipe.transform.mix is not None) == (strategy.mixing is not None)
+    assert (recipe.transform.strength is not None) == (strategy.augment is not None)
     rng = np.random.default_rng(0)
     scores, labels = rng.normal((2, 0, 0), size=(60, 3)), rng.integers(3, size=60)
-    known = replace(recipe.known, head=(rng.normal(size=(3, 4)) * [[3], [2], [1]], rng.normal(size=3)))
-    changed = not np.array_equal(build_posthoc(strategy, known)(scores, labels).apply(scores), scores)
+    head = (rng.normal(size=(3, 4)) * [[3], [2], [1]], rng.normal(size=3))
+    changed = not np.array_equal(build_posthoc(strategy, recipe.prior, head)(scores, labels).apply(scores), scores)
     assert changed == (strategy.posthoc is not None)
 
 
 def built(strategy, epochs=4):
     tree = hierarchy.balanced(COUNTS) if strategy.head == "hierarchical" else None
-    return build(strategy, LABELS, COUNTS, symmetries=frozenset({"hflip"}), seed=0, epochs=epochs, tree=tree)
+    return build_recipe(strategy, LABELS, COUNTS, symmetries=frozenset({"hflip"}), seed=0, epochs=epochs, tree=tree)
 
 
 def test_samplers_do_what_their_names_say():
@@ -81,14 +82,14 @@ def test_one_prior_is_carried_from_sampler_and_weights_to_loss_and_correction():
     after = Strategy("after", "", posthoc="adjust_logits", posthoc_options={"tau": 1.0})
     scores = np.zeros((1, 3))
     weighted = built(replace(after, weights="inverse_sqrt"))
-    got = build_posthoc(after, weighted.known)(scores, []).apply(scores)
+    got = build_posthoc(after, weighted.prior)(scores, []).apply(scores)
     np.testing.assert_allclose(got, -np.log(root)[None], rtol=1e-12)
     balanced = built(replace(after, sampler="class_balanced", sampler_options={"power": 0.0}))
-    got = build_posthoc(after, balanced.known)(scores, []).apply(scores)
+    got = build_posthoc(after, balanced.prior)(scores, []).apply(scores)
     assert np.ptp(got) < 1e-12
     focal = built(replace(after, loss="focal"))
-    with pytest.raises(ArgumentError, match="'adjust_logits' needs a loss that leaves a known prior"):
-        build_posthoc(after, focal.known)
+    with pytest.raises(ArgumentError, match="'adjust_logits' needs a loss that leaves a known class prior"):
+        build_posthoc(after, focal.prior)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_one_prior_is_carried_from_sampler_and_weights_to_loss_and_correction():
 )
 def test_double_correction_is_advised_against_with_the_numbers(change, advice):
     strategy = replace(Strategy("mine", ""), **change)
-    found = corrections(strategy, COUNTS, built(strategy).order.prior)
+    found = double_correction(strategy, LABELS, COUNTS, epochs=4)
     assert (found is None) if advice is None else (advice in found)
 
 

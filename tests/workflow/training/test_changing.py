@@ -12,8 +12,9 @@ from counterpoise.core.artifacts import Predictions, Strategy
 from counterpoise.core.errors import ArgumentError
 from counterpoise.weights import AdaptiveWeights, class_weights
 from counterpoise.workflow.strategy import CATALOG
-from counterpoise.workflow.training import Job, RunFolder, Settings, fit, rescore, train
-from counterpoise.workflow.training.loop import Loop
+from counterpoise.workflow.training import RunFolder, Settings, TrainingSetup, run_posthoc, run_training, train
+from counterpoise.workflow.training.loop import TrainingLoop
+from counterpoise.workflow.training.recipe import build_recipe
 
 
 class Interrupted(Exception):
@@ -46,8 +47,8 @@ def test_adaptive_weights_follow_the_validation_of_their_own_run(dataset, tmp_pa
         AdaptiveWeights, "update", lambda self, y, p: seen.append((y.copy(), p.copy())) or original(self, y, p)
     )
     used = []
-    step = Loop.train_step
-    monkeypatch.setattr(Loop, "train_step", lambda s, b: used.append(s.loss.weight.clone()) or step(s, b))
+    step = TrainingLoop.train_step
+    monkeypatch.setattr(TrainingLoop, "train_step", lambda s, b: used.append(s.loss.weight.clone()) or step(s, b))
     train("adaptive-weights", dataset, epochs=3, out=tmp_path / "run")
     logged = json.loads((tmp_path / "run" / "weights.json").read_text())
     assert logged["classes"] == ["common", "rare", "rarest"]
@@ -79,13 +80,15 @@ def test_what_is_fitted_on_validation_needs_validation(tmp_path):
 
 def batches(dataset, strategy, steps=4):
     """Images and targets as the loss sees them."""
-    job = Job.prepare(dataset, Settings(epochs=1, batch_size=16, augment=()))
-    recipe = job.recipe(strategy, 0)
+    setup = TrainingSetup.prepare(dataset, Settings(epochs=1, batch_size=16, augment=()))
+    recipe = build_recipe(
+        strategy, setup.train_labels, setup.counts, symmetries=frozenset(dataset.symmetries), seed=0, epochs=1
+    )
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 3))
-    loop = Loop(model, recipe.loss, job.settings, 0, job.pixels["train"], recipe.order, recipe.treatment)
+    loop = TrainingLoop(model, recipe.loss, setup.settings, 0, setup.images["train"], recipe.order, recipe.transform)
     found = []
     for batch in loop.loader:
-        found.append((batch, loop.prepared(batch["images"], batch["labels"])))
+        found.append((batch, loop.augmented(batch["images"], batch["labels"])))
         loop.step += 1
     return found[:steps]
 
@@ -127,9 +130,9 @@ def test_minority_augmentation_changes_the_rare_and_leaves_the_frequent(dataset)
 
 @pytest.mark.parametrize("name", ["tuned-thresholds", "tau-norm"])
 def test_a_fitted_correction_is_cross_fitted_on_validation_and_whole_on_test(dataset, tmp_path, name):
-    job = Job.prepare(dataset, Settings(epochs=3))
-    base = fit(job, CATALOG["baseline"], seed=0, folder=RunFolder(tmp_path / "base"), progress=lambda step: None)
-    run = rescore(job, CATALOG[name], base, seed=0, folder=RunFolder(tmp_path / "after"))
+    setup = TrainingSetup.prepare(dataset, Settings(epochs=3))
+    base = run_training(setup, CATALOG["baseline"], seed=0, folder=RunFolder(tmp_path / "base"), progress=lambda step: None)
+    run = run_posthoc(setup, CATALOG[name], base, seed=0, folder=RunFolder(tmp_path / "after"))
     raw = {s: Predictions.load(tmp_path / "base" / f"predictions-{s}.npz") for s in ("val", "test")}
     got = {s: Predictions.load(tmp_path / "after" / f"predictions-{s}.npz").logits for s in ("val", "test")}
     if name == "tuned-thresholds":

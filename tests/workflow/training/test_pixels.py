@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from counterpoise.core.errors import DatasetError
-from counterpoise.workflow.training.pixels import Pixels, fit_to_square
+from counterpoise.workflow.training.data import ImageTensors, fit_to_square
 
 
 def test_cached_and_uncached_images_are_the_same_batch(dataset):
-    cached, uncached = (Pixels(dataset, size=6, cache_bytes=limit) for limit in (1e9, 0))
+    cached, uncached = (ImageTensors(dataset, size=6, cache_bytes=limit) for limit in (1e9, 0))
     assert cached.decoded is not None
     assert uncached.decoded is None
     assert (cached.workers, uncached.workers > 0) == (0, True)
@@ -18,7 +18,7 @@ def test_cached_and_uncached_images_are_the_same_batch(dataset):
 
 
 def test_channels_and_rows_are_where_they_belong(dataset):
-    batch = Pixels(dataset, size=8, cache_bytes=1e9).__getitems__([3])
+    batch = ImageTensors(dataset, size=8, cache_bytes=1e9).__getitems__([3])
     np.testing.assert_array_equal(batch["images"][0].permute(1, 2, 0).numpy(), dataset[3])
 
 
@@ -42,4 +42,4 @@ def test_images_that_cannot_be_decoded_are_found_with_their_reasons(dataset, lim
                 raise DatasetError("image 2 is truncated")
             return dataset[index]
 
-    assert Pixels(Damaged(), size=8, cache_bytes=limit).faults == {2: "image 2 is truncated"}
+    assert ImageTensors(Damaged(), size=8, cache_bytes=limit).faults == {2: "image 2 is truncated"}

@@ -12,7 +12,7 @@ from counterpoise.core.artifacts import Predictions, Run
 from counterpoise.models import build_model
 from counterpoise.workflow.dataset import load
 from counterpoise.workflow.training import RunFolder
-from counterpoise.workflow.training.pixels import Pixels
+from counterpoise.workflow.training.data import ImageTensors
 
 LAUNCH = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "counterpoise.cli")
 
@@ -38,7 +38,7 @@ def test_two_processes_train_one_run(tmp_path):
         images = load("digits").subset(split)
         saved = Predictions.load(tmp_path / "run" / f"predictions-{split}.npz")
         assert saved.paths.tolist() == list(images.paths)
-        batch = Pixels(images, size=8, cache_bytes=1e9).__getitems__(list(range(len(images))))
+        batch = ImageTensors(images, size=8, cache_bytes=1e9).__getitems__(list(range(len(images))))
         with torch.inference_mode():
             logits = model.eval()(batch["images"].float() / 255).numpy()
         np.testing.assert_allclose(saved.logits, logits, rtol=1e-3, atol=1e-3)

@@ -10,8 +10,8 @@ from counterpoise.core.artifacts import Predictions
 from counterpoise.core.errors import ArgumentError
 from counterpoise.workflow.strategy import CATALOG
 from counterpoise.workflow.training import RunFolder, train
-from counterpoise.workflow.training.joint import JointTraining
-from counterpoise.workflow.training.loop import Loop
+from counterpoise.workflow.training.loop import TrainingLoop
+from counterpoise.workflow.training.trainer import Trainer
 
 DECOUPLED = dataclasses.replace(CATALOG["decoupled"], retraining_options={"share": 0.5})
 
@@ -22,23 +22,23 @@ class Interrupted(Exception):
 
 def test_the_backbone_stays_and_the_head_is_new(dataset, tmp_path, monkeypatch):
     seen, begun = [], []
-    step, begin = Loop.train_step, JointTraining.begin_second_stage
+    step, begin = TrainingLoop.train_step, Trainer.start_second_stage
 
     def state(loop):
-        return {name: value.clone() for name, value in loop.bare.state_dict().items()}
+        return {name: value.clone() for name, value in loop.unwrapped_model.state_dict().items()}
 
     def train_step(loop, batch):
         value = step(loop, batch)
         seen.append((loop.step, loop.optimizer.param_groups[0]["lr"], batch["labels"].clone(), state(loop)))
         return value
 
-    def begin_second_stage(training):
+    def start_second_stage(training):
         before = state(training.loop)
         begin(training)
         begun.append((before, state(training.loop)))
 
-    monkeypatch.setattr(Loop, "train_step", train_step)
-    monkeypatch.setattr(JointTraining, "begin_second_stage", begin_second_stage)
+    monkeypatch.setattr(TrainingLoop, "train_step", train_step)
+    monkeypatch.setattr(Trainer, "start_second_stage", start_second_stage)
     run = train(DECOUPLED, dataset, epochs=4, out=tmp_path / "run", learning_rate=0.1)
     assert [number for number, *_ in seen] == list(range(8))
     ((before, after),) = begun

@@ -18,10 +18,10 @@ def test_what_is_left_open_is_decided_from_the_data(dataset):
 def test_the_learning_rate_rises_then_follows_a_cosine(dataset):
     resolved = dataclasses.replace(Settings(epochs=50, learning_rate=1.0, warmup=0.1).resolve(dataset))
     assert resolved.steps == 100
-    assert [resolved.rate_at(step) for step in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
-    assert resolved.rate_at(10) == pytest.approx(1.0)
-    assert resolved.rate_at(55) == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))
-    assert resolved.rate_at(99) < 1e-3
+    assert [resolved.learning_rate_at(step) for step in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
+    assert resolved.learning_rate_at(10) == pytest.approx(1.0)
+    assert resolved.learning_rate_at(55) == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))
+    assert resolved.learning_rate_at(99) < 1e-3
 
 
 def test_an_augmentation_that_changes_labels_is_refused_by_name(dataset):
@@ -48,7 +48,7 @@ def test_an_augmentation_that_changes_labels_is_refused_by_name(dataset):
 )
 def test_a_wrong_setting_names_itself(options, message):
     with pytest.raises(ArgumentError, match=message):
-        Settings.of(options)
+        Settings.from_options(options)
 
 
 def test_one_training_image_is_too_few(dataset):

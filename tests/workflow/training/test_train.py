@@ -15,7 +15,7 @@ from counterpoise.core.artifacts import Predictions, Run, Strategy
 from counterpoise.core.errors import ArgumentError, ArtifactError, DatasetError, TrainingError
 from counterpoise.models import build_model
 from counterpoise.workflow.strategy import CATALOG
-from counterpoise.workflow.training import Job, RunFolder, Settings, fit, rescore, train
+from counterpoise.workflow.training import RunFolder, Settings, TrainingSetup, run_posthoc, run_training, train
 from counterpoise.workflow.training import loop as loop_module
 
 FILES = ["history.csv", "model.safetensors", "predictions-test.npz", "predictions-train.npz", "predictions-val.npz"]
@@ -124,7 +124,7 @@ def test_a_finished_run_is_not_trained_again(dataset, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 3}, "its settings has epochs = 2, asked for was 3"),
+        ({"epochs": 3}, "its settings has epochs = 2, and 3 was asked for"),
         ({"strategy": "focal"}, "its strategy is .*baseline.*asked for was .*focal"),
         ({"seed": 1}, "its seed is '0', asked for was '1'"),
         ({"data": blobs(seed=1, counts={"train": (30, 9, 3), "val": (4, 4, 4), "test": (4, 4, 4)})}, "its data has"),
@@ -165,13 +165,13 @@ def test_files_of_others_are_protected_and_overwrite_removes_only_ours(dataset, 
 
 @pytest.mark.fault("C9")
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(dataset, tmp_path, monkeypatch):
-    original = loop_module.Loop.train_step
+    original = loop_module.TrainingLoop.train_step
 
     def poisoned(self, batch):
         value = original(self, batch)
         return value * float("nan") if self.step == 3 else value
 
-    monkeypatch.setattr(loop_module.Loop, "train_step", poisoned)
+    monkeypatch.setattr(loop_module.TrainingLoop, "train_step", poisoned)
     with pytest.raises(TrainingError, match=r"the loss is nan at step 3 of 6 .*lower the learning rate"):
         train("baseline", dataset, epochs=3, out=tmp_path / "run")
 
@@ -211,20 +211,20 @@ def test_images_that_cannot_be_decoded_are_quarantined_and_training_goes_on(data
         return original(self, index)
 
     monkeypatch.setattr(type(dataset), "__getitem__", damaged)
-    job = Job.prepare(dataset, Settings())
-    assert {item.path: item.split for item in job.data.quarantined} == {
+    setup = TrainingSetup.prepare(dataset, Settings())
+    assert {item.path: item.split for item in setup.data.quarantined} == {
         "train/common/3": "train",
         "test/rare/85": "test",
     }
-    assert len(job.pixels["train"]) == 53
-    assert job.counts.counts.tolist() == [39, 10, 4]
-    assert len(job.data) == len(dataset) - 2
+    assert len(setup.images["train"]) == 53
+    assert setup.counts.counts.tolist() == [39, 10, 4]
+    assert len(setup.data) == len(dataset) - 2
 
 
 def test_a_corrected_run_is_the_base_run_with_corrected_scores(dataset, tmp_path):
-    job = Job.prepare(dataset, Settings(epochs=2))
-    base = fit(job, CATALOG["baseline"], seed=0, folder=RunFolder(tmp_path / "base"), progress=lambda step: None)
-    again = rescore(job, CATALOG["post-hoc-logit-adjusted"], base, seed=0, folder=RunFolder(tmp_path / "after"))
+    setup = TrainingSetup.prepare(dataset, Settings(epochs=2))
+    base = run_training(setup, CATALOG["baseline"], seed=0, folder=RunFolder(tmp_path / "base"), progress=lambda step: None)
+    again = run_posthoc(setup, CATALOG["post-hoc-logit-adjusted"], base, seed=0, folder=RunFolder(tmp_path / "after"))
     assert sorted(p.name for p in (tmp_path / "after").iterdir()) == [f for f in FILES if "pred" in f] + ["run.json"]
     raw, adjusted = (Predictions.load(tmp_path / name / "predictions-test.npz").logits for name in ("base", "after"))
     np.testing.assert_allclose(adjusted, raw - np.log(np.array([40, 10, 4]) / 54), rtol=1e-6)

@@ -18,7 +18,7 @@ import torch
 from counterpoise.core.artifacts import Run, Strategy
 from counterpoise.core.errors import CounterpoiseError
 from counterpoise.core.processes import workers
-from counterpoise.workflow.training import Job, RunFolder, fit, recorded
+from counterpoise.workflow.training import RunFolder, TrainingSetup, open_run, run_training
 
 __all__ = ["Progress", "Task", "default_jobs", "failed", "run_tasks"]
 
@@ -38,51 +38,51 @@ class Task:
         return f"{self.strategy.name}, seed {self.seed}"
 
 
-def run_tasks(job: Job, tasks: Sequence[Task], *, jobs: int, progress: Progress) -> list[Run]:
+def run_tasks(setup: TrainingSetup, tasks: Sequence[Task], *, jobs: int, progress: Progress) -> list[Run]:
     """Do every task; a failure is recorded in the folder of its run.
 
     Args:
-        job: the data and the settings, shared by all tasks.
+        setup: the data and the settings, shared by all tasks.
         tasks: the trainings.
         jobs: the number of tasks at the same time, at least 1; above 1 each runs in its own process with its share of
             the cores.
         progress: called after every step.
     """
-    steps = _Steps(job, tasks, progress)
+    steps = _Steps(setup, tasks, progress)
     if min(jobs, len(tasks)) <= 1:
-        return [_attempt(job, task, steps.of(i)) for i, task in enumerate(tasks)]
-    return _in_processes(job, tasks, min(jobs, len(tasks)), steps)
+        return [_attempt(setup, task, steps.of(i)) for i, task in enumerate(tasks)]
+    return _in_processes(setup, tasks, min(jobs, len(tasks)), steps)
 
 
-def default_jobs(job: Job, tasks: int) -> int:
+def default_jobs(setup: TrainingSetup, tasks: int) -> int:
     """One run per core for small images on a CPU, where a step gains little from a second core; otherwise one."""
-    small = job.settings.image_size <= 64 and not torch.cuda.is_available()
+    small = setup.settings.image_size <= 64 and not torch.cuda.is_available()
     return max(1, min(tasks, os.cpu_count() or 1)) if small else 1
 
 
-def failed(job: Job, task: Task, error: BaseException) -> Run:
+def failed(setup: TrainingSetup, task: Task, error: BaseException) -> Run:
     """Record a task that did not finish in its folder."""
     files = RunFolder(task.folder)
     text = " ".join(str(error).split())[:300]
     message = text if isinstance(error, CounterpoiseError) else f"{type(error).__name__}: {text}"
-    run = replace(recorded(job, task.strategy, task.seed, files), status="failed", error=message)
+    run = replace(open_run(setup, task.strategy, task.seed, files), status="failed", error=message)
     files.write_run(run)
     return replace(run, directory=str(task.folder))
 
 
-def _attempt(job: Job, task: Task, progress: Callable[[int], None]) -> Run:
+def _attempt(setup: TrainingSetup, task: Task, progress: Callable[[int], None]) -> Run:
     try:
-        return fit(job, task.strategy, seed=task.seed, folder=RunFolder(task.folder), progress=progress)
+        return run_training(setup, task.strategy, seed=task.seed, folder=RunFolder(task.folder), progress=progress)
     except Exception as error:
-        return failed(job, task, error)
+        return failed(setup, task, error)
 
 
 class _Steps:
     """Sum of the steps of all tasks."""
 
-    def __init__(self, job: Job, tasks: Sequence[Task], progress: Progress) -> None:
+    def __init__(self, setup: TrainingSetup, tasks: Sequence[Task], progress: Progress) -> None:
         self.done = [0] * len(tasks)
-        self.total, self.names, self.progress = job.settings.steps * len(tasks), [str(t) for t in tasks], progress
+        self.total, self.names, self.progress = setup.settings.steps * len(tasks), [str(t) for t in tasks], progress
 
     def update(self, index: int, done: int) -> None:
         self.done[index] = done
@@ -92,19 +92,19 @@ class _Steps:
         return lambda done: self.update(index, done)
 
 
-def _in_processes(job: Job, tasks: Sequence[Task], jobs: int, steps: _Steps) -> list[Run]:
-    for pixels in job.pixels.values():
-        pixels.share_memory()
+def _in_processes(setup: TrainingSetup, tasks: Sequence[Task], jobs: int, steps: _Steps) -> list[Run]:
+    for images in setup.images.values():
+        images.share_memory()
     results: list[Run | None] = [None] * len(tasks)
-    with _pool(job, jobs, steps) as pool:
+    with _pool(setup, jobs, steps) as pool:
         futures = [pool.submit(_in_worker, i, task) for i, task in enumerate(tasks)]
         lost = [i for i, future in enumerate(futures) if not _collect(results, i, future)]
     # A process that is killed breaks the pool: the tasks that were lost with it are tried again one by one.
     for i in lost:
-        with _pool(job, 1, steps) as pool:
+        with _pool(setup, 1, steps) as pool:
             if not _collect(results, i, pool.submit(_in_worker, i, tasks[i])):
                 killed = CounterpoiseError("its process was killed, perhaps because memory ran out; try fewer `jobs`")
-                results[i] = failed(job, tasks[i], killed)
+                results[i] = failed(setup, tasks[i], killed)
     return [run for run in results if run is not None]
 
 
@@ -117,18 +117,18 @@ def _collect(results: list[Run | None], index: int, future: Future[Run]) -> bool
 
 
 _worker: dict[str, Any] = {}
-"""In a worker process: its job and the queue of steps."""
+"""In a worker process: its setup and the queue of steps."""
 
 
 @contextmanager
-def _pool(job: Job, jobs: int, steps: _Steps) -> Iterator[ProcessPoolExecutor]:
+def _pool(setup: TrainingSetup, jobs: int, steps: _Steps) -> Iterator[ProcessPoolExecutor]:
     queue = multiprocessing.get_context("spawn").SimpleQueue()
     listener = threading.Thread(target=_listen, args=(queue, steps), daemon=True)
     listener.start()
     # Never more threads than this process may use, so that OMP_NUM_THREADS is respected.
     threads = max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // jobs))
     try:
-        with workers(jobs, initializer=_start_worker, arguments=(job, threads, queue)) as pool:
+        with workers(jobs, initializer=_start_worker, arguments=(setup, threads, queue)) as pool:
             yield pool
     finally:
         queue.put(None)
@@ -141,10 +141,10 @@ def _listen(queue: Any, steps: _Steps) -> None:
         steps.update(*message)
 
 
-def _start_worker(job: Job, threads: int, queue: Any) -> None:
+def _start_worker(setup: TrainingSetup, threads: int, queue: Any) -> None:
     torch.set_num_threads(threads)
-    _worker.update(job=job, queue=queue)
+    _worker.update(setup=setup, queue=queue)
 
 
 def _in_worker(index: int, task: Task) -> Run:
-    return _attempt(_worker["job"], task, lambda done: _worker["queue"].put((index, done)))
+    return _attempt(_worker["setup"], task, lambda done: _worker["queue"].put((index, done)))

@@ -21,7 +21,15 @@ from counterpoise.workflow.dataset import load
 from counterpoise.workflow.evaluation import evaluate
 from counterpoise.workflow.report import render
 from counterpoise.workflow.strategy import plan, strategy_named
-from counterpoise.workflow.training import Job, Resolved, RunFolder, Settings, check_strategy, recorded, rescore
+from counterpoise.workflow.training import (
+    ResolvedSettings,
+    RunFolder,
+    Settings,
+    TrainingSetup,
+    check_strategy,
+    open_run,
+    run_posthoc,
+)
 
 __all__ = ["compare"]
 
@@ -75,19 +83,19 @@ def compare(
     """
     if jobs is not None and jobs < 1:
         raise ArgumentError(f"`jobs` must be at least 1; got {jobs}")
-    seed_list, checked = _checked_seeds(seeds), Settings.of(settings)
+    seed_list, checked = _checked_seeds(seeds), Settings.from_options(settings)
     chosen = _with_requirements(strategies) if strategies is not None else None
     dataset = load(data) if isinstance(data, str | Path) else data
     _check_splits(dataset)
     for strategy in chosen or (strategy_named(BASELINE),):
         check_strategy(strategy, dataset, checked)
     folder = claim(out, resume=resume, overwrite=overwrite)
-    job = Job.prepare(dataset, checked)
-    audited = audit(job.data)
+    setup = TrainingSetup.prepare(dataset, checked)
+    audited = audit(setup.data)
     with locked(folder):
         if overwrite:
             _clear(folder)
-        experiment = _Experiment(job, seed_list, folder, chosen or plan(audited))
+        experiment = _Experiment(setup, seed_list, folder, chosen or plan(audited))
         experiment.check_folders()
         runs = experiment.run_all(jobs, progress or (lambda task, done, total: None))
         comparison = _comparison(experiment, audited, runs)
@@ -100,7 +108,7 @@ def compare(
 class _Experiment:
     """The runs of a comparison: first the strategies that train, then those that reuse their models."""
 
-    job: Job
+    setup: TrainingSetup
     seeds: tuple[int, ...]
     folder: Path
     strategies: list[Strategy]
@@ -117,13 +125,13 @@ class _Experiment:
     def check_folders(self) -> None:
         """Refuse folders that hold other runs, before any training."""
         for task in (*self.tasks(trains=True), *self.tasks(trains=False)):
-            recorded(self.job, task.strategy, task.seed, RunFolder(task.folder))
+            open_run(self.setup, task.strategy, task.seed, RunFolder(task.folder))
 
     def run_all(self, jobs: int | None, progress: Progress) -> dict[str, list[Run]]:
         """Do all runs, and return them by strategy in the order of the seeds."""
         tasks = self.tasks(trains=True)
         done = run_tasks(
-            self.job, tasks, jobs=default_jobs(self.job, len(tasks)) if jobs is None else jobs, progress=progress
+            self.setup, tasks, jobs=default_jobs(self.setup, len(tasks)) if jobs is None else jobs, progress=progress
         )
         done += [self.reuse(task) for task in self.tasks(trains=False)]
         return {s.name: [run for run in done if run.strategy.name == s.name] for s in self.strategies}
@@ -134,14 +142,14 @@ class _Experiment:
         try:
             if base is None or base.status != "done":
                 raise TrainingError(f"it reuses the model of {task.strategy.reuses}, which did not finish")
-            return rescore(self.job, task.strategy, base, seed=task.seed, folder=RunFolder(task.folder))
+            return run_posthoc(self.setup, task.strategy, base, seed=task.seed, folder=RunFolder(task.folder))
         except Exception as error:
-            return failed(self.job, task, error)
+            return failed(self.setup, task, error)
 
 
 def _comparison(experiment: _Experiment, audited: AuditResult, runs: dict[str, list[Run]]) -> Comparison:
-    counts = experiment.job.counts
-    tree = next((experiment.job.tree_of(s) for s in experiment.strategies if s.head == "hierarchical"), None)
+    counts = experiment.setup.counts
+    tree = next((experiment.setup.class_tree(s) for s in experiment.strategies if s.head == "hierarchical"), None)
     arms = tuple(_arm(strategy, runs[strategy.name], experiment, tree) for strategy in experiment.strategies)
     predictions = {
         split: {arm.strategy.name: _predictions(experiment, arm, split) for arm in arms if arm.status == "done"}
@@ -155,20 +163,21 @@ def _comparison(experiment: _Experiment, audited: AuditResult, runs: dict[str, l
         seeds=experiment.seeds,
         arms=arms,
         differences=tuple(measured),
-        verdict=_with_warnings(verdict(arms, measured, baseline=BASELINE, metric=METRIC), experiment.job, arms),
-        settings=experiment.job.settings.to_dict(),
+        verdict=_with_warnings(verdict(arms, measured, baseline=BASELINE, metric=METRIC), experiment.setup, arms),
+        settings=experiment.setup.settings.to_dict(),
         environment=runs[BASELINE][0].environment,
         tree={} if tree is None else tree.to_dict(),
     )
 
 
-def _with_warnings(result: Verdict, job: Job, arms: tuple[Arm, ...]) -> Verdict:
+def _with_warnings(result: Verdict, setup: TrainingSetup, arms: tuple[Arm, ...]) -> Verdict:
     """Add warnings on double correction and on trainings of few steps."""
-    notes = [advice for arm in arms for advice in job.doubts(arm.strategy)]
-    return replace(result, notes=(*result.notes, *notes, *_few_steps(job.settings)))
+    advice = [setup.double_correction(arm.strategy) for arm in arms]
+    notes = [sentence for sentence in advice if sentence is not None]
+    return replace(result, notes=(*result.notes, *notes, *_few_steps(setup.settings)))
 
 
-def _few_steps(settings: Resolved) -> tuple[str, ...]:
+def _few_steps(settings: ResolvedSettings) -> tuple[str, ...]:
     if settings.steps >= FEW_STEPS:
         return ()
     epochs = -(-FEW_STEPS // settings.steps_per_epoch)
@@ -192,13 +201,13 @@ def _arm(strategy: Strategy, runs: list[Run], experiment: _Experiment, tree: Cla
     history = tuple(tuple(RunFolder(run.directory).read_history()) for run in runs)
     scores = arm_scores(validation, test)
     weights = tuple(tuple(map(tuple, RunFolder(run.directory).read_weights())) for run in runs)
-    by_tree = None if tree is None else tree_score(test, tree, experiment.job.counts)
+    by_tree = None if tree is None else tree_score(test, tree, experiment.setup.counts)
     return Arm(strategy, "done", experiment.seeds, names, seconds, validation, test, scores, history, weights, by_tree)
 
 
 def _evaluation(experiment: _Experiment, run: Run, split: str) -> Evaluation:
     path = Path(run.directory) / f"predictions-{split}.npz"
-    return evaluate(path, split=split, train_counts=experiment.job.counts, train_recall=run.train_recall or None)
+    return evaluate(path, split=split, train_counts=experiment.setup.counts, train_recall=run.train_recall or None)
 
 
 def _with_requirements(strategies: Sequence[Strategy | str]) -> list[Strategy]:

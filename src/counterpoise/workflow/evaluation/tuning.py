@@ -1,15 +1,19 @@
-"""Corrections that are fitted on validation scores, and what they change; nothing is ever fitted on test images."""
+"""Post-hoc methods that are fitted on validation logits, and the evaluation before and after.
+
+Nothing is ever fitted on test images.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from counterpoise.core.artifacts import Evaluation, Predictions
+from counterpoise.core.checks import checked_choice
 from counterpoise.core.codec import Artifact
 from counterpoise.core.errors import ArgumentError
 from counterpoise.metrics import balanced_accuracy, softmax
@@ -17,10 +21,20 @@ from counterpoise.posthoc import adjust_logits, apply_temperature, apply_thresho
 from counterpoise.posthoc import fit_temperature as temperature_of
 from counterpoise.workflow.evaluation.evaluate import PredictionsLike, as_predictions, counts_by_name, evaluate
 
-__all__ = ["FOLDS", "Fit", "Fitted", "Tuned", "TuningKind", "cross_fitted", "fit_norm", "fit_tau", "fit_temperature"]
-__all__ += ["fit_thresholds", "tune"]
+__all__ = [
+    "FittedMethod",
+    "Fitter",
+    "Tuned",
+    "TuningKind",
+    "cross_fitted",
+    "fit_norm",
+    "fit_tau",
+    "fit_temperature",
+    "fit_thresholds",
+    "tune",
+]
 
-Scores = NDArray[np.floating[Any]]
+Logits = NDArray[np.floating[Any]]
 Labels = NDArray[np.int64]
 TuningKind = Literal["tau", "thresholds", "temperature"]
 FOLDS = 5
@@ -28,21 +42,21 @@ _NORM_TAUS = np.linspace(0.0, 2.0, 41)
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A correction of scores, and the numbers that were chosen for it."""
+class FittedMethod:
+    """A fitted post-hoc method: its parameters, and the function that transforms logits."""
 
     parameters: dict[str, Any]
-    apply: Callable[[Scores], Scores]
+    apply: Callable[[Logits], Logits]
 
 
-Fit = Callable[[Scores, Labels], Fitted]
+Fitter = Callable[[Logits, Labels], FittedMethod]
 
 
 @dataclass(frozen=True)
 class Tuned(Artifact):
     """What was fitted on the validation images, and the evaluation of one split before and after.
 
-    ``cross_fitted``: the split is validation itself, so every image was corrected with a fit to the other folds.
+    ``cross_fitted``: the split is validation itself, so every image was transformed by a fit to the other folds.
     """
 
     kind: str
@@ -61,23 +75,24 @@ def tune(
     prior: Sequence[float] | NDArray[Any] | None = None,
     **known: Any,
 ) -> Tuned:
-    """Fit a correction on validation scores, and evaluate before and after.
+    """Fit a post-hoc method on validation logits, and evaluate before and after.
 
     Args:
-        kind: "tau" (strength of logit adjustment, for balanced accuracy), "thresholds" (one for each class, pulled
-            towards a common one), or "temperature" (one for each shot group where ``train_counts`` are given).
-        validation: a `Predictions`, the path of such an .npz, or ``(logits, labels)``: what is fitted on.
-        other: the scores to correct and evaluate; None for the validation images themselves, each corrected by a fit
-            to the other four of five folds, since a fit looks better than it is on what it was fitted to.
-        split: what ``other`` is; goes into the result.
-        prior: ``(C,)``, the class prior that training left in the scores; "tau" needs it.
-        **known: ``train_counts``, ``train_recall``, ``confidence``, ``bins`` for `evaluate`.
+        kind: "tau" (strength of logit adjustment, chosen for balanced accuracy), "thresholds" (one per class, shrunk
+            towards a common one), or "temperature" (one per shot group if ``train_counts`` are given).
+        validation: a `Predictions`, the path of such an .npz, or ``(logits, labels)``: the images to fit on.
+        other: the predictions to transform and evaluate; None for the validation images themselves, each transformed
+            by a fit to the other four of five folds, because a fit looks better than it is on the images it was
+            fitted to.
+        split: the split of ``other``; recorded in the result.
+        prior: ``(C,)``, the class prior that the logits contain; required for "tau".
+        **known: ``train_counts``, ``train_recall``, ``confidence`` and ``bins`` for `evaluate`.
 
     Returns:
         The parameters chosen, and two evaluations.
 
     Raises:
-        ArgumentError: an unknown kind, "tau" without a prior, or validation and other of different classes.
+        ArgumentError: an unknown kind, "tau" without a prior, or validation and other have different classes.
 
     Example:
         >>> logits = np.array([[2.0, 1.0], [2.0, 1.5], [2.0, 0.0], [2.0, 1.6]] * 5)
@@ -88,96 +103,93 @@ def tune(
     given = as_predictions(validation)
     if known.get("train_counts") is not None:
         known["train_counts"] = counts_by_name(known["train_counts"], tuple(str(name) for name in given.classes))
-    fit = _fit_of(kind, given, prior, known.get("train_counts"))
+    fit = _fitter(kind, given, prior, known.get("train_counts"))
     fitted = fit(given.logits, given.labels)
     if other is None:
-        scores, after, split = given, cross_fitted(fit, given.logits, given.labels), "val"
+        before, logits, split = given, cross_fitted(fit, given.logits, given.labels), "val"
     else:
-        scores = as_predictions(other)
-        if scores.classes.tolist() != given.classes.tolist():
+        before = as_predictions(other)
+        if before.classes.tolist() != given.classes.tolist():
             raise ArgumentError(
-                f"`other` has the classes {scores.classes.tolist()[:10]}, `validation` {given.classes.tolist()[:10]}"
+                f"`other` must have the classes of `validation`, {given.classes.tolist()[:10]}; got "
+                f"{before.classes.tolist()[:10]}"
             )
-        after = fitted.apply(scores.logits)
+        logits = fitted.apply(before.logits)
     return Tuned(
         kind=kind,
         parameters=fitted.parameters,
         cross_fitted=other is None,
-        before=evaluate(scores, split=split, **known),
-        after=evaluate(replace(scores, logits=after), split=split, **known),
+        before=evaluate(before, split=split, **known),
+        after=evaluate(replace(before, logits=logits), split=split, **known),
     )
 
 
-def cross_fitted(fit: Fit, scores: Scores, labels: Labels, *, folds: int = FOLDS) -> Scores:
-    """Correct every image by a fit to the other folds: what a fit is worth on images that it has not seen.
+def cross_fitted(fit: Fitter, logits: Logits, labels: Labels, *, folds: int = FOLDS) -> Logits:
+    """Transform every image by a fit to the other folds, which estimates the fit's value on new images.
 
-    The folds are the same every time, and spread each class evenly. With fewer than two images all stay as they are.
+    The folds are the same every time, and each class is spread evenly over them. With fewer than two images all logits
+    stay as they are.
 
     Example:
-        >>> cross_fitted(lambda z, y: Fitted({}, lambda z: z + len(y)), np.zeros((5, 1)), np.zeros(5, int)).T
+        >>> cross_fitted(lambda z, y: FittedMethod({}, lambda z: z + len(y)), np.zeros((5, 1)), np.zeros(5, int)).T
         array([[4., 4., 4., 4., 4.]])
     """
-    corrected = scores.copy()
+    transformed = logits.copy()
     rank = np.empty(len(labels), dtype=np.int64)
     for c in np.unique(labels):
         members = np.flatnonzero(labels == c)
         rank[members] = np.arange(len(members))
     for fold in range(min(folds, len(labels))):
-        here = rank % folds == fold
-        if here.any() and not here.all():
-            corrected[here] = fit(scores[~here], labels[~here]).apply(scores[here])
-    return corrected
+        held_out = rank % folds == fold
+        if held_out.any() and not held_out.all():
+            transformed[held_out] = fit(logits[~held_out], labels[~held_out]).apply(logits[held_out])
+    return transformed
 
 
-def fit_tau(scores: Scores, labels: Labels, *, prior: NDArray[Any]) -> Fitted:
+def fit_tau(logits: Logits, labels: Labels, *, prior: NDArray[Any]) -> FittedMethod:
     """The strength of logit adjustment with the best balanced accuracy."""
-    tau = tune_tau(scores, labels, prior)
-    return Fitted({"tau": tau}, lambda z: adjust_logits(z, prior, tau=tau, empty="exclude"))
+    tau = tune_tau(logits, labels, prior)
+    return FittedMethod({"tau": tau}, lambda z: adjust_logits(z, prior, tau=tau, empty="exclude"))
 
 
-def fit_thresholds(scores: Scores, labels: Labels, *, shrinkage: float = 10.0) -> Fitted:
-    """A threshold for each class, best for the mean of its recall and the others', shrunk towards a common one."""
-    t = tune_thresholds(softmax(scores), labels, metric="balanced_accuracy", shrinkage=shrinkage)
-    return Fitted({"thresholds": t.tolist()}, lambda z: apply_thresholds(softmax(z), t).astype(z.dtype))
+def fit_thresholds(logits: Logits, labels: Labels, **options: float) -> FittedMethod:
+    """A threshold per class, best for the balanced accuracy of that class against the others; see `tune_thresholds`."""
+    t = tune_thresholds(softmax(logits), labels, metric="balanced_accuracy", **options)
+    return FittedMethod({"thresholds": t.tolist()}, lambda z: apply_thresholds(softmax(z), t).astype(z.dtype))
 
 
-def fit_temperature(scores: Scores, labels: Labels, *, groups: dict[str, Any] | None = None) -> Fitted:
-    """One temperature, or one for each group of classes; no prediction changes."""
-    if groups is None:
-        t: Any = temperature_of(scores, labels)
-        return Fitted({"temperature": t}, lambda z: apply_temperature(z, t))
-    t = temperature_of(scores, labels, groups=groups)
-    chosen = {name: float(t[ids[0]]) for name, ids in groups.items() if len(ids)}
-    return Fitted({"temperature": chosen}, lambda z: apply_temperature(z, t))
+def fit_temperature(logits: Logits, labels: Labels, *, groups: dict[str, Any] | None = None) -> FittedMethod:
+    """One temperature, or one per group of classes; no prediction changes."""
+    t: Any = temperature_of(logits, labels, groups=cast("Any", groups))
+    chosen = t if groups is None else {name: float(t[ids[0]]) for name, ids in groups.items() if len(ids)}
+    return FittedMethod({"temperature": chosen}, lambda z: apply_temperature(z, t))
 
 
-def fit_norm(scores: Scores, labels: Labels, *, weight: NDArray[Any], bias: NDArray[Any]) -> Fitted:
-    """τ of τ-normalisation with the best balanced accuracy, on logits of a linear head with this weight and bias."""
+def fit_norm(logits: Logits, labels: Labels, *, weight: NDArray[Any], bias: NDArray[Any]) -> FittedMethod:
+    """The τ of τ-normalisation with the best balanced accuracy, for a linear head with this weight and bias."""
     norm = np.linalg.norm(weight, axis=1)
     norm = np.where(norm > 0, norm, 1.0)
 
-    def normalised(z: Scores, tau: float) -> Scores:
-        scaled: Scores = ((z - bias) / norm**tau).astype(z.dtype)
+    def normalised(z: Logits, tau: float) -> Logits:
+        scaled: Logits = ((z - bias) / norm**tau).astype(z.dtype)
         return scaled
 
     def score(tau: float) -> float:
-        said = normalised(scores, tau).argmax(1)
-        return balanced_accuracy(labels, said)
+        return balanced_accuracy(labels, normalised(logits, tau).argmax(1))
 
     tau = max((round(float(t), 12) for t in _NORM_TAUS), key=lambda t: (score(t), -abs(t - 1.0)))
-    return Fitted({"tau": tau}, lambda z: normalised(z, tau))
+    return FittedMethod({"tau": tau}, lambda z: normalised(z, tau))
 
 
-def _fit_of(kind: str, given: Predictions, prior: Any, train_counts: Any) -> Fit:
-    if kind not in get_args(TuningKind):
-        raise ArgumentError(f"`kind` must be one of {', '.join(get_args(TuningKind))}; got {kind!r}")
+def _fitter(kind: str, given: Predictions, prior: Any, train_counts: Any) -> Fitter:
+    checked_choice("kind", kind, get_args(TuningKind))
     if not len(given.labels):
-        raise ArgumentError("`validation` has no images to tune on")
+        raise ArgumentError("`validation` has no images to fit on; pass predictions on a validation split")
     if kind == "thresholds":
         return fit_thresholds
     if kind == "temperature":
         groups = None if train_counts is None else train_counts.groups()
         return lambda z, y: fit_temperature(z, y, groups=groups)
     if prior is None:
-        raise ArgumentError("`prior` is missing: to tune tau, give the class prior that training left in the scores")
+        raise ArgumentError("`prior` is missing: to tune tau, pass the class prior that the logits contain")
     return lambda z, y: fit_tau(z, y, prior=np.asarray(prior, dtype=np.float64))

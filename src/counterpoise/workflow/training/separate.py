@@ -1,9 +1,9 @@
-"""A training in progress: one model after another, each for one inner node of the class tree."""
+"""The training of one independent model per inner node of the class tree."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -14,93 +14,97 @@ from counterpoise.core.artifacts import Predictions, Strategy
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.images import SPLITS, Split
 from counterpoise.hierarchy import ClassTree
-from counterpoise.workflow.training.build import Known, build, known_of
-from counterpoise.workflow.training.correcting import Row, corrected, validated
-from counterpoise.workflow.training.folder import RunFolder
-from counterpoise.workflow.training.job import Job
-from counterpoise.workflow.training.joint import leaf_scores, new_model, scored
-from counterpoise.workflow.training.loop import Loop, Progress
-from counterpoise.workflow.training.pixels import Part
+from counterpoise.workflow.training.data import RelabeledImages
+from counterpoise.workflow.training.loop import Progress, TrainingLoop
+from counterpoise.workflow.training.posthoc import HistoryRow, apply_posthoc, validation_metrics
+from counterpoise.workflow.training.recipe import ClassPrior, build_recipe, class_prior
+from counterpoise.workflow.training.run_folder import RunFolder
+from counterpoise.workflow.training.setup import TrainingSetup
+from counterpoise.workflow.training.trainer import leaf_log_probabilities, new_model
 
-__all__ = ["SeparateTraining"]
+__all__ = ["SeparateTrainer"]
 
 
+@final
 @dataclass
-class SeparateTraining:
-    """An independent model for each inner node, on the images below it with its children as classes.
+class SeparateTrainer:
+    """Trains a model for each inner node, on the images below it with its children as classes.
 
-    All of them together take as many steps as any other strategy, each its share of the images; the unit that can be
-    interrupted and gone on with is the node.
+    Together the models take as many steps as any other strategy, each in proportion to its images. A node takes the
+    place of an epoch: checkpoints are written after each.
     """
 
-    job: Job
+    setup: TrainingSetup
     strategy: Strategy
     seed: int
     tree: ClassTree
-    known: Known
+    prior: ClassPrior
     steps: list[int]
     nodes: list[int]
     logits: dict[Split, NDArray[np.float32]]
     weights: dict[str, Tensor] = field(default_factory=dict)
-    history: list[Row] = field(default_factory=list)
+    history: list[HistoryRow] = field(default_factory=list)
     trained: int = 0
+    linear_head: None = None
 
     @classmethod
-    def begin(cls, job: Job, strategy: Strategy, seed: int, folder: RunFolder) -> SeparateTraining:
-        """At the first node, or after the last one that the checkpoint has."""
-        tree = job.tree_of(strategy)
+    def start(cls, setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFolder) -> SeparateTrainer:
+        """A trainer at the first node, or after the last one in the checkpoint."""
+        tree = setup.class_tree(strategy)
         assert tree is not None, "a separate strategy has the hierarchical head"
-        images = tree.node_counts(job.counts.counts)
-        nodes = [int(node) for node in tree.parents[tree.starts + 1] if _splits(tree, images, int(node))]
-        steps = _shares(job.settings.steps, [int(images[node]) for node in nodes])
+        images = tree.node_counts(setup.counts.counts)
+        nodes = [int(node) for node in tree.parents[tree.starts + 1] if _is_branching(tree, images, int(node))]
+        steps = _steps_per_node(setup.settings.steps, [int(images[node]) for node in nodes])
         logits = {
-            split: np.zeros((len(pixels), tree.num_edges), dtype=np.float32) for split, pixels in job.pixels.items()
+            split: np.zeros((len(tensors), tree.num_edges), dtype=np.float32) for split, tensors in setup.images.items()
         }
-        known = replace(known_of(strategy, job.counts, None), left=None, tree=tree)
-        training = cls(job, strategy, seed, tree, known, steps, nodes, logits)
-        training._load(folder)
-        return training
+        prior = class_prior(strategy, setup.train_labels, setup.counts, epochs=setup.settings.epochs)
+        trainer = cls(setup, strategy, seed, tree, replace(prior, remaining=None), steps, nodes, logits)
+        trainer._load(folder)
+        return trainer
 
     @property
     def step(self) -> int:
-        """Optimiser steps done, over all nodes."""
+        """Number of optimiser steps done, over all nodes."""
         return sum(self.steps[: self.trained])
 
     @property
-    def done(self) -> bool:
-        """Is there no node left?"""
+    def finished(self) -> bool:
+        """Whether the models of all nodes are trained."""
         return self.trained == len(self.nodes)
 
     def run_epoch(self, progress: Progress) -> None:
-        """Train the model of the next node, and note its scores for all images."""
+        """Train the model of the next node, and keep its logits for all images."""
         node, before = self.nodes[self.trained], self.step
         torch.manual_seed(self.seed * 1_000_003 + node)
         loop = self._loop(node)
         row = loop.run_epoch(lambda step: progress(before + step))
         edges = self.tree.children(node) - 1
-        for split, scores in self.logits.items():
-            scores[:, edges] = loop.predict(self.job.pixels[split])
+        for split, logits in self.logits.items():
+            logits[:, edges] = loop.predict(self.setup.images[split])
         state = loop.accelerator.unwrap_model(loop.model).state_dict()
-        # A copy: the next model would share the memory of none of these, but a checkpoint is written later.
+        # Copies, because the checkpoint is written later.
         self.weights |= {f"node{node}.{name}": value.detach().cpu().clone() for name, value in state.items()}
         self.trained += 1
-        self.history.append({**row, "epoch": self.trained, "step": self.step, **self._validated()})
+        self.history.append({**row, "epoch": self.trained, "step": self.step, **validation_metrics(self._validation())})
 
     def model_state(self) -> dict[str, Tensor]:
-        """The weights of all models, each with the number of its node before it."""
+        """The weights of all models, with the number of the node as prefix."""
         return self.weights
 
     def save(self, folder: RunFolder) -> None:
-        """Leave what a continuation needs."""
+        """Write history and checkpoint."""
         folder.write_history(self.history)
-        scores = {f"logits.{split}": torch.from_numpy(value) for split, value in self.logits.items()}
-        folder.write_tensors("checkpoint.safetensors", {**self.weights, **scores}, {"trained": str(self.trained)})
+        logits = {f"logits.{split}": torch.from_numpy(value) for split, value in self.logits.items()}
+        folder.write_tensors("checkpoint.safetensors", {**self.weights, **logits}, {"trained": str(self.trained)})
 
-    def raw(self, split: Split) -> Predictions:
-        """Log-probabilities of the classes from the nodes' scores."""
-        return scored(self.job, split, leaf_scores(self.logits[split], self.tree, self.job.counts))
+    def raw_predictions(self, split: Split) -> Predictions:
+        """Log-probabilities of the classes from the logits of the nodes."""
+        logits = leaf_log_probabilities(self.logits[split], self.tree, self.setup.counts)
+        return self.setup.predictions(split, logits)
 
     def _load(self, folder: RunFolder) -> None:
+        """Restore the checkpoint, if there is one."""
         saved = folder.read_tensors("checkpoint.safetensors")
         if saved is None:
             return
@@ -109,45 +113,38 @@ class SeparateTraining:
         self.weights = {name: value for name, value in tensors.items() if name.startswith("node")}
         self.history = folder.read_history()[: self.trained]
 
-    def _loop(self, node: int) -> Loop:
+    def _loop(self, node: int) -> TrainingLoop:
+        """The training loop of the model of one node."""
         children = self.tree.children(node)
-        child_of = np.full(self.tree.num_classes, -1)
+        child_of_class = np.full(self.tree.num_classes, -1)
         for c, leaf in enumerate(self.tree.leaves):
             path = self.tree.ancestors(int(leaf))
-            child_of[c] = next((k for k, child in enumerate(children) if child in path), -1)
-        labels = child_of[self.job.data.subset("train").labels]
+            child_of_class[c] = next((k for k, child in enumerate(children) if child in path), -1)
+        labels = child_of_class[self.setup.train_labels]
         rows = np.flatnonzero(labels >= 0)
         counts = ClassCounts.from_labels(labels[rows], num_classes=len(children))
         flat = replace(self.strategy, head="linear", separate=False)
-        recipe = build(
-            flat,
-            labels[rows],
-            counts,
-            symmetries=frozenset(self.job.data.symmetries),
-            seed=self.seed,
-            epochs=1,
-        )
-        steps = self.steps[self.trained]
-        size = min(self.job.settings.batch_size, len(rows))
-        settings = replace(self.job.settings, epochs=1, steps_per_epoch=steps, batch_size=size)
-        part = Part(self.job.pixels["train"], rows, labels[rows])
-        model = new_model(self.job, flat, len(children))
-        return Loop(model, recipe.loss, settings, self.seed, part, recipe.order, recipe.treatment)
+        symmetries = frozenset(self.setup.data.symmetries)
+        recipe = build_recipe(flat, labels[rows], counts, symmetries=symmetries, seed=self.seed, epochs=1)
+        size = min(self.setup.settings.batch_size, len(rows))
+        settings = replace(self.setup.settings, epochs=1, steps_per_epoch=self.steps[self.trained], batch_size=size)
+        images = RelabeledImages(self.setup.images["train"], rows, labels[rows])
+        model = new_model(self.setup, flat, len(children))
+        return TrainingLoop(model, recipe.loss, settings, self.seed, images, recipe.order, recipe.transform)
 
-    def _validated(self) -> Row:
-        """Numbers on validation once the last node is trained: before, there is no whole classifier."""
-        if not self.done or "val" not in self.job.pixels:
-            return validated(np.empty(0, np.int64), np.empty((0, self.tree.num_classes)))
-        final = corrected(self.strategy, self.known, {"val": self.raw("val")})[0]["val"]
-        return validated(final.labels, final.logits)
+    def _validation(self) -> Predictions | None:
+        """Final predictions on validation; None before the last node is trained, and without validation images."""
+        if not self.finished or "val" not in self.setup.images:
+            return None
+        return apply_posthoc(self.strategy, self.prior, {"val": self.raw_predictions("val")})[0]["val"]
 
 
-def _splits(tree: ClassTree, images: NDArray[Any], node: int) -> bool:
-    """Is there anything to decide at a node: at least two children with images?"""
+def _is_branching(tree: ClassTree, images: NDArray[Any], node: int) -> bool:
+    """Whether at least two children of a node have training images."""
     return int((images[tree.children(node)] > 0).sum()) > 1
 
 
-def _shares(steps: int, images: list[int]) -> list[int]:
-    """All steps, dealt out by images, at least one to each."""
+def _steps_per_node(steps: int, images: list[int]) -> list[int]:
+    """Divide the steps among the nodes in proportion to their images, at least one each."""
     ends = np.round(np.cumsum(images) / sum(images) * max(0, steps - len(images))).astype(int)
     return [int(n) + 1 for n in np.diff(ends, prepend=0)]

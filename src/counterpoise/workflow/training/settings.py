@@ -1,48 +1,61 @@
-"""How to train: every number of a run beside the strategy, the same for all strategies of a comparison."""
+"""Settings of a training: every number beside the strategy, the same for all strategies of a comparison."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from counterpoise.core.checks import checked_choice, checked_count, checked_number
 from counterpoise.core.errors import ArgumentError, DatasetError
 from counterpoise.core.images import SYMMETRIES, LabeledImages
+from counterpoise.core.names import did_you_mean
 
-__all__ = ["Resolved", "Settings"]
+__all__ = ["ResolvedSettings", "Settings"]
 
-SMALL = 64
-"""Images whose shorter side is at most this many pixels keep their size and get a small network."""
+SMALL_IMAGE = 64
+"""Images whose shorter side has at most this many pixels keep their size and get a small network."""
 PHOTO_SIZE, PRETRAINED_SIZE = 128, 224
-FULL_BATCH, SMALL_BATCH, SMALL_DATA = 128, 32, 2048
+FULL_BATCH, SMALL_BATCH, SMALL_DATASET = 128, 32, 2048
+Precision = Literal["no", "bf16", "fp16"]
+AUGMENTATIONS = ("crop", *SYMMETRIES)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the caller may choose; None and "auto" are decided from the data by `resolve`.
+    """Settings of a training that the caller may choose; None and "auto" are derived from the data by `resolve`.
 
     Attributes:
-        model: a name for `counterpoise.models.build_model`, or "auto".
-        epochs: passes over as many images as the training split has, for every strategy alike.
-        batch_size: images a step, over all processes.
-        learning_rate: the peak, after the warm-up.
-        momentum, weight_decay: of SGD (Nesterov).
-        warmup: share of all steps in which the learning rate rises linearly; a cosine follows.
-        image_size: height and width that images are brought to.
-        augment: any of "crop", "hflip", "vflip", "rot90"; "auto" is the crop and, where it keeps the labels,
-            the horizontal flip.
+        model: a name for `counterpoise.models.build_model`, or "auto": a small residual network for images of up to
+            64 pixels, else ``timm:resnet18``.
+        epochs: number of epochs; an epoch has as many images as the training split, whatever the strategy.
+        batch_size: images per optimiser step, over all processes.
+        learning_rate: the highest learning rate, reached after the warm-up.
+        momentum: Nesterov momentum of SGD.
+        weight_decay: of SGD.
+        warmup: share of all steps in which the learning rate rises linearly; it then follows a cosine to 0.
+        image_size: height and width in pixels that images are resized to.
+        augment: any of "crop", "hflip", "vflip" and "rot90"; "auto" is the crop and, where flips do not change the
+            class, the horizontal flip.
         pretrained: start from published weights.
         precision: "no" (float32), "bf16" or "fp16".
-        cache_gib: images are decoded once and kept where they fit in this much memory.
+        cache_gib: memory for decoded images in GiB; splits that need more are decoded anew in every epoch.
         tree: the class tree of hierarchical strategies: a YAML, JSON or CSV file; "folders" (class names such as
-            animal/dog); "balanced" (from the counts); saved predictions (.npz; from what they confuse); "auto" is
-            "folders" where names have a slash, else "balanced".
+            animal/dog); "balanced" (from the class counts); saved predictions (.npz; from their confusion matrix);
+            "auto" is "folders" where class names have a slash, else "balanced".
+
+    Raises:
+        ArgumentError: a value out of its bounds.
+        ArgumentTypeError: a value of the wrong type.
+
+    Example:
+        >>> Settings(epochs=10).learning_rate is None
+        True
     """
 
     model: str = "auto"
@@ -55,67 +68,66 @@ class Settings:
     image_size: int | None = None
     augment: tuple[str, ...] | Literal["auto"] = "auto"
     pretrained: bool = False
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Precision = "no"
     cache_gib: float = 4.0
     tree: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "image_size"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise ArgumentError(f"`{name}` must be a whole number of at least 1; got {value!r}")
-        if self.learning_rate is not None and not self.learning_rate > 0:
-            raise ArgumentError(f"`learning_rate` must be above 0; got {self.learning_rate!r}")
-        if not 0 <= self.warmup < 1:
-            raise ArgumentError(f"`warmup` is a share of the steps, in [0, 1); got {self.warmup!r}")
-        if self.precision not in ("no", "bf16", "fp16"):
-            raise ArgumentError(f"`precision` must be 'no', 'bf16' or 'fp16'; got {self.precision!r}")
+            if (value := getattr(self, name)) is not None:
+                checked_count(name, value)
+        if self.learning_rate is not None:
+            checked_number("learning_rate", self.learning_rate, above=0)
+        checked_number("momentum", self.momentum, above=0, below=1)
+        checked_number("weight_decay", self.weight_decay, minimum=0)
+        checked_number("warmup", self.warmup, minimum=0, below=1)
+        checked_number("cache_gib", self.cache_gib, minimum=0)
+        checked_choice("precision", self.precision, get_args(Precision))
+        if isinstance(self.augment, str):
+            checked_choice("augment", self.augment, ("auto",))
+        for name in () if self.augment == "auto" else self.augment:
+            checked_choice("augment", name, AUGMENTATIONS)
 
     @classmethod
-    def of(cls, options: Mapping[str, Any]) -> Settings:
-        """From keyword arguments; an unknown one is an `ArgumentError` with the nearest name."""
+    def from_options(cls, options: Mapping[str, Any]) -> Settings:
+        """Settings from keyword arguments; an unknown one is an `ArgumentError` with the nearest name."""
         names = [f.name for f in dataclasses.fields(cls)]
         for key in options:
             if key not in names:
-                close = difflib.get_close_matches(key, names, n=1)
-                hint = f"did you mean `{close[0]}`?" if close else f"expected one of {', '.join(names)}"
-                raise ArgumentError(f"`{key}` is no setting of a training; {hint}")
+                raise ArgumentError(f"`{key}` is not a setting of a training; {did_you_mean(key, names)}")
         if isinstance(options.get("augment"), list):
             options = {**options, "augment": tuple(options["augment"])}
         return cls(**options)
 
-    def resolve(self, data: LabeledImages) -> Resolved:
-        """Decide what was left open, from the training split of ``data``."""
+    def resolve(self, data: LabeledImages) -> ResolvedSettings:
+        """Derive what was left open from the training split of ``data``."""
         train = data.subset("train")
         if len(train) < 2:
             raise ArgumentError(f"{data.name} has {len(train)} training images; training needs at least two")
         size = self.image_size or (PRETRAINED_SIZE if self.pretrained else _native_size(train))
-        batch = min(self.batch_size or (FULL_BATCH if len(train) >= SMALL_DATA else SMALL_BATCH), len(train))
-        model = self.model if self.model != "auto" else ("resnet20" if size <= SMALL else "timm:resnet18")
+        batch = min(self.batch_size or (FULL_BATCH if len(train) >= SMALL_DATASET else SMALL_BATCH), len(train))
+        model = self.model if self.model != "auto" else ("resnet20" if size <= SMALL_IMAGE else "timm:resnet18")
         rate = self.learning_rate or 0.1 * batch / FULL_BATCH * (0.1 if self.pretrained else 1.0)
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "tree"}
-        decided = {"model": model, "image_size": size, "batch_size": batch, "learning_rate": rate}
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "tree"}
+        derived = {"model": model, "image_size": size, "batch_size": batch, "learning_rate": rate}
         steps = -(-len(train) // batch)
-        return Resolved(**{**fields, **decided, "augment": self._augment(data)}, steps_per_epoch=steps)
+        return ResolvedSettings(**{**given, **derived, "augment": self._augment(data)}, steps_per_epoch=steps)
 
     def _augment(self, data: LabeledImages) -> tuple[str, ...]:
         if self.augment == "auto":
             return ("crop", "hflip") if "hflip" in data.symmetries else ("crop",)
-        known = ("crop", *SYMMETRIES)
         for name in self.augment:
-            if name not in known:
-                raise ArgumentError(f"`augment` {name!r} is unknown; expected some of {', '.join(known)}")
             if name != "crop" and name not in data.symmetries:
                 allowed = ", ".join(sorted(data.symmetries)) or "none"
                 raise ArgumentError(
-                    f"`augment`: {name!r} changes the labels of {data.name}, whose symmetries are: {allowed}; "
-                    "leave it out, or state the symmetry when loading the dataset"
+                    f"`augment`: {name!r} is not label-preserving for {data.name} (label-preserving transforms: "
+                    f"{allowed}); leave it out, or pass `symmetries` when you load the dataset"
                 )
         return self.augment
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ResolvedSettings:
     """`Settings` with nothing left open, as run.json records them."""
 
     model: str
@@ -137,8 +149,8 @@ class Resolved:
         """Optimiser steps of the whole training: the budget, equal for every strategy."""
         return self.epochs * self.steps_per_epoch
 
-    def rate_at(self, step: int) -> float:
-        """Learning rate of a step: linear warm-up to the peak, then a cosine to zero."""
+    def learning_rate_at(self, step: int) -> float:
+        """Learning rate of a step: linear warm-up to the highest value, then a cosine to zero."""
         warm = round(self.warmup * self.steps)
         if step < warm:
             return self.learning_rate * (step + 1) / warm
@@ -150,11 +162,12 @@ class Resolved:
 
 
 def _native_size(images: LabeledImages) -> int:
+    """The median shorter side of a sample of images, if small; else the size for photos."""
     sample = np.linspace(0, len(images) - 1, num=min(len(images), 32)).astype(int)
     sides = []
     for row in sample.tolist():
-        # An image that cannot be decoded is found and reported when all are.
+        # Images that cannot be decoded are reported when all images are decoded.
         with contextlib.suppress(DatasetError):
             sides.append(min(images[row].shape[:2]))
     size = int(np.median(sides)) if sides else PHOTO_SIZE
-    return size if size <= SMALL else PHOTO_SIZE
+    return size if size <= SMALL_IMAGE else PHOTO_SIZE

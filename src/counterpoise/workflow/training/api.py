@@ -1,0 +1,177 @@
+"""The public function `train`, and the runs behind it: one that trains, and one that reuses a trained model."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from counterpoise.core.artifacts import Predictions, Run, Strategy
+from counterpoise.core.files import claim, locked
+from counterpoise.core.images import SPLITS, LabeledImages, Split
+from counterpoise.workflow.dataset import load
+from counterpoise.workflow.evaluation import FittedMethod
+from counterpoise.workflow.strategy import CATALOG, strategy_named
+from counterpoise.workflow.training.loop import Progress, processes
+from counterpoise.workflow.training.posthoc import apply_posthoc, remaining_prior
+from counterpoise.workflow.training.recipe import ClassPrior, class_prior
+from counterpoise.workflow.training.run_folder import RunFolder, linear_head, open_run
+from counterpoise.workflow.training.separate import SeparateTrainer
+from counterpoise.workflow.training.settings import Settings
+from counterpoise.workflow.training.setup import TrainingSetup, check_strategy
+from counterpoise.workflow.training.trainer import Trainer
+
+__all__ = ["run_posthoc", "run_training", "train"]
+
+MAX_TRAIN_LOGITS = 64_000_000
+"""Logits of the training images are saved (for post-hoc methods) up to this many numbers."""
+
+
+def train(
+    strategy: Strategy | str,
+    data: LabeledImages | str | Path,
+    *,
+    seed: int = 0,
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a model with one strategy and write the files of the run to ``out``.
+
+    A strategy that only changes logits after training (``reuses``) trains the model that it reuses first, in the same
+    folder.
+
+    Under ``accelerate launch`` or ``torchrun`` the processes share every batch: ``batch_size`` is the size of the whole
+    batch and must be a multiple of their number.
+
+    Args:
+        strategy: a `Strategy`, a name or alias from the catalog, or a name with overrides such as ``"focal:gamma=1"``.
+        data: a dataset, or what `counterpoise.load` takes.
+        seed: of the initial weights, the order of images and the augmentation.
+        out: a new or empty folder; None for ``runs/<strategy>-seed<seed>``.
+        resume: continue from the last epoch saved in ``out``; from the start if there is none.
+        overwrite: replace the run in ``out``.
+        progress: called after every step with the number of steps done and of all steps.
+        **settings: fields of `Settings`: ``model``, ``epochs``, ``batch_size``, ``learning_rate``, ….
+
+    Returns:
+        The `Run`; its `directory` has run.json, history.csv, predictions-val.npz, predictions-test.npz and
+        model.safetensors.
+
+    Warns:
+        UserWarning: a strategy of your own compensates the class imbalance more than once; says what to change.
+
+    Raises:
+        ArgumentError: an unknown strategy, model or setting, or an augmentation that is not label-preserving.
+        ArtifactError: ``out`` holds other files, or the checkpoint of another run.
+        TrainingError: the loss became NaN or infinite.
+
+    Example:
+        >>> import tempfile
+        >>> run = train("logit-adjusted", "digits", epochs=1, out=tempfile.mkdtemp())  # doctest: +SKIP
+    """
+    chosen = strategy_named(strategy) if isinstance(strategy, str) else strategy
+    checked = Settings.from_options(settings)
+    group = processes()
+    path = Path(out if out is not None else f"runs/{chosen.folder_name}-seed{seed}")
+    # With several processes the first one checks and writes the folder; the others only read it.
+    is_first = group.is_main_process
+    dataset = load(data) if isinstance(data, str | Path) else data
+    check_strategy(chosen, dataset, checked)
+    if is_first:
+        claim(path, resume=resume, overwrite=overwrite)
+    setup = TrainingSetup.prepare(dataset, checked)
+    if chosen.name not in CATALOG and (advice := setup.double_correction(chosen)):
+        warnings.warn(advice, UserWarning, stacklevel=2)
+    with locked(path) if is_first else nullcontext():
+        folder = RunFolder(path)
+        if overwrite and is_first:
+            folder.clear()
+        group.wait_for_everyone()
+        report = progress or (lambda done, total: None)
+        return run_training(
+            setup, chosen, seed=seed, folder=folder, progress=lambda done: report(done, setup.settings.steps)
+        )
+
+
+def run_training(
+    setup: TrainingSetup, strategy: Strategy, *, seed: int, folder: RunFolder, progress: Progress
+) -> Run:
+    """Train a strategy, resume its training, or return the finished run: the files in the folder decide."""
+    run, clock = open_run(setup, strategy, seed, folder), time.monotonic()
+    if run.status == "done":
+        return run
+    with torch.random.fork_rng():
+        trainer = (SeparateTrainer if strategy.separate else Trainer).start(setup, strategy, seed, folder)
+        starts = (*run.starts, trainer.step)
+        run = replace(run, status="running", error=None, starts=starts, directory=str(folder.path))
+        writes = processes().is_main_process
+        if writes:
+            folder.write_run(run)
+        while not trainer.finished:
+            trainer.run_epoch(progress)
+            if writes:
+                trainer.save(folder)
+        raw = {split: trainer.raw_predictions(split) for split in SPLITS if split in setup.images}
+    predictions, fitted = apply_posthoc(strategy, trainer.prior, raw, trainer.linear_head)
+    run = replace(run, steps=trainer.step, seconds=run.seconds + time.monotonic() - clock)
+    run = _finished(run, strategy, trainer.prior, predictions, fitted)
+    if writes:
+        folder.write_tensors("model.safetensors", trainer.model_state(), {"model": setup.settings.model})
+        folder.write_history(trainer.history)
+        _write_results(folder, run, predictions)
+    return run
+
+
+def run_posthoc(setup: TrainingSetup, strategy: Strategy, base: Run, *, seed: int, folder: RunFolder) -> Run:
+    """Apply the post-hoc method of a strategy to the predictions of ``base``, the run that it reuses; train nothing."""
+    run, clock = open_run(setup, strategy, seed, folder), time.monotonic()
+    if run.status == "done":
+        return run
+    source = RunFolder(base.directory)
+    raw = {split: saved for split in SPLITS if (saved := source.read_predictions(split)) is not None}
+    model = source.read_tensors("model.safetensors")
+    prior = class_prior(base.strategy, setup.train_labels, setup.counts, epochs=setup.settings.epochs)
+    predictions, fitted = apply_posthoc(strategy, prior, raw, None if model is None else linear_head(model[0]))
+    run = replace(run, seconds=time.monotonic() - clock, directory=str(folder.path))
+    run = _finished(run, strategy, prior, predictions, fitted)
+    _write_results(folder, run, predictions)
+    return run
+
+
+def _finished(
+    run: Run, strategy: Strategy, prior: ClassPrior, predictions: dict[Split, Predictions], fitted: FittedMethod
+) -> Run:
+    return replace(
+        run,
+        status="done",
+        train_recall=_recall(predictions["train"]) if "train" in predictions else (),
+        prior=remaining_prior(strategy, prior),
+        fitted=fitted.parameters,
+    )
+
+
+def _write_results(folder: RunFolder, run: Run, predictions: dict[Split, Predictions]) -> None:
+    """Write run.json last: a run with the status "done" has all its files."""
+    for split, part in predictions.items():
+        if split != "train" or part.logits.size <= MAX_TRAIN_LOGITS:
+            folder.write_predictions(split, part)
+    folder.write_run(run)
+    folder.remove_checkpoint()
+
+
+def _recall(predictions: Predictions) -> tuple[float | None, ...]:
+    """Recall per class; None for a class without images."""
+    labels, classes = predictions.labels, len(predictions.classes)
+    hits = np.bincount(labels[predictions.logits.argmax(1) == labels], minlength=classes)
+    totals = np.bincount(labels, minlength=classes)
+    return tuple(float(h / n) if n else None for h, n in zip(hits, totals, strict=True))

@@ -1,0 +1,131 @@
+"""The post-hoc method of a strategy: built by name, fitted on validation and applied to the logits of every split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from counterpoise import metrics, posthoc
+from counterpoise.core.artifacts import Predictions, Strategy
+from counterpoise.core.errors import ArgumentError
+from counterpoise.core.hyperparameters import defaults
+from counterpoise.core.images import Split
+from counterpoise.workflow.evaluation import FittedMethod, Fitter, cross_fitted, fit_norm, fit_thresholds
+from counterpoise.workflow.training.recipe import ClassPrior
+
+__all__ = [
+    "HistoryRow",
+    "LinearHead",
+    "apply_posthoc",
+    "build_posthoc",
+    "fitted_on_validation",
+    "remaining_prior",
+    "validation_metrics",
+]
+
+HistoryRow = dict[str, float | None]
+Logits = NDArray[np.floating[Any]]
+LinearHead = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Weight ``(C, D)`` and bias ``(C,)`` of a linear head."""
+
+
+def fitted_on_validation(strategy: Strategy) -> str | None:
+    """Name of the method of a strategy that is fitted on validation images; None if there is none."""
+    if strategy.reweighting == "adaptive":
+        return "reweighting 'adaptive'"
+    return f"posthoc {strategy.posthoc!r}" if strategy.posthoc in ("tau_normalize", "tune_thresholds") else None
+
+
+def build_posthoc(strategy: Strategy, prior: ClassPrior, head: LinearHead | None = None) -> Fitter:
+    """The post-hoc method of a strategy, to be fitted on validation logits; most have nothing to fit."""
+    if strategy.posthoc is None:
+        return lambda logits, labels: FittedMethod({}, lambda logits: logits)
+    return POSTHOC[strategy.posthoc](prior, head, **strategy.posthoc_options)
+
+
+def apply_posthoc(
+    strategy: Strategy, prior: ClassPrior, raw: dict[Split, Predictions], head: LinearHead | None = None
+) -> tuple[dict[Split, Predictions], FittedMethod]:
+    """The final logits of each split, and what the post-hoc method of the strategy has fitted on validation.
+
+    If it has fitted something, each validation image is transformed by a fit to the other folds (cross-fitting), so
+    that numbers on validation are comparable with those of strategies that fit nothing there.
+    """
+    fit = build_posthoc(strategy, prior, head)
+    val = raw.get("val")
+    logits, labels = (np.empty((0, 0)), np.empty(0, np.int64)) if val is None else (val.logits, val.labels)
+    fitted = fit(logits, labels)
+    final = {split: replace(predictions, logits=fitted.apply(predictions.logits)) for split, predictions in raw.items()}
+    if val is not None and fitted_on_validation(strategy):
+        final["val"] = replace(val, logits=cross_fitted(fit, logits, labels))
+    return final, fitted
+
+
+def remaining_prior(strategy: Strategy, prior: ClassPrior) -> tuple[float, ...]:
+    """The class prior that the final logits contain; empty if it is not defined."""
+    if prior.remaining is None or strategy.posthoc not in (None, "adjust_logits"):
+        return ()
+    tau = 0.0
+    if strategy.posthoc:
+        tau = float({**defaults("posthoc", "adjust_logits", "tau"), **strategy.posthoc_options}["tau"])
+    return tuple(prior.after_adjustment(tau).tolist())
+
+
+def validation_metrics(predictions: Predictions | None) -> HistoryRow:
+    """The columns of history.csv on validation; None without validation images.
+
+    The loss is plain, unweighted cross-entropy of the final logits, so that strategies can be compared.
+    """
+    if predictions is None or not len(predictions.labels):
+        return {"val_loss": None, "val_accuracy": None, "val_balanced_accuracy": None}
+    logits, labels = predictions.logits, predictions.labels
+    predicted = logits.argmax(1)
+    return {
+        "val_loss": F.cross_entropy(torch.from_numpy(logits).double(), torch.tensor(labels)).item(),
+        "val_accuracy": float((predicted == labels).mean()),
+        "val_balanced_accuracy": float(metrics.balanced_accuracy(labels, predicted)),
+    }
+
+
+def _adjust_logits(prior: ClassPrior, head: LinearHead | None, **options: Any) -> Fitter:
+    remaining = prior.remaining
+    if remaining is None:
+        raise ArgumentError(
+            "posthoc 'adjust_logits' needs a loss that leaves a known class prior in the logits, and focal loss, "
+            "margins and sigmoid losses do not; use loss=\"cross_entropy\", with class weights or without"
+        )
+
+    def adjust(logits: Logits) -> Logits:
+        return posthoc.adjust_logits(logits, remaining, empty="exclude", **options)
+
+    return lambda logits, labels: FittedMethod({}, adjust)
+
+
+def _scale_logits(prior: ClassPrior, head: LinearHead | None, **options: Any) -> Fitter:
+    scale = np.float32({**defaults("posthoc", "scale_logits", "scale"), **options}["scale"])
+    return lambda logits, labels: FittedMethod({}, lambda logits: logits * scale)
+
+
+def _tune_thresholds(prior: ClassPrior, head: LinearHead | None, **options: Any) -> Fitter:
+    return lambda logits, labels: fit_thresholds(logits, labels, **options)
+
+
+def _tau_normalize(prior: ClassPrior, head: LinearHead | None) -> Fitter:
+    if head is None:
+        raise ArgumentError("posthoc 'tau_normalize' needs a model with a linear head; use head=\"linear\"")
+    weight, bias = head
+    return lambda logits, labels: fit_norm(logits, labels, weight=weight, bias=bias)
+
+
+POSTHOC: dict[str, Callable[..., Fitter]] = {
+    "adjust_logits": _adjust_logits,
+    "scale_logits": _scale_logits,
+    "tau_normalize": _tau_normalize,
+    "tune_thresholds": _tune_thresholds,
+}

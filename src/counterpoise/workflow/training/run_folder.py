@@ -1,0 +1,199 @@
+"""The folder of one run: its files and their formats, and the record of what was run and where."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from counterpoise.core.artifacts import Predictions, Run, Strategy
+from counterpoise.core.errors import ArtifactError
+from counterpoise.core.files import atomic_write, read_json, write_json
+from counterpoise.core.hyperparameters import KINDS, defaults, hyperparameters
+from counterpoise.workflow.training.posthoc import LinearHead
+from counterpoise.workflow.training.setup import TrainingSetup
+
+__all__ = ["HISTORY_COLUMNS", "RunFolder", "linear_head", "open_run"]
+
+HISTORY_COLUMNS = ("epoch", "step", "loss", "learning_rate", "val_loss", "val_accuracy", "val_balanced_accuracy")
+_PACKAGES = ("counterpoise", "torch", "torchvision", "timm", "accelerate", "numpy", "scikit-learn", "pillow")
+
+
+class RunFolder:
+    """Reads and writes the files of a run: run.json, history.csv, predictions, model and checkpoint."""
+
+    NAMES = (
+        "run.json",
+        "history.csv",
+        "weights.json",
+        "predictions-train.npz",
+        "predictions-val.npz",
+        "predictions-test.npz",
+        "model.safetensors",
+        "checkpoint.safetensors",
+    )
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def write_run(self, run: Run) -> None:
+        """Write run.json; it does not record the folder, so that the folder can be moved."""
+        replace(run, directory=".").save(self.path / "run.json")
+
+    def read_run(self) -> Run | None:
+        """The run recorded in the folder, or None."""
+        file = self.path / "run.json"
+        return replace(Run.load(file), directory=str(self.path)) if file.exists() else None
+
+    def write_history(self, rows: list[dict[str, float | None]]) -> None:
+        """Write history.csv: one line per epoch, floats in full precision, undefined numbers empty."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, HISTORY_COLUMNS)
+        writer.writeheader()
+        # Rows that were read from the file have floats throughout.
+        writer.writerows({**row, **{key: int(row[key] or 0) for key in ("epoch", "step")}} for row in rows)
+        with atomic_write(self.path / "history.csv") as file:
+            file.write(text.getvalue().encode())
+
+    def read_history(self) -> list[dict[str, float | None]]:
+        """The inverse of `write_history`; empty for a strategy that trains nothing."""
+        file = self.path / "history.csv"
+        if not file.exists():
+            return []
+        with file.open(newline="") as lines:
+            return [{key: float(text) if text else None for key, text in row.items()} for row in csv.DictReader(lines)]
+
+    def write_weights(self, classes: Sequence[str], epochs: Sequence[Sequence[float]]) -> None:
+        """Write weights.json: the class weights of each epoch, for a strategy that changes them."""
+        write_json(self.path / "weights.json", {"classes": list(classes), "epochs": [list(row) for row in epochs]})
+
+    def read_weights(self) -> list[list[float]]:
+        """The class weights of each epoch; empty if they do not change."""
+        file = self.path / "weights.json"
+        return list(read_json(file)["epochs"]) if file.exists() else []
+
+    def write_predictions(self, split: str, predictions: Predictions) -> None:
+        """Write predictions-<split>.npz."""
+        predictions.save(self.path / f"predictions-{split}.npz")
+
+    def read_predictions(self, split: str) -> Predictions | None:
+        """The predictions on a split, or None."""
+        file = self.path / f"predictions-{split}.npz"
+        return Predictions.load(file) if file.exists() else None
+
+    def write_tensors(self, name: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        """Write a .safetensors file, which cannot contain code."""
+        whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        with atomic_write(self.path / name) as file:
+            file.write(safetensors.torch.save(whole, metadata))
+
+    def read_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+        """Tensors and metadata, or None if there is no such file; a damaged one is an `ArtifactError`."""
+        file = self.path / name
+        if not file.exists():
+            return None
+        try:
+            with safetensors.safe_open(file, framework="pt") as opened:
+                return {key: opened.get_tensor(key) for key in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
+        except (safetensors.SafetensorError, OSError, ValueError) as error:
+            raise ArtifactError(f"{file} is damaged ({error}); start again with `overwrite`") from error
+
+    def clear(self) -> None:
+        """Remove the files of a run; files of other programs stay."""
+        for name in self.NAMES:
+            (self.path / name).unlink(missing_ok=True)
+
+    def remove_checkpoint(self) -> None:
+        """Remove the checkpoint, which a finished run no longer needs."""
+        (self.path / "checkpoint.safetensors").unlink(missing_ok=True)
+
+
+def linear_head(tensors: dict[str, Tensor]) -> LinearHead | None:
+    """Weight and bias of the linear head in a model's state dict, in double precision; None if it has another head."""
+    if not {"head.weight", "head.bias"} <= tensors.keys():
+        return None
+    weight, bias = (tensors[name].detach().cpu().double().numpy() for name in ("head.weight", "head.bias"))
+    return weight, bias
+
+
+def open_run(setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFolder) -> Run:
+    """The run that the folder records, or a new one if the folder is empty.
+
+    Raises:
+        ArtifactError: the folder records a run that would compute something else; the difference is named.
+    """
+    counts, tree, advice = setup.counts, setup.class_tree(strategy), setup.double_correction(strategy)
+    new = Run(
+        strategy=replace(strategy, reason=""),
+        seed=seed,
+        status="running",
+        model=setup.settings.model,
+        settings=setup.settings.to_dict(),
+        environment=_environment(),
+        data=setup.data.to_dict(),
+        classes=counts.names,
+        train_counts=tuple(counts.counts.tolist()),
+        notes=() if advice is None else (advice,),
+        tree={} if tree is None else tree.to_dict(),
+    )
+    old = folder.read_run()
+    if old is None:
+        return new
+    recorded, asked = _computation(old), _computation(new)
+    for name in asked:
+        if recorded[name] != asked[name]:
+            raise ArtifactError(
+                f"{folder.path} holds another run: its {name} {_difference(recorded[name], asked[name])}; "
+                "choose another folder, or start again with `overwrite`"
+            )
+    return old
+
+
+def _computation(run: Run) -> dict[str, Any]:
+    """All that determines the numbers of a run; descriptive texts, and whether a default is stated, do not."""
+    strategy = run.strategy
+    values: dict[str, Any] = {name: getattr(strategy, name) for name in ("name", "head", "separate", "scores", "reuses")}
+    for kind in KINDS:
+        method, options = strategy.component(kind)
+        values[kind] = method
+        if method is not None:
+            values |= {f"{kind} {k}": v for k, v in defaults(kind, method, *hyperparameters(kind, method)).items()}
+            values |= {f"{kind} {k}": v for k, v in options.items()}
+    names = ("seed", "settings", "data", "classes", "train_counts", "tree")
+    return {"strategy": values, **{name: getattr(run, name) for name in names}}
+
+
+def _difference(recorded: Any, asked: Any) -> str:
+    if isinstance(recorded, dict) and isinstance(asked, dict):
+        key = next(k for k in {**recorded, **asked} if recorded.get(k) != asked.get(k))
+        return f"has {key} = {recorded.get(key)!r:.60}, and {asked.get(key)!r:.60} was asked for"
+    return f"is {str(recorded)!r:.80}, and {str(asked)!r:.80} was asked for"
+
+
+def _environment() -> dict[str, str]:
+    """Versions of the packages that influence the numbers, and the machine."""
+    versions = {name: metadata.version(name) for name in _PACKAGES}
+    device = f"CPU, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name()
+    system = {"python": platform.python_version(), "system": platform.platform(terse=True)}
+    return {**versions, **system, "device": device, "processor": _processor()}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

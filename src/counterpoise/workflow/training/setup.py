@@ -1,0 +1,162 @@
+"""The setup of a training: the decoded images and the resolved settings, prepared once and shared by many runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from counterpoise import hierarchy
+from counterpoise.core.artifacts import Predictions, Strategy
+from counterpoise.core.counts import ClassCounts
+from counterpoise.core.errors import ArgumentError
+from counterpoise.core.images import SPLITS, LabeledImages, Split
+from counterpoise.core.text import listed
+from counterpoise.hierarchy import ClassTree
+from counterpoise.metrics import confusion_matrix
+from counterpoise.models import build_model, check_model
+from counterpoise.workflow.training.data import ImageTensors
+from counterpoise.workflow.training.posthoc import fitted_on_validation
+from counterpoise.workflow.training.recipe import check_components, double_correction
+from counterpoise.workflow.training.settings import ResolvedSettings, Settings
+
+__all__ = ["TrainingSetup", "check_strategy"]
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """The dataset, the resolved settings and the decoded images of each split; ``tree`` is that of the settings."""
+
+    data: LabeledImages
+    settings: ResolvedSettings
+    images: dict[Split, ImageTensors]
+    tree: str = "auto"
+
+    @classmethod
+    def prepare(cls, data: LabeledImages, settings: Settings) -> TrainingSetup:
+        """Resolve the settings, check the model, and decode all images; images that cannot be are quarantined."""
+        check_model(settings.model if settings.model != "auto" else "resnet20")
+        resolved = settings.resolve(data)
+        check_model(resolved.model, pretrained=resolved.pretrained)
+        if resolved.pretrained:
+            # Downloads the weights once for all runs, or fails before any work.
+            build_model(resolved.model, data.counts("train").num_classes, pretrained=True)
+        images = _image_tensors(data, resolved)
+        faults = {split: tensors.faults for split, tensors in images.items() if tensors.faults}
+        if faults:
+            data = data.quarantine(_dataset_rows(data, faults))
+            resolved = settings.resolve(data)
+            images |= _image_tensors(data, resolved, splits=tuple(faults))
+        return cls(data, resolved, {split: tensors for split, tensors in images.items() if len(tensors)}, settings.tree)
+
+    @property
+    def counts(self) -> ClassCounts:
+        """Training images per class."""
+        return self.data.counts("train")
+
+    @property
+    def train_labels(self) -> NDArray[np.int64]:
+        """Class ids ``(N,)`` of the training images."""
+        return self.data.subset("train").labels
+
+    def class_tree(self, strategy: Strategy) -> ClassTree | None:
+        """The class tree of a hierarchical strategy; None for the others."""
+        return class_tree(self.tree, self.counts) if strategy.head == "hierarchical" else None
+
+    def double_correction(self, strategy: Strategy) -> str | None:
+        """Advice on a strategy that compensates the class imbalance more than once; None if it does not."""
+        return double_correction(strategy, self.train_labels, self.counts, epochs=self.settings.epochs)
+
+    def channel_statistics(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel over up to 1,000 training images, in [0, 1]."""
+        train = self.images["train"]
+        rows = np.linspace(0, len(train) - 1, num=min(len(train), 1000)).astype(int).tolist()
+        images = train.__getitems__(rows)["images"].double() / 255
+        return images.mean((0, 2, 3)).tolist(), images.std((0, 2, 3)).clamp(min=1e-3).tolist()
+
+    def predictions(self, split: Split, logits: NDArray[np.floating[Any]]) -> Predictions:
+        """Logits with their images and labels; a class without training images is never predicted."""
+        images = self.data.subset(split)
+        logits[:, self.counts.counts == 0] = -np.inf
+        classes = np.array(images.classes, dtype=np.str_)
+        return Predictions(logits, images.labels, np.array(images.paths, dtype=np.str_), classes)
+
+
+def _image_tensors(
+    data: LabeledImages, settings: ResolvedSettings, splits: tuple[Split, ...] = SPLITS
+) -> dict[Split, ImageTensors]:
+    budget = settings.cache_gib * 2**30 / len(SPLITS)
+    return {split: ImageTensors(data.subset(split), size=settings.image_size, cache_bytes=budget) for split in splits}
+
+
+def _dataset_rows(data: LabeledImages, faults: dict[Split, dict[int, str]]) -> dict[int, str]:
+    """Indices within a split → indices within the whole dataset."""
+    rows = {split: np.flatnonzero(data.splits == split) for split in faults}
+    return {int(rows[split][i]): reason for split, reasons in faults.items() for i, reason in reasons.items()}
+
+
+def check_strategy(strategy: Strategy, data: LabeledImages, settings: Settings) -> None:
+    """Raise `ArgumentError` if a strategy needs what the data or the settings do not have, before any work."""
+    check_components(strategy)
+    counts = data.counts("train")
+    present = [name for name, n in zip(counts.names, counts.counts, strict=True) if n]
+    if len(present) < 2:
+        raise ArgumentError(
+            f"{data.name} has training images of one class only ({listed(present)}); a classifier needs two, so add "
+            "images of another class to the train split"
+        )
+    method = fitted_on_validation(strategy)
+    if method and not len(data.subset("val")):
+        raise ArgumentError(
+            f"strategy {strategy.name!r} fits {method} on validation images, and {data.name} has none; add a val "
+            "split, or set one aside automatically with `val_fraction`"
+        )
+    if strategy.head == "hierarchical":
+        class_tree(settings.tree, counts)
+    if strategy.retraining is not None and settings.epochs < 2:
+        raise ArgumentError(f"strategy {strategy.name!r} trains in two stages: `epochs` must be at least 2")
+
+
+_TREE_READERS = {
+    ".yaml": hierarchy.from_yaml,
+    ".yml": hierarchy.from_yaml,
+    ".json": hierarchy.from_json,
+    ".csv": hierarchy.from_csv,
+}
+
+
+def class_tree(source: str, counts: ClassCounts) -> ClassTree:
+    """The class tree that the setting ``tree`` names, with the classes in the order of the dataset."""
+    nested = any("/" in name for name in counts.names)
+    if source == "folders" and not nested:
+        raise ArgumentError(
+            "`tree` is 'folders', but no class name has a slash, such as animal/dog; load the dataset with `nested` "
+            "(--nested), or use tree='balanced'"
+        )
+    if source == "folders" or (source == "auto" and nested):
+        return hierarchy.from_paths(counts.names)
+    if source in ("auto", "balanced"):
+        return hierarchy.balanced(counts)
+    path = Path(source)
+    if path.suffix != ".npz" and path.suffix not in _TREE_READERS:
+        raise ArgumentError(
+            f"`tree` must be auto, folders, balanced, or a .yaml, .json, .csv or .npz file; got {source!r}"
+        )
+    if not path.exists():
+        raise ArgumentError(f"`tree` {source} does not exist")
+    try:
+        if path.suffix == ".npz":
+            return _tree_from_predictions(Predictions.load(path), counts)
+        return _TREE_READERS[path.suffix](path, classes=counts.names)
+    except ArgumentError as error:
+        raise ArgumentError(f"`tree` {source}: {error}") from error
+
+
+def _tree_from_predictions(predictions: Predictions, counts: ClassCounts) -> ClassTree:
+    if tuple(predictions.classes.tolist()) != counts.names:
+        raise ArgumentError("the predictions have other classes than the dataset, or the same in another order")
+    matrix = confusion_matrix(predictions.labels, predictions.logits.argmax(1), num_classes=counts.num_classes)
+    return hierarchy.from_confusion(matrix, counts.names)
