@@ -122,7 +122,7 @@ def test_one_image_of_a_class_and_one_image_at_all():
 
 def test_mistakes_are_named():
     good = posterior_logits(30)
-    with pytest.raises(ArgumentError, match="`kind` must be one of tau, thresholds, temperature; got 'bias'"):
+    with pytest.raises(ArgumentError, match="`kind` must be one of 'tau', 'thresholds', 'temperature'; got 'bias'"):
         tune("bias", good)
     with pytest.raises(ArgumentError, match="`prior` is missing"):
         tune("tau", good)

@@ -131,7 +131,9 @@ def test_minority_augmentation_changes_the_rare_and_leaves_the_frequent(dataset)
 @pytest.mark.parametrize("name", ["tuned-thresholds", "tau-norm"])
 def test_a_fitted_correction_is_cross_fitted_on_validation_and_whole_on_test(dataset, tmp_path, name):
     setup = TrainingSetup.prepare(dataset, Settings(epochs=3))
-    base = run_training(setup, CATALOG["baseline"], seed=0, folder=RunFolder(tmp_path / "base"), progress=lambda step: None)
+    base = run_training(
+        setup, CATALOG["baseline"], seed=0, folder=RunFolder(tmp_path / "base"), progress=lambda step: None
+    )
     run = run_posthoc(setup, CATALOG[name], base, seed=0, folder=RunFolder(tmp_path / "after"))
     raw = {s: Predictions.load(tmp_path / "base" / f"predictions-{s}.npz") for s in ("val", "test")}
     got = {s: Predictions.load(tmp_path / "after" / f"predictions-{s}.npz").logits for s in ("val", "test")}

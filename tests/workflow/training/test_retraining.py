@@ -87,17 +87,17 @@ def test_its_scores_can_be_tuned_on_like_any_others(dataset, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"loss": "focal"}, "goes with cross-entropy on a linear head alone"),
-        ({"weights": "inverse"}, "goes with cross-entropy on a linear head alone"),
-        ({"head": "cosine"}, "goes with cross-entropy on a linear head alone"),
-        ({"mixing": "mixup"}, "goes with cross-entropy on a linear head alone"),
-        ({"retraining": "backbone"}, "retraining 'backbone' is unknown; expected 'head'"),
-        ({"retraining_options": {"share": 1.0}}, r"a `share` in \(0, 1\); got 4 and 1.0"),
+        ({"loss": "focal"}, "works only with plain cross-entropy on a linear head"),
+        ({"weights": "inverse"}, "works only with plain cross-entropy on a linear head"),
+        ({"head": "cosine"}, "works only with plain cross-entropy on a linear head"),
+        ({"mixing": "mixup"}, "works only with plain cross-entropy on a linear head"),
+        ({"retraining": "backbone"}, "retraining 'backbone' is unknown; expected one of head"),
+        ({"retraining_options": {"share": 1.0}}, r"`share` must be above 0 and below 1; got 1"),
     ],
 )
-def test_what_does_not_go_together_is_refused(dataset, tmp_path, change, message):
+def test_what_does_not_go_together_is_refused(change, message):
     with pytest.raises(ArgumentError, match=message):
-        train(dataclasses.replace(DECOUPLED, **change), dataset, epochs=4, out=tmp_path / "run")
+        dataclasses.replace(DECOUPLED, **change)
 
 
 def test_one_epoch_has_no_second_stage(dataset, tmp_path):

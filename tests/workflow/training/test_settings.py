@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from counterpoise.core.errors import ArgumentError
+from counterpoise.core.errors import ArgumentError, CounterpoiseError
 from counterpoise.workflow.training import Settings
 
 
@@ -25,29 +25,36 @@ def test_the_learning_rate_rises_then_follows_a_cosine(dataset):
 
 
 def test_an_augmentation_that_changes_labels_is_refused_by_name(dataset):
-    with pytest.raises(ArgumentError, match="'rot90' changes the labels of blobs, whose symmetries are: hflip"):
+    with pytest.raises(ArgumentError, match=r"'rot90' is not label-preserving for blobs .*: hflip"):
         Settings(augment=("crop", "rot90")).resolve(dataset)
     dataset.symmetries = frozenset()
-    with pytest.raises(ArgumentError, match="'hflip' changes the labels of blobs, whose symmetries are: none"):
+    with pytest.raises(ArgumentError, match=r"'hflip' is not label-preserving for blobs .*: none"):
         Settings(augment=("hflip",)).resolve(dataset)
     assert Settings().resolve(dataset).augment == ("crop",)
-    with pytest.raises(ArgumentError, match="'blur' is unknown"):
-        Settings(augment=("blur",)).resolve(dataset)
+
+
+def test_an_unknown_augmentation_is_refused_when_the_settings_are_made():
+    with pytest.raises(ArgumentError, match=r"`augment` must be one of 'crop', .*; got 'blur'"):
+        Settings(augment=("blur",))
+    with pytest.raises(ArgumentError, match="`augment` must be one of 'auto'; got 'crop'"):
+        Settings(augment="crop")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epoch": 3}, "`epoch` is no setting of a training; did you mean `epochs`"),
-        ({"epochs": 0}, "`epochs` must be a whole number of at least 1; got 0"),
+        ({"epoch": 3}, "`epoch` is not a setting of a training; did you mean epochs"),
+        ({"epochs": 0}, "`epochs` must be at least 1; got 0"),
         ({"batch_size": 2.5}, "`batch_size` must be a whole number"),
         ({"learning_rate": -1.0}, "`learning_rate` must be above 0"),
-        ({"warmup": 1.0}, "`warmup` is a share"),
-        ({"precision": "fp8"}, "`precision` must be"),
+        ({"momentum": 0}, "`momentum` must be above 0 and below 1; got 0"),
+        ({"weight_decay": -1}, "`weight_decay` must be at least 0; got -1"),
+        ({"warmup": 1.0}, "`warmup` must be at least 0 and below 1; got 1"),
+        ({"precision": "fp8"}, "`precision` must be one of 'no', 'bf16', 'fp16'; got 'fp8'"),
     ],
 )
 def test_a_wrong_setting_names_itself(options, message):
-    with pytest.raises(ArgumentError, match=message):
+    with pytest.raises(CounterpoiseError, match=message):
         Settings.from_options(options)
 
 

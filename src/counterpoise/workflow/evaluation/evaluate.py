@@ -42,7 +42,7 @@ def evaluate(
     confidence: float = 0.95,
     bins: int = 15,
 ) -> Evaluation:
-    """Accuracy, balanced accuracy, recall and precision per class with intervals, calibration, confusion matrix, findings.
+    """Accuracy, balanced accuracy, recall and precision per class with intervals, calibration, and findings.
 
     The prediction is ``logits.argmax(1)``, the probabilities are the softmax of the logits; -inf excludes a class.
     A class without images counts in no average. The definitions are those of scikit-learn; see `counterpoise.metrics`

@@ -103,9 +103,7 @@ def train(
         )
 
 
-def run_training(
-    setup: TrainingSetup, strategy: Strategy, *, seed: int, folder: RunFolder, progress: Progress
-) -> Run:
+def run_training(setup: TrainingSetup, strategy: Strategy, *, seed: int, folder: RunFolder, progress: Progress) -> Run:
     """Train a strategy, resume its training, or return the finished run: the files in the folder decide."""
     run, clock = open_run(setup, strategy, seed, folder), time.monotonic()
     if run.status == "done":

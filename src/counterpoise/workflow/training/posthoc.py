@@ -98,7 +98,7 @@ def _adjust_logits(prior: ClassPrior, head: LinearHead | None, **options: Any) -
     if remaining is None:
         raise ArgumentError(
             "posthoc 'adjust_logits' needs a loss that leaves a known class prior in the logits, and focal loss, "
-            "margins and sigmoid losses do not; use loss=\"cross_entropy\", with class weights or without"
+            'margins and sigmoid losses do not; use loss="cross_entropy", with class weights or without'
         )
 
     def adjust(logits: Logits) -> Logits:

@@ -306,9 +306,7 @@ class SamplerInputs:
 
 
 def _class_balanced_sampler(inputs: SamplerInputs, **options: Any) -> samplers.OrderedSampler:
-    return samplers.ClassBalancedSampler(
-        inputs.labels, seed=inputs.seed, num_classes=inputs.num_classes, **options
-    )
+    return samplers.ClassBalancedSampler(inputs.labels, seed=inputs.seed, num_classes=inputs.num_classes, **options)
 
 
 def _progressive_sampler(inputs: SamplerInputs, **options: Any) -> samplers.OrderedSampler:

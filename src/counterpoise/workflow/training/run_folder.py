@@ -163,7 +163,9 @@ def open_run(setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFol
 def _computation(run: Run) -> dict[str, Any]:
     """All that determines the numbers of a run; descriptive texts, and whether a default is stated, do not."""
     strategy = run.strategy
-    values: dict[str, Any] = {name: getattr(strategy, name) for name in ("name", "head", "separate", "scores", "reuses")}
+    values: dict[str, Any] = {
+        name: getattr(strategy, name) for name in ("name", "head", "separate", "scores", "reuses")
+    }
     for kind in KINDS:
         method, options = strategy.component(kind)
         values[kind] = method
