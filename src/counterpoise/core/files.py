@@ -13,10 +13,13 @@ from typing import Any, BinaryIO
 
 from counterpoise.core.errors import ArtifactError
 
-__all__ = ["LOCK", "atomic_write", "claim", "locked", "read_json", "write_json"]
+__all__ = ["LOCK", "READ_FLAGS", "atomic_write", "claim", "display_name", "locked", "read_json", "write_json"]
 
 LOCK = ".lock"
 """Name of the lock file in an output folder; it exists only while a process is writing there."""
+
+READ_FLAGS = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))
+"""For `os.open`: never block on a FIFO, never follow a link; Windows has neither flag, but needs O_BINARY."""
 
 
 @contextlib.contextmanager
@@ -48,6 +51,17 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         if isinstance(error, OSError):
             raise ArtifactError(f"cannot write {target}: {error.strerror or error}") from error
         raise
+
+
+def display_name(name: str) -> str:
+    """A file name as valid Unicode: bytes that are not UTF-8 become ``\\xff``, so that it can be printed and saved."""
+    if name.isascii():
+        return name
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    return name
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

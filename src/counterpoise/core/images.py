@@ -1,25 +1,31 @@
-"""The protocol that every dataset implements: `LabeledImages`."""
+"""The protocol that every dataset implements, `LabeledImages`, and the search for identical images in a dataset."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Mapping
-from typing import Any, Literal, Protocol, runtime_checkable
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from counterpoise.core.artifacts import Finding, Quarantined
 from counterpoise.core.counts import ClassCounts
-from counterpoise.core.errors import ArgumentTypeError
+from counterpoise.core.errors import ArgumentTypeError, DatasetError
+from counterpoise.core.files import READ_FLAGS
 
-__all__ = ["SPLITS", "SYMMETRIES", "LabeledImages", "Split", "Symmetry", "checked_dataset"]
+__all__ = ["SPLITS", "SYMMETRIES", "LabeledImages", "Split", "Symmetry", "checked_dataset", "find_duplicates"]
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 Symmetry = Literal["hflip", "vflip", "rot90"]
 SYMMETRIES: tuple[Symmetry, ...] = ("hflip", "vflip", "rot90")
+
+_Key = TypeVar("_Key", bound=Hashable)
+_CHUNK = 1 << 16
 
 
 @runtime_checkable
@@ -101,3 +107,52 @@ def checked_dataset(data: object) -> LabeledImages:
     else:
         advice = "pass the dataset that `counterpoise.load` returns"
     raise ArgumentTypeError(f"`data` must be a dataset, got {type(data).__name__}; {advice}")
+
+
+def find_duplicates(data: LabeledImages, among: Iterable[int] | None = None) -> list[list[int]]:
+    """Find groups of two or more images with identical content: equal bytes of files, equal pixels of other images.
+
+    Files are read only if another file has the same size. An image that cannot be read is in no group.
+
+    Args:
+        data: the images.
+        among: indices of the images to compare; None compares all.
+
+    Returns:
+        The indices of each group, in ascending order.
+    """
+    sizes = {i: _size(data.file(i)) for i in (range(len(data)) if among is None else among)}
+    suspects = [i for group in _groups(sizes.items()) for i in group]
+    return sorted(_groups((i, _digest(data, i, data.file(i))) for i in suspects))
+
+
+def _groups(keyed: Iterable[tuple[int, _Key | None]]) -> list[list[int]]:
+    """Group the indices by key, where two or more have the same key; None is not a key."""
+    groups: dict[_Key, list[int]] = defaultdict(list)
+    for i, key in keyed:
+        if key is not None:
+            groups[key].append(i)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _size(file: str | None) -> int | None:
+    if file is None:
+        return -1  # not in a file: the pixels are compared
+    try:
+        return os.stat(file, follow_symlinks=False).st_size  # noqa: PTH116 - once per file, pathlib takes twice as long
+    except OSError:
+        return None
+
+
+def _digest(data: LabeledImages, i: int, file: str | None) -> bytes | None:
+    try:
+        if file is None:
+            image = data[i]
+            return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).digest()
+        digest = hashlib.sha256()
+        with os.fdopen(os.open(file, READ_FLAGS), "rb", buffering=0) as handle:
+            while chunk := handle.read(_CHUNK):
+                digest.update(chunk)
+        return digest.digest()
+    except (OSError, DatasetError):
+        return None

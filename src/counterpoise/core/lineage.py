@@ -1,40 +1,31 @@
-"""augmented.csv: where every new file comes from. A spreadsheet must not take a file name for a formula."""
+"""The file augmented.csv, which records the source, the operations and the seed of every image that `augment` made."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from counterpoise.core.errors import ArtifactError
-from counterpoise.core.files import atomic_write
+from counterpoise.core.tables import read_own_csv, write_csv
 
-__all__ = ["COLUMNS", "FILE", "read_lineage", "write_lineage"]
+__all__ = ["LINEAGE_FILE", "is_lineage", "read_lineage", "write_lineage"]
 
-FILE = "augmented.csv"
-COLUMNS = ("file", "source", "operations", "strength", "seed")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+LINEAGE_FILE = "augmented.csv"
+_COLUMNS = ("file", "source", "operations", "strength", "seed")
 
 
 def write_lineage(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
-    """Whole or not at all; a cell that a spreadsheet would run gets an apostrophe before it, and so does one with it.
-
-    https://owasp.org/www-community/attacks/CSV_Injection
-    """
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(COLUMNS)
-    writer.writerows([f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in row] for row in rows)
-    with atomic_write(path) as file:
-        file.write(text.getvalue().encode("utf-8", "surrogateescape"))
+    """Write one row per new image: its file, its source, the operations, their strength and the seed."""
+    write_csv(path, _COLUMNS, rows)
 
 
 def read_lineage(path: str | Path) -> list[dict[str, str]]:
-    """The rows of an augmented.csv, names as they are on disk.
+    """Read the rows of an augmented.csv: ``file``, ``source``, ``operations``, ``strength`` and ``seed``.
+
+    Args:
+        path: the file. Names of images in it are relative to its folder and to the folder of the source.
 
     Raises:
-        ArtifactError: the file is not there, or is none of ours.
+        ArtifactError: the file does not exist, is damaged, or has other columns.
 
     Example:
         >>> import tempfile
@@ -43,11 +34,12 @@ def read_lineage(path: str | Path) -> list[dict[str, str]]:
         ...     read_lineage(Path(folder) / "a.csv")[0]["file"]
         '=1+1.png'
     """
-    try:
-        lines = Path(path).read_bytes().decode("utf-8", "surrogateescape")
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be read: {error.strerror}") from error
-    reader = csv.DictReader(io.StringIO(lines, newline=""))
-    if tuple(reader.fieldnames or ()) != COLUMNS:
-        raise ArtifactError(f"{path} must have the columns {', '.join(COLUMNS)}; got {reader.fieldnames}")
-    return [{key: cell.removeprefix("'") for key, cell in row.items()} for row in reader]
+    return read_own_csv(Path(path), _COLUMNS)
+
+
+def is_lineage(path: Path) -> bool:
+    """Whether a file is an augmented.csv, judging by its first line."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.readline(200).strip() == ",".join(_COLUMNS).encode()

@@ -13,6 +13,8 @@ from counterpoise.core.errors import ArgumentError, ArgumentTypeError, DatasetEr
 from counterpoise.workflow.audit import audit
 from counterpoise.workflow.dataset import ImageDataset, load
 
+EMPTY = "The file is empty (0 bytes). Copy it again, or remove it."
+
 
 def _dataset(counts: dict[str, tuple[int, int, int]], **more: object) -> ImageDataset:
     """Images in memory, no two alike: ``{class: (train, val, test)}``."""
@@ -83,8 +85,8 @@ def test_missing_splits_and_classes_are_named():
     result = audit(_dataset({"a": (5, 0, 3), "b": (5, 0, 0), "c": (0, 0, 2)}))
     assert [f.about for f in _of_kind(result, "no-split")] == [("val",)]
     assert [(f.about, f.reason) for f in _of_kind(result, "class-missing-from-split")] == [
-        (("c",), "1 class has no image in train: 'c'"),
-        (("b",), "1 class has no image in test: 'b'"),
+        (("c",), "1 class has no image in train: 'c'. Add images."),
+        (("b",), "1 class has no image in test: 'b'. Add images."),
     ]
     assert result.imbalance_ratio == 1.0
     assert audit(_dataset({"a": (0, 0, 2)})).imbalance_ratio is None
@@ -105,12 +107,12 @@ def test_the_same_image_in_two_classes_and_in_two_splits():
         data.pixels[copy] = data.pixels[original]
     result = audit(data)
     assert [(f.about, f.reason) for f in _of_kind(result, "same-image-two-classes")] == [
-        (("x/1", "x/6"), "'x/1' and 'x/6' are the same image, labelled 'a' and 'b'")
+        (("x/1", "x/6"), "'x/1', 'x/6' are the same image with the labels 'a', 'b'. Keep one label.")
     ]
     assert [f.about for f in _of_kind(result, "same-image-two-splits")] == [("x/0", "x/4"), ("x/7", "x/10")]
     assert {f.severity for f in result.findings if f.kind.startswith("same-image")} == {"error"}
     assert [f.reason for f in _of_kind(result, "repeated-images")] == [
-        "1 image repeats another one of its class and split"
+        "1 image repeats another image of the same class and split. Remove the copies if they are not intended."
     ]
     assert not [f for f in audit(data, duplicates=False).findings if "image" in f.kind]
 
@@ -120,10 +122,10 @@ def test_quarantined_files_are_listed_and_counted(make, encoded):
     (root / "cat/empty.jpg").touch()
     (root / "cat/notes.txt").touch()
     result = audit(load(root))
-    assert [(q.path, q.reason) for q in result.quarantined] == [("cat/empty.jpg", "empty file (0 bytes)")]
+    assert [(q.path, q.reason) for q in result.quarantined] == [("cat/empty.jpg", EMPTY)]
     assert (result.num_images, result.num_files, result.num_ignored) == (10, 12, 1)
     finding = _of_kind(result, "quarantined-files")[0]
-    assert finding.reason == "1 file was left out; the first, 'cat/empty.jpg': empty file (0 bytes)"
+    assert finding.reason == f"1 file is quarantined and not used; the first is 'cat/empty.jpg': {EMPTY}"
     assert finding.about == ("cat/empty.jpg",)
     assert {f.about for f in _of_kind(result, "split-drawn")} == {("val",), ("test",)}
     assert (result.name, result.source) == ("photos", "photos")

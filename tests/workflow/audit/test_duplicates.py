@@ -1,4 +1,4 @@
-"""duplicates: equal content, by bytes on disk and by pixels elsewhere."""
+"""find_duplicates: equal content, by bytes on disk and by pixels elsewhere."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from counterpoise.core import duplicates as duplicates_module
-from counterpoise.core.duplicates import duplicates
-from counterpoise.core.images import LabeledImages
+from counterpoise.core import images as images_module
+from counterpoise.core.images import LabeledImages, find_duplicates
 from counterpoise.workflow.dataset import load
 
 
@@ -23,7 +22,7 @@ def test_groups_are_those_of_comparing_every_pair(tmp_path_factory, encoded, see
     for i, seed in enumerate(seeds):
         (root / "cat" / f"{i:02d}.bmp").write_bytes(encoded("BMP", seed=seed))
     expected = [[i for i, other in enumerate(seeds) if other == seed] for seed in dict.fromkeys(seeds)]
-    assert duplicates(load(root)) == [group for group in expected if len(group) > 1]
+    assert find_duplicates(load(root)) == [group for group in expected if len(group) > 1]
 
 
 def test_only_files_of_equal_size_are_read(make, encoded, monkeypatch):
@@ -34,8 +33,8 @@ def test_only_files_of_equal_size_are_read(make, encoded, monkeypatch):
     data = load(root)
     opened: list[str] = []
     real = os.open
-    monkeypatch.setattr(duplicates_module.os, "open", lambda path, flags: (opened.append(path), real(path, flags))[1])
-    assert duplicates(data) == [[0, 1]]
+    monkeypatch.setattr(images_module.os, "open", lambda path, flags: (opened.append(path), real(path, flags))[1])
+    assert find_duplicates(data) == [[0, 1]]
     assert [Path(path).name for path in opened] == ["a.bmp", "b.bmp"]
 
 
@@ -45,9 +44,9 @@ def test_hard_links_are_duplicates_and_a_vanished_file_is_in_no_group(make):
     os.link(root / "cat/000.jpg", root / "cat/link.jpg")
     os.link(root / "cat/000.jpg", root / "cat/more.jpg")
     data = load(root)
-    assert duplicates(data) == [[0, 2, 3]]
+    assert find_duplicates(data) == [[0, 2, 3]]
     (root / "cat/link.jpg").unlink()
-    assert duplicates(data) == [[0, 3]]
+    assert find_duplicates(data) == [[0, 3]]
 
 
 def test_a_dataset_of_someone_else_is_compared_by_pixels(make, encoded):
@@ -55,7 +54,7 @@ def test_a_dataset_of_someone_else_is_compared_by_pixels(make, encoded):
     (root / "cat/a.png").write_bytes(encoded("PNG", seed=1))
     (root / "cat/b.bmp").write_bytes(encoded("BMP", seed=1))
     data = load(root)
-    assert duplicates(data) == []
+    assert find_duplicates(data) == []
 
     class InMemory(LabeledImages):
         """A dataset without files: `file` is inherited from the protocol."""
@@ -70,4 +69,4 @@ def test_a_dataset_of_someone_else_is_compared_by_pixels(make, encoded):
         def __getitem__(self, index: int):
             return data[index]
 
-    assert duplicates(InMemory()) == [[0, 1]]
+    assert find_duplicates(InMemory()) == [[0, 1]]

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from counterpoise.core.errors import ArgumentError, ArtifactError, DatasetError
-from counterpoise.workflow.augmentation import augment, making, preview, read_lineage
-from counterpoise.workflow.augmentation.making import Item, make
+from counterpoise.workflow.augmentation import augment, balanced_copy, preview, read_lineage
+from counterpoise.workflow.augmentation.balanced_copy import Item, write_item
 from counterpoise.workflow.dataset import load
 
 COUNTS = {"car": 12, "träck ü, é": 5, "=moto": 2}
@@ -96,7 +96,9 @@ def test_the_lineage_names_every_new_file_and_runs_in_no_spreadsheet(photos, tmp
     for row in rows[:5]:
         again = tmp_path / "again" / row["file"].rpartition("/")[2]
         operations = tuple(row["operations"].split("+"))
-        make(Item(str(again), str(photos / row["source"]), "", operations, float(row["strength"]), int(row["seed"])))
+        write_item(
+            Item(str(again), str(photos / row["source"]), "", operations, float(row["strength"]), int(row["seed"]))
+        )
         assert again.read_bytes() == (tmp_path / "out" / row["file"]).read_bytes()
 
 
@@ -109,11 +111,8 @@ def test_names_that_begin_like_formulas_round_trip(tmp_path):
 
 
 def test_the_same_files_result_from_any_number_of_processes_and_after_any_interruption(photos, tmp_path, monkeypatch):
-    from counterpoise.workflow.augmentation import augment as package_function
-
-    module = __import__(package_function.__module__, fromlist=["FEW"])
     augment(photos, tmp_path / "one", target="count:20", jobs=1)
-    monkeypatch.setattr(module, "FEW", 0)
+    monkeypatch.setattr(balanced_copy, "MAX_SERIAL", 0)
     augment(photos, tmp_path / "two", target="count:20", jobs=2)
     whole = digests(tmp_path / "one")
     assert digests(tmp_path / "two") == whole
@@ -129,7 +128,7 @@ def test_the_same_files_result_from_any_number_of_processes_and_after_any_interr
         augment(photos, tmp_path / "three", target="count:20", jobs=1)
     augment(photos, tmp_path / "three", target="count:20", jobs=1, resume=True)
     assert digests(tmp_path / "three") == whole
-    with pytest.raises(ArgumentError, match="another augmentation, whose `target` was 'count:20' and not 'count:21'"):
+    with pytest.raises(ArgumentError, match="another augmentation: `target` was 'count:20' and is now 'count:21'"):
         augment(photos, tmp_path / "three", target="count:21", jobs=1, resume=True)
 
 
@@ -175,7 +174,7 @@ def test_folders_that_cannot_be_written_to_are_refused_before_anything_is(photos
 
 @pytest.mark.fault("D31")
 def test_a_full_disk_leaves_no_half_file(photos, tmp_path, monkeypatch):
-    original, written = making.atomic_write, []
+    original, written = balanced_copy.atomic_write, []
 
     @contextlib.contextmanager
     def full(target):
@@ -185,7 +184,7 @@ def test_a_full_disk_leaves_no_half_file(photos, tmp_path, monkeypatch):
             if len(written) == 3:
                 raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(making, "atomic_write", full)
+    monkeypatch.setattr(balanced_copy, "atomic_write", full)
     with pytest.raises(ArtifactError, match=r"cannot write .*: No space left on device"):
         augment(photos, tmp_path / "out", jobs=1)
     monkeypatch.undo()
@@ -199,7 +198,7 @@ def test_a_copy_without_validation_images_is_not_split_again(photos, tmp_path):
     augment(photos, tmp_path / "bare")
     augment(photos, tmp_path / "whole", splits=True)
     for source in (tmp_path / "bare", tmp_path / "bare/train"):
-        with pytest.raises(DatasetError, match=r"made from others.*--with-splits"):
+        with pytest.raises(DatasetError, match=r"has augmented images.*--with-splits"):
             load(source)
         assert len(load(source, val_fraction=0, test_fraction=0)) == 36
     whole = load(tmp_path / "whole")
@@ -222,7 +221,7 @@ def test_the_folder_of_a_manifest_may_hold_the_copy(photos, tmp_path):
 def test_other_symmetries_are_another_augmentation(photos, tmp_path):
     made = augment(photos, tmp_path / "out")
     assert "hflip" in made.operations
-    with pytest.raises(ArgumentError, match=r"whose operations \(--symmetries\) was .*'hflip'"):
+    with pytest.raises(ArgumentError, match=r"list of operations \(--symmetries\) was .*'hflip'"):
         augment(load(photos, symmetries=()), tmp_path / "out", resume=True)
 
 
@@ -239,7 +238,9 @@ def test_what_an_interruption_left_is_taken_away_and_what_is_not_ours_refused(ph
     assert digests(out) == whole
     (out / "train/plane").mkdir()
     (out / "train/plane/foreign.png").write_bytes(b"x")
-    with pytest.raises(ArtifactError, match=r"none of this augmentation's, 'train/plane/foreign.png'"):
+    with pytest.raises(
+        ArtifactError, match=r"a file that `augment` did not make, 'train/plane/foreign.png'; remove it"
+    ):
         augment(photos, out, resume=True)
     other = tmp_path / "other"
     other.mkdir()
@@ -249,7 +250,7 @@ def test_what_an_interruption_left_is_taken_away_and_what_is_not_ours_refused(ph
             call(photos, other)
     with pytest.raises(ArtifactError, match=r"'mine\.txt'"):
         augment(photos, other, resume=True)
-    with pytest.raises(ArgumentError, match=r"whose `splits` \(--with-splits\) was False and not True"):
+    with pytest.raises(ArgumentError, match=r"`splits` \(--with-splits\) was False and is now True"):
         augment(photos, out, resume=True, splits=True)
 
 

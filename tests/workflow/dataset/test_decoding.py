@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from counterpoise.workflow.dataset import decoding
-from counterpoise.workflow.dataset.decoding import read_image
-from counterpoise.workflow.dataset.header import UnreadableImage
+from counterpoise.workflow.dataset.decoding import UnreadableImage, read_image
 
 
 def _saved(tmp_path: Path, image: Image.Image, format: str = "PNG", **options: object) -> np.ndarray:
@@ -134,7 +133,7 @@ def test_a_partial_image_is_a_failure_not_a_grey_half(tmp_path, encoded):
 )
 def test_no_other_decoder_is_tried(tmp_path, content):
     (tmp_path / "x.jpg").write_bytes(content + b"\0" * 200)
-    with pytest.raises(UnreadableImage, match="cannot be decoded: no JPEG") as caught:
+    with pytest.raises(UnreadableImage, match="cannot be decoded: it is no JPEG") as caught:
         read_image(tmp_path / "x.jpg")
     assert str(tmp_path) not in str(caught.value)
 
@@ -143,7 +142,7 @@ def test_no_other_decoder_is_tried(tmp_path, content):
 def test_a_bomb_that_grew_after_loading_is_refused_before_its_pixels_are_decoded(tmp_path, monkeypatch, encoded):
     monkeypatch.setattr(decoding, "MAX_PIXELS", 100)
     (tmp_path / "x").write_bytes(encoded("PNG", size=(11, 10)))
-    with pytest.raises(UnreadableImage, match="refused: 11×10"):
+    with pytest.raises(UnreadableImage, match="refused: it has 11×10"):
         read_image(tmp_path / "x")
 
 

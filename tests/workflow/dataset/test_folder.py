@@ -98,7 +98,7 @@ def test_files_outside_any_class_are_named_and_nested_folders_belong_to_their_cl
     assert data.classes == ("cat", "dog")
     assert data.counts("train").counts.sum() + data.counts("val").counts.sum() + data.counts("test").counts.sum() == 6
     assert [data.classes[data.labels[i]] for i, path in enumerate(data.paths) if "puppies" in path] == ["dog", "dog"]
-    assert _reasons(data) == {"stray.jpg": "lies in no class folder"}
+    assert _reasons(data) == {"stray.jpg": "The file is not in a class folder. Move it into one."}
     assert data.num_ignored == 1
 
 
@@ -115,7 +115,7 @@ def test_folders_beside_the_splits_are_named(make):
 @pytest.mark.parametrize(
     ("folders", "match"),
     [
-        ({}, "holds no image"),
+        ({}, "has no image"),
         ({"train": 3}, "has train/ but no class folders"),
         ({"train": 3, "test": 3}, "has test/, train/ but no class folders"),
         ({"val/cat": 3, "test/cat": 3}, "no class folders in train/"),
@@ -133,7 +133,9 @@ def test_a_folder_that_is_no_dataset_says_what_to_do(make, tmp_path, folders, ma
 
 def test_images_at_the_top_alone_are_no_dataset(tmp_path, encoded):
     (tmp_path / "a.jpg").write_bytes(encoded())
-    with pytest.raises(DatasetError, match=r"'a.jpg': lies in no class folder; put the images into one folder a class"):
+    with pytest.raises(
+        DatasetError, match=r"put the images into one folder per class, .*'a.jpg': The file is not in a c"
+    ):
         load(tmp_path)
 
 
@@ -164,7 +166,8 @@ def test_formats_that_are_never_opened_are_listed(make, monkeypatch):
     )
     data = load(root)
     assert sorted(_reasons(data)) == ["cat/a.eps", "cat/b.PDF", "cat/c.heic", "cat/d.ps"]
-    assert _reasons(data)["cat/b.PDF"] == "unsupported format .pdf: never opened"
+    expected = "The format .pdf is not supported, and the file was not opened. Convert it to PNG or JPEG."
+    assert _reasons(data)["cat/b.PDF"] == expected
     assert len([path for path in opened if str(root) in path]) == 2
 
 
@@ -195,7 +198,7 @@ def test_a_dataset_of_bad_files_alone_is_an_error_that_shows_one(make):
     root = make({"cat": 0})
     (root / "cat/a.jpg").touch()
     with pytest.raises(
-        DatasetError, match=r"no image that can be read; 1 quarantined, the first 'cat/a.jpg': empty file"
+        DatasetError, match=r"no image that can be read: 1 file quarantined, the first is 'cat/a.jpg': The file is em"
     ):
         load(root)
 
@@ -207,7 +210,8 @@ def test_colour_modes_are_counted(make, encoded):
     root = make({"cat": 3})
     Image.new("L", (4, 4)).save(root / "cat/grey.png")
     data = load(root)
-    assert [f.reason for f in data.findings if f.kind == "colour-modes"] == ["converted to RGB when read: 1 L"]
+    expected = "Images are converted to RGB: 1 L. Check that the colour mode does not depend on the class."
+    assert [f.reason for f in data.findings if f.kind == "colour-modes"] == [expected]
 
 
 @pytest.mark.fault("D12")
@@ -216,7 +220,7 @@ def test_a_fifo_and_a_folder_named_like_images(make):
     os.mkfifo(root / "cat/pipe.jpg")
     (root / "cat/folder.jpg").mkdir()
     data = load(root)
-    assert _reasons(data) == {"cat/pipe.jpg": "not a regular file"}
+    assert _reasons(data) == {"cat/pipe.jpg": "The file is not a regular file. Move it out of the dataset."}
     assert len(data) == 2
 
 
@@ -235,10 +239,10 @@ def test_links_are_not_followed_and_reported(make, tmp_path, encoded):
     assert data.classes == ("cat",)
     reasons = _reasons(data)
     assert set(reasons) == {"cat/out.jpg", "cat/again.jpg", "cat/loop", "cat/gone.jpg", "dog"}
-    assert "out of the folder" in reasons["cat/out.jpg"]
-    assert "out of the folder" in reasons["dog"]
-    assert "count images twice" in reasons["cat/again.jpg"]
-    assert "leads nowhere" in reasons["cat/gone.jpg"]
+    assert "outside the folder" in reasons["cat/out.jpg"]
+    assert "outside the folder" in reasons["dog"]
+    assert "would count twice" in reasons["cat/again.jpg"]
+    assert "has no target" in reasons["cat/gone.jpg"]
     assert data.num_files == _count_files(root)
 
 
@@ -251,7 +255,7 @@ def test_the_folder_itself_may_be_a_link_and_a_neighbour_with_its_prefix_is_outs
     (tmp_path / "link").symlink_to(root, target_is_directory=True)
     data = load(tmp_path / "link")
     assert len(data) == 2
-    assert "out of the folder" in _reasons(data)["cat/evil.jpg"]
+    assert "outside the folder" in _reasons(data)["cat/evil.jpg"]
 
 
 @pytest.mark.fault("D14")
@@ -335,18 +339,20 @@ def test_a_folder_that_cannot_be_read_is_named_and_the_rest_is_kept(make, monkey
 
 @pytest.mark.fault("D11")
 def test_a_file_that_vanishes_during_the_scan_is_listed(make, monkeypatch):
-    from counterpoise.workflow.dataset import assembling
+    from counterpoise.workflow.dataset import loading
 
     root = make({"cat": 3})
-    real = assembling.read_header
+    real = loading.read_header
 
     def vanish(path: str):
         if path.endswith("001.jpg"):
             Path(path).unlink()
         return real(path)
 
-    monkeypatch.setattr(assembling, "read_header", vanish)
-    assert _reasons(load(root)) == {"cat/001.jpg": "missing on disk"}
+    monkeypatch.setattr(loading, "read_header", vanish)
+    assert _reasons(load(root)) == {
+        "cat/001.jpg": "The file does not exist. Restore it, or delete the row that names it."
+    }
 
 
 def test_the_order_of_the_file_system_changes_nothing(make, monkeypatch):
@@ -391,7 +397,10 @@ def test_nested_folders_are_one_class_with_a_word_or_a_class_each_on_request(mak
     flat = load(root, val_fraction=0, test_fraction=0)
     assert flat.classes == ("animal", "car")
     (found,) = [f for f in flat.findings if f.kind == "nested-folders"]
-    assert "class 'animal' has its images in 2 folders (cat, dog), which count as one class" in found.reason
+    expected = (
+        "The class 'animal' has its images in 2 folders, which count as one class: 'cat', 'dog'. Set `nested=True`"
+    )
+    assert expected in found.reason
     (root / ("train" if split else "") / "animal/link.bmp").symlink_to("cat/0.bmp")  # refused, and no class of its own
     data = load(root, nested=True, val_fraction=0, test_fraction=0)
     assert data.classes == ("animal/cat", "animal/dog", "animal/fish", "car")

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from counterpoise.workflow.dataset import header as header_module
-from counterpoise.workflow.dataset.header import MAX_PIXELS, UnreadableImage, read_header
+from counterpoise.workflow.dataset import decoding
+from counterpoise.workflow.dataset.decoding import MAX_PIXELS, UnreadableImage, read_header
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_bytes_appended_behind_the_end_are_no_fault(tmp_path, encoded, format, t
 @pytest.mark.fault("D1")
 def test_empty_file(tmp_path):
     (tmp_path / "x.jpg").touch()
-    with pytest.raises(UnreadableImage, match="empty file"):
+    with pytest.raises(UnreadableImage, match="is empty"):
         read_header(str(tmp_path / "x.jpg"))
 
 
@@ -109,7 +109,7 @@ def test_truncated_webp(tmp_path, encoded):
 @pytest.mark.fault("D3")
 def test_html_says_with_which_bytes_it_starts(tmp_path):
     (tmp_path / "x.jpg").write_text("<!DOCTYPE html><html>404</html>")
-    with pytest.raises(UnreadableImage, match="not an image: it starts with b'<!DOCTYPE html><'"):
+    with pytest.raises(UnreadableImage, match="is not an image: it starts with b'<!DOCTYPE html><'"):
         read_header(str(tmp_path / "x.jpg"))
 
 
@@ -127,16 +127,16 @@ def _png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
 @pytest.mark.parametrize("size", [(30_000, 30_000), (12_000, 12_000), (MAX_PIXELS + 1, 1)])
 def test_bomb_is_refused_by_its_header(tmp_path, size):
     (tmp_path / "x.png").write_bytes(_png(*size))
-    with pytest.raises(UnreadableImage, match=f"refused: {size[0]}×{size[1]} pixels"):
+    with pytest.raises(UnreadableImage, match=f"refused: it has {size[0]}×{size[1]} pixels"):
         read_header(str(tmp_path / "x.png"))
 
 
 @pytest.mark.fault("D5")
 @pytest.mark.parametrize("format", ["GIF", "TIFF", "BMP"])
 def test_bomb_is_refused_by_its_header_in_every_format(tmp_path, monkeypatch, encoded, format):
-    monkeypatch.setattr(header_module, "MAX_PIXELS", 100)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 100)
     (tmp_path / "x").write_bytes(encoded(format, size=(11, 10)))
-    with pytest.raises(UnreadableImage, match="refused: 11×10 pixels"):
+    with pytest.raises(UnreadableImage, match="refused: it has 11×10 pixels"):
         read_header(str(tmp_path / "x"))
 
 
@@ -181,8 +181,8 @@ def test_fifo_socket_and_folder_never_block(tmp_path, monkeypatch):
         thread = threading.Thread(target=look, daemon=True)
         thread.start()
         thread.join(timeout=10)
-    assert found[:2] == ["not a regular file"] * 2
-    assert found[2].startswith("cannot be opened")
+    assert found[:2] == ["The file is not a regular file. Move it out of the dataset."] * 2
+    assert found[2].startswith("The file cannot be opened")
 
 
 @pytest.mark.fault("D11")
@@ -194,7 +194,7 @@ def test_a_file_that_cannot_be_opened_is_a_reason(monkeypatch, raised, reason):
     def refuse(*arguments: object) -> int:
         raise raised
 
-    monkeypatch.setattr(header_module.os, "open", refuse)
+    monkeypatch.setattr(decoding.os, "open", refuse)
     with pytest.raises(UnreadableImage, match=reason):
         read_header("secret.jpg")
 
@@ -208,8 +208,8 @@ def test_an_error_while_reading_is_a_reason_and_closes_the_file(tmp_path, monkey
     def fail(*arguments: object) -> bytes:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(header_module.os, "read", fail)
-    monkeypatch.setattr(header_module.os, "close", lambda handle: (closed.append(handle), close(handle)))
+    monkeypatch.setattr(decoding.os, "read", fail)
+    monkeypatch.setattr(decoding.os, "close", lambda handle: (closed.append(handle), close(handle)))
     with pytest.raises(UnreadableImage, match="cannot be read: Input/output error"):
         read_header(str(tmp_path / "x.jpg"))
     assert len(closed) == 1
@@ -218,7 +218,7 @@ def test_an_error_while_reading_is_a_reason_and_closes_the_file(tmp_path, monkey
 @pytest.mark.parametrize("name", ["gone.jpg", "n" * 300 + ".jpg", "nul\0.jpg"])
 @pytest.mark.fault("D11")
 def test_a_name_that_leads_nowhere_is_a_reason(tmp_path, name):
-    with pytest.raises(UnreadableImage, match=r"missing on disk|cannot be opened"):
+    with pytest.raises(UnreadableImage, match=r"does not exist|cannot be opened"):
         read_header(f"{tmp_path}/{name}")
 
 

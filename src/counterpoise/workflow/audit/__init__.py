@@ -1,4 +1,4 @@
-"""audit: a dataset → `AuditResult`: facts, not advice."""
+"""Audit a dataset: `audit` returns an `AuditResult` with counts, imbalance and findings."""
 
 from counterpoise.workflow.audit.auditing import audit
 

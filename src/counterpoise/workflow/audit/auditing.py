@@ -1,4 +1,4 @@
-"""audit: count, compare with a constant prediction, and name what is wrong."""
+"""`audit`: counts, imbalance, the accuracy of a constant prediction, and findings about a dataset."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from counterpoise.core.artifacts import AuditResult, ClassAudit, Finding, Quarantined
 from counterpoise.core.counts import FEW, MANY, ClassCounts
 from counterpoise.core.errors import DatasetError
-from counterpoise.core.images import SPLITS, LabeledImages, Split, checked_dataset
-from counterpoise.workflow.audit.duplicates import duplicate_findings
+from counterpoise.core.images import SPLITS, LabeledImages, Split, checked_dataset, find_duplicates
+from counterpoise.core.text import listed, plural
 
 __all__ = ["audit"]
 
@@ -29,20 +29,21 @@ def audit(
     many: int = MANY,
     few: int = FEW,
 ) -> AuditResult:
-    """State the facts about a dataset: counts, imbalance, what a constant prediction would reach, what is wrong.
+    """Count the images of a dataset, measure its imbalance, and list what is wrong with it.
 
     Args:
-        data: a dataset, as `load` returns it.
-        duplicates: also look for images with the same content, which means reading the files.
-        deep: also decode every image; those that cannot be decoded are quarantined.
-        many, few: classes with more than ``many`` training images are "many", with fewer than ``few`` "few".
+        data: a dataset, as returned by `load`.
+        duplicates: whether to search for images with identical content, which reads the files of equal size.
+        deep: whether to decode every image; those that cannot be decoded are quarantined.
+        many: a class with more training images than this is in the group "many".
+        few: a class with fewer training images than this is in the group "few", others in "medium".
 
     Returns:
-        An `AuditResult`; each finding has its kind, severity, reason and what it is about.
+        An `AuditResult`, with counts, groups, the accuracy of a constant prediction, and findings.
 
     Raises:
         DatasetError: the dataset has no classes.
-        ArgumentTypeError: ``data`` is no dataset.
+        ArgumentTypeError: ``data`` is not a dataset.
         ArgumentError: ``few`` exceeds ``many``.
 
     Example:
@@ -57,9 +58,13 @@ def audit(
     if deep:
         dataset = dataset.without_unreadable()
     counts: Counts = {split: dataset.counts(split) for split in SPLITS}
-    groups = {group: _names(dataset, ids) for group, ids in counts["train"].groups(many, few).items()}
+    groups = {
+        group: tuple(dataset.classes[c] for c in ids.tolist())
+        for group, ids in counts["train"].groups(many, few).items()
+    }
     ratio = counts["train"].imbalance_ratio
-    reference, constant = _reference(counts), int(np.argmax(counts["train"].counts))
+    reference: Split = next((split for split in reversed(SPLITS) if counts[split].total), "train")
+    constant = int(np.argmax(counts["train"].counts))
     accuracy, balanced = _constant_prediction(counts[reference].counts, constant)
     return AuditResult(
         name=dataset.name,
@@ -73,27 +78,26 @@ def audit(
         constant_class=dataset.classes[constant],
         constant_accuracy=accuracy,
         constant_balanced_accuracy=balanced,
-        findings=_findings(dataset, counts, duplicates=duplicates),
+        findings=(
+            *dataset.findings,
+            *_missing_splits(counts),
+            *_missing_classes(counts),
+            *_similar_names(dataset.classes),
+            *_quarantined_files(dataset.quarantined),
+            *(_duplicate_findings(dataset) if duplicates else []),
+        ),
         quarantined=dataset.quarantined,
         num_files=len(dataset) + len(dataset.quarantined) + dataset.num_ignored,
         num_ignored=dataset.num_ignored,
     )
 
 
-def _reference(counts: Counts) -> Split:
-    """The split that a constant prediction is scored on: test, or validation, or training where there is no other."""
-    for split in reversed(SPLITS):
-        if counts[split].total:
-            return split
-    return "train"
-
-
 def _constant_prediction(counts: NDArray[np.int64], constant: int) -> tuple[float | None, float | None]:
-    """Accuracy n_k/n and balanced accuracy 1/(classes present) of always answering k; 0 where k itself is absent."""
+    """Accuracy n_k/n and balanced accuracy 1/(number of classes present) of always predicting class k."""
     if not counts.sum():
         return None, None
-    hit = bool(counts[constant])
-    return float(counts[constant] / counts.sum()), float(hit / np.count_nonzero(counts))
+    present = bool(counts[constant])
+    return float(counts[constant] / counts.sum()), float(present / np.count_nonzero(counts))
 
 
 def _classes(counts: Counts, groups: dict[str, tuple[str, ...]]) -> tuple[ClassAudit, ...]:
@@ -106,61 +110,69 @@ def _classes(counts: Counts, groups: dict[str, tuple[str, ...]]) -> tuple[ClassA
     )
 
 
-def _findings(dataset: LabeledImages, counts: Counts, *, duplicates: bool) -> tuple[Finding, ...]:
-    findings = list(dataset.findings)
-    findings += _missing_splits(counts)
-    findings += [
-        _missing_classes(split, counts[split]) for split in SPLITS if counts[split].total and counts[split].empty
-    ]
-    findings += _name_twins(dataset.classes)
-    findings += _unreadable(dataset.quarantined)
-    findings += duplicate_findings(dataset) if duplicates else []
-    return tuple(findings)
-
-
 def _missing_splits(counts: Counts) -> list[Finding]:
-    meaning = {"train": "nothing can be trained", "val": "nothing can be selected", "test": "nothing can be reported"}
+    consequence = {
+        "train": "so no model can be trained. Add a folder train, or rows with the split train",
+        "val": "so no strategy can be selected. Add one, or let it be drawn with `val_fraction` (--val-fraction)",
+        "test": "so no test metrics can be reported. Add one",
+    }
     return [
-        Finding("no-split", "warning", f"there is no {split} split: {meaning[split]}", (split,))
+        Finding("no-split", "warning", f"The data have no {split} split, {consequence[split]}.", (split,))
         for split in SPLITS
         if not counts[split].total
     ]
 
 
-def _missing_classes(split: Split, counts: ClassCounts) -> Finding:
-    reason = f"{_number(counts.empty, 'class has', 'classes have')} no image in {split}: {_some(counts.empty)}"
-    return Finding("class-missing-from-split", "warning", reason, counts.empty)
-
-
-def _name_twins(classes: Sequence[str]) -> list[Finding]:
-    """Names that differ in case, blanks or Unicode form alone: most likely one class."""
-    alike: dict[str, list[str]] = defaultdict(list)
-    for name in classes:
-        alike[" ".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
+def _missing_classes(counts: Counts) -> list[Finding]:
     return [
         Finding(
-            "class-name-twins", "warning", f"{_some(twins)} differ in case or blanks alone: one class?", tuple(twins)
+            "class-missing-from-split",
+            "warning",
+            f"{plural(len(names), 'class has', 'classes have')} no image in {split}: {listed(names, 5)}. Add images.",
+            names,
         )
-        for twins in alike.values()
-        if len(twins) > 1
+        for split in SPLITS
+        if counts[split].total and (names := counts[split].empty)
     ]
 
 
-def _unreadable(quarantined: Sequence[Quarantined]) -> list[Finding]:
+def _similar_names(classes: Sequence[str]) -> list[Finding]:
+    """Findings about class names that differ only in case, spaces or Unicode form."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in classes:
+        alike[" ".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
+    reason = "The class names {} differ only in case or spaces. Rename them alike if they are one class."
+    return [
+        Finding("class-name-twins", "warning", reason.format(listed(names, 5)), tuple(names))
+        for names in alike.values()
+        if len(names) > 1
+    ]
+
+
+def _quarantined_files(quarantined: Sequence[Quarantined]) -> list[Finding]:
     if not quarantined:
         return []
-    first = quarantined[0]
-    reason = f"{_number(quarantined, 'file was', 'files were')} left out; the first, {first.path!r}: {first.reason}"
+    number = plural(len(quarantined), "file is", "files are")
+    reason = f"{number} quarantined and not used; the first is {quarantined[0].path!r}: {quarantined[0].reason}"
     return [Finding("quarantined-files", "warning", reason, tuple(item.path for item in quarantined[:20]))]
 
 
-def _number(items: Sequence[object], one: str, several: str) -> str:
-    return f"{len(items)} {one if len(items) == 1 else several}"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:5])) + (" …" if len(names) > 5 else "")
-
-
-def _names(dataset: LabeledImages, ids: NDArray[np.int64]) -> tuple[str, ...]:
-    return tuple(dataset.classes[c] for c in ids.tolist())
+def _duplicate_findings(data: LabeledImages) -> list[Finding]:
+    """Findings about identical images: errors if they differ in label or split, else information."""
+    findings: list[Finding] = []
+    repeated = 0
+    for group in find_duplicates(data):
+        paths = tuple(data.paths[i] for i in group)
+        classes = sorted({data.classes[data.labels[i]] for i in group})
+        splits = sorted({str(data.splits[i]) for i in group})
+        if len(classes) > 1:
+            reason = f"{listed(paths, 3)} are the same image with the labels {listed(classes)}. Keep one label."
+            findings.append(Finding("same-image-two-classes", "error", reason, paths))
+        if len(splits) > 1:
+            reason = f"{listed(paths, 3)} are the same image in {' and '.join(splits)}. Keep it in one split only."
+            findings.append(Finding("same-image-two-splits", "error", reason, paths))
+        repeated += len(group) - 1 if len(classes) == len(splits) == 1 else 0
+    if repeated:
+        reason = f"{plural(repeated, 'image repeats', 'images repeat')} another image of the same class and split"
+        findings.append(Finding("repeated-images", "info", f"{reason}. Remove the copies if they are not intended."))
+    return findings

@@ -1,4 +1,4 @@
-"""load: an image folder, a manifest or the embedded digits → `ImageDataset`, a `LabeledImages`."""
+"""Load labelled images from a folder, a manifest or the embedded digits: `load` returns an `ImageDataset`."""
 
 from counterpoise.workflow.dataset.images import ImageDataset
 from counterpoise.workflow.dataset.loading import load

@@ -1,4 +1,4 @@
-"""The embedded dataset: scikit-learn's 8×8 digits, made long-tailed."""
+"""The embedded dataset: scikit-learn's 8×8 digits, resampled to a long-tailed distribution."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from counterpoise.core.errors import ArgumentError
 from counterpoise.workflow.dataset.images import ImageDataset
-from counterpoise.workflow.dataset.splitting import ranks
+from counterpoise.workflow.dataset.splits import ranks
 
 __all__ = ["IMBALANCE_RATIO", "TEST_IMAGES", "profile", "read_digits"]
 
@@ -18,11 +18,11 @@ TEST_IMAGES = 50
 
 
 def read_digits(*, val_fraction: float, seed: int, name: str) -> ImageDataset:
-    """The digits 0 to 9, zero the most frequent, nine the rarest: 30 to 1 in the training images, exactly.
+    """The digits 0 to 9; 0 is the most frequent class and 9 the rarest, with 30:1 in the training images.
 
-    The test set is balanced, 50 images a class; validation images come on top, as many as ``val_fraction`` asks. Which
-    images go where is drawn by ``seed``. Pixels 0..16 become 0..255, grey repeated to RGB. A turned 6 is a 9 and a
-    mirrored digit is none: no symmetries.
+    The test split is balanced, with 50 images per class, and the val split has the share ``val_fraction`` of the other
+    images. Pixels 0..16 become 0..255, and grey is repeated in three channels. A rotated 6 is a 9 and a mirrored digit
+    is not a digit, so there are no label-preserving flips or rotations.
     """
     from sklearn.datasets import load_digits
 
@@ -52,9 +52,9 @@ def read_digits(*, val_fraction: float, seed: int, name: str) -> ImageDataset:
 
 
 def profile(available: int, *, val_fraction: float) -> list[int]:
-    """Training images of each of 10 classes, falling exponentially from n to n/30.
+    """Number of training images of each of the 10 classes, decreasing exponentially from n to n/30.
 
-    n is the largest multiple of 30 whose training and validation images together are ``available``.
+    n is the largest multiple of 30 for which the training and validation images do not exceed ``available``.
 
     Example:
         >>> profile(124, val_fraction=0.2)
@@ -63,16 +63,16 @@ def profile(available: int, *, val_fraction: float) -> list[int]:
     multiples = range(IMBALANCE_RATIO, available + 1, IMBALANCE_RATIO)
     fits = [n for n in multiples if n + _validation(n, val_fraction) <= available]
     if not fits:
-        raise ArgumentError(f"`val_fraction` {val_fraction} leaves too few digits to train on; take at most 0.7")
+        raise ArgumentError(f"`val_fraction` {val_fraction} leaves too few digits to train on; use at most 0.7")
     return [math.floor(fits[-1] * IMBALANCE_RATIO ** (-c / 9) + 0.5) for c in range(10)]
 
 
 def _validation(train: int, fraction: float) -> int:
-    """Validation images beside ``train`` training images, so that they are ``fraction`` of both; at least one."""
+    """Number of validation images for ``train`` training images, so that their share is ``fraction``; at least one."""
     return max(1, math.floor(train * fraction / (1 - fraction) + 0.5)) if fraction > 0 else 0
 
 
 def _rgb(grey: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """``(N, 8, 8)`` of 0..16 to ``(N, 8, 8, 3)`` of 0..255."""
+    """Convert ``(N, 8, 8)`` values in 0..16 to ``(N, 8, 8, 3)`` values in 0..255."""
     scaled = np.floor(grey * (255 / 16) + 0.5).astype(np.uint8)
     return np.repeat(scaled[..., np.newaxis], 3, axis=-1)

@@ -1,68 +1,80 @@
-"""An image folder → `Listing`: class folders, alone or below train/, val/ and test/."""
+"""Read an image folder as a `Listing`: one folder per class, alone or below train/, val/ and test/."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from counterpoise.core.artifacts import Finding, Quarantined
 from counterpoise.core.errors import DatasetError
+from counterpoise.core.files import display_name
 from counterpoise.core.images import Split
-from counterpoise.workflow.dataset.header import EXTENSIONS, UNSUPPORTED, extension_of
-from counterpoise.workflow.dataset.listing import SPLIT_NAMES, Listing, merged_twins, shown
+from counterpoise.core.text import listed
+from counterpoise.workflow.dataset.decoding import FORMATS, UNSUPPORTED, UNSUPPORTED_REASON, extension_of
+from counterpoise.workflow.dataset.images import Listing, merge_class_names
+from counterpoise.workflow.dataset.splits import SPLIT_NAMES
 
 __all__ = ["read_folder"]
 
-_CLUTTER_FOLDERS = frozenset({"__MACOSX", "@eaDir", "__pycache__", "lost+found", "$RECYCLE.BIN"})
-_WHAT_TO_DO = "put the images into one folder a class, or below train/<class>/, val/<class>/ and test/<class>/"
+_SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "__pycache__", "lost+found", "$RECYCLE.BIN"})
+_LAYOUT = "put the images into one folder per class, or below train/<class>/, val/<class>/ and test/<class>/"
 
 
 def read_folder(root: Path, *, nested: bool = False) -> Listing:
     """List the images of a folder, sorted by path.
 
-    The class of an image is the folder at the class level, and folders below that belong to it; with ``nested`` it is
-    the whole way down to the image, ``animal/cat``. Links are not followed.
+    The class of an image is its folder at the class level, and deeper folders belong to it. With ``nested`` it is the
+    whole path below the class level, such as ``animal/cat``. Links are not followed.
 
     Raises:
-        DatasetError: no folder of images, or not laid out in classes.
+        DatasetError: the folder has no images, or is not laid out in classes.
     """
     scan = _scan(os.fspath(root))
     splits = _split_folders(scan, root.name)
-    level = 1 if splits else 0
-    standing, findings = merged_twins(_nested_folders(scan, splits) if nested else _class_folders(scan, splits))
-    listing = Listing("folder", root, shown(root.name), tuple(sorted(set(standing.values()))), [], [], [])
-    listing.findings = [*findings, *scan.findings, *_strays(scan, splits)]
+    names = _nested_folders(scan, splits) if nested else {p[0] for p in _inside(scan.folders, splits) if len(p) == 1}
+    class_of, findings = merge_class_names(names)
+    listing = Listing("folder", root, display_name(root.name), tuple(sorted(set(class_of.values()))), [], [], [])
+    listing.findings = [*findings, *scan.findings, *_extra_folders(scan, splits)]
     listing.findings += [] if nested else _flattened(scan, splits)
     listing.num_ignored = scan.num_ignored
     for path in sorted(scan.images):
-        parts = path.split("/", level + 1)
-        split = splits.get(parts[0]) if level else None
-        if len(parts) < level + 2:
-            listing.quarantined.append(Quarantined(shown(path), "lies in no class folder", None, split))
-        elif level and split is None:
-            listing.quarantined.append(Quarantined(shown(path), "lies beside train/, val/ and test/"))
+        split, folder = _place(path, splits, nested)
+        if not folder:
+            reason = "The file is not in a class folder. Move it into one."
+        elif splits and split is None:
+            reason = "The file is not in train/, val/ or test/. Move it into one of them."
         else:
             listing.paths.append(path)
-            listing.labels.append(standing[_label(path, level, nested)])
+            listing.labels.append(class_of[folder])
             listing.splits.append(split)
+            continue
+        listing.quarantined.append(Quarantined(display_name(path), reason, None, split))
     for path, reason in sorted(scan.refused):
-        parts = path.split("/", level + 1)
-        label = standing.get(_label(path, level, nested)) if len(parts) == level + 2 else None
-        listing.quarantined.append(Quarantined(shown(path), reason, label, splits.get(parts[0])))
+        split, folder = _place(path, splits, nested)
+        listing.quarantined.append(Quarantined(display_name(path), reason, class_of.get(folder), split))
     if not listing.paths:
-        raise DatasetError(_nothing(root.name, listing))
+        raise DatasetError(_no_image(root.name, listing))
     return listing
 
 
-def _label(path: str, level: int, nested: bool) -> str:
+def _place(path: str, splits: dict[str, Split], nested: bool) -> tuple[Split | None, str]:
+    """The split of a file and the folder that is its class; empty if the file is in no class folder."""
     parts = path.split("/")
-    return "/".join(parts[level:-1]) if nested else parts[level]
+    folders = parts[1:-1] if splits else parts[:-1]
+    return splits.get(parts[0]), "/".join(folders if nested else folders[:1])
+
+
+def _inside(paths: Iterable[str], splits: dict[str, Split]) -> Iterator[list[str]]:
+    """The parts of each path below its split; paths that are in no split are skipped."""
+    parts = (path.split("/") for path in paths)
+    return (p[1:] for p in parts if p[0] in splits) if splits else parts
 
 
 @dataclass
 class _Scan:
-    """All that lies below a folder; paths relative to it, with forward slashes."""
+    """The content of a folder; paths are relative to it, with forward slashes."""
 
     images: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
@@ -72,130 +84,116 @@ class _Scan:
 
 
 def _scan(root: str) -> _Scan:
-    """Walk without following links or opening anything; what an entry is comes from lstat."""
-    scan, waiting = _Scan(), [("", False)]
-    while waiting:
-        prefix, hidden = waiting.pop()
+    """Walk the folder without following links or opening a file."""
+    scan, pending = _Scan(), [("", False)]
+    while pending:
+        prefix, hidden = pending.pop()
         try:
             with os.scandir(f"{root}/{prefix}") as entries:
                 for entry in entries:
                     path = prefix + entry.name
-                    clutter = hidden or entry.name.startswith(".") or entry.name in _CLUTTER_FOLDERS
+                    ignored = hidden or entry.name.startswith(".") or entry.name in _SYSTEM_FOLDERS
                     if entry.is_dir(follow_symlinks=False):
-                        waiting.append((f"{path}/", clutter))
-                        if not clutter:
+                        pending.append((f"{path}/", ignored))
+                        if not ignored:
                             scan.folders.append(path)
-                    elif clutter:
+                    elif ignored:
                         scan.num_ignored += 1
                     else:
-                        _sort_in(scan, entry, path, root)
+                        _add_file(scan, entry, path, root)
         except OSError as error:
-            reason = f"folder {shown(prefix or '.')!r} cannot be read: {error.strerror}"
-            scan.findings.append(Finding("unreadable-folder", "error", reason, (shown(prefix),)))
+            name = display_name(prefix or ".")
+            reason = f"The folder {name!r} cannot be read: {error.strerror}. Check its permissions."
+            scan.findings.append(Finding("unreadable-folder", "error", reason, (display_name(prefix),)))
     return scan
 
 
-def _sort_in(scan: _Scan, entry: os.DirEntry[str], path: str, root: str) -> None:
+def _add_file(scan: _Scan, entry: os.DirEntry[str], path: str, root: str) -> None:
     extension = extension_of(entry.name)
     if entry.is_symlink():
-        if extension in EXTENSIONS or entry.is_dir():
+        if extension in FORMATS or entry.is_dir():
             scan.refused.append((path, _link_reason(f"{root}/{path}", root)))
         else:
             scan.num_ignored += 1
     elif extension in UNSUPPORTED:
-        scan.refused.append((path, f"unsupported format {extension}: never opened"))
-    elif extension not in EXTENSIONS:
+        scan.refused.append((path, UNSUPPORTED_REASON.format(extension=extension)))
+    elif extension not in FORMATS:
         scan.num_ignored += 1
     elif entry.is_file(follow_symlinks=False):
         scan.images.append(path)
     else:
-        scan.refused.append((path, "not a regular file"))
+        scan.refused.append((path, "The file is not a regular file. Move it out of the dataset."))
 
 
 def _link_reason(link: str, root: str) -> str:
     try:
         target = os.path.realpath(link, strict=True)
     except OSError:  # dangling, or a loop
-        return "symbolic link that leads nowhere"
-    inside = target == root or target.startswith(root.rstrip("/") + "/")
-    where = "within the folder: would count images twice" if inside else "out of the folder"
-    return f"symbolic link, not followed: it leads {where}"
+        return "The symbolic link has no target. Remove it."
+    if target == root or target.startswith(root.rstrip("/") + "/"):
+        return "The symbolic link is not followed: its target is in the folder and would count twice. Remove it."
+    return "The symbolic link is not followed: its target is outside the folder. Replace it by a copy, or remove it."
 
 
 def _split_folders(scan: _Scan, name: str) -> dict[str, Split]:
-    """``{folder: split}``, or nothing where there are class folders alone.
+    """``{folder: split}``; empty if the folder has class folders only.
 
-    A folder called train is a split if it holds folders; it may be a class (a kind of vehicle) if it holds images.
+    A folder named train is a split if it contains folders; if it contains images it may be a class (of vehicles).
     """
     top = [folder for folder in scan.folders if "/" not in folder]
     parents = {folder.split("/", 1)[0] for folder in scan.folders if "/" in folder}
     named = {folder: SPLIT_NAMES[folder.lower()] for folder in sorted(top) if folder.lower() in SPLIT_NAMES}
     if not any(split == "train" and folder in parents for folder, split in named.items()):
         if top and len(named) == len(top):
-            raise DatasetError(
-                f"{shown(name)!r} has {', '.join(f'{folder}/' for folder in named)} but no class folders in train/; "
-                f"{_WHAT_TO_DO}"
-            )
+            folders = ", ".join(f"{folder}/" for folder in named)
+            raise DatasetError(f"{display_name(name)!r} has {folders} but no class folders in train/; {_LAYOUT}")
         return {}
     for split in set(named.values()):
-        twins = [folder for folder in named if named[folder] == split]
-        if len(twins) > 1:
-            raise DatasetError(f"{shown(name)!r} has {' and '.join(twins)}, which both mean {split}; keep one of them")
+        same = [folder for folder in named if named[folder] == split]
+        if len(same) > 1:
+            folders = " and ".join(same)
+            raise DatasetError(f"{display_name(name)!r} has {folders}, which both mean {split}; keep one of them")
     return named
 
 
-def _class_folders(scan: _Scan, splits: dict[str, Split]) -> set[str]:
-    """Names of the folders at the class level."""
-    if not splits:
-        return {folder for folder in scan.folders if "/" not in folder}
-    deep = (folder.split("/") for folder in scan.folders)
-    return {parts[1] for parts in deep if len(parts) == 2 and parts[0] in splits}
-
-
 def _nested_folders(scan: _Scan, splits: dict[str, Split]) -> set[str]:
-    """Folders that hold images, or nothing at all: the classes where their whole way is the name."""
-    level = 1 if splits else 0
-    inner = {folder.rpartition("/")[0] for folder in scan.folders}
-    holding = {path.rpartition("/")[0] for path in scan.images}
-    ends = [folder.split("/") for folder in holding | (set(scan.folders) - inner) if folder]
-    return {"/".join(parts[level:]) for parts in ends if len(parts) > level and (not splits or parts[0] in splits)}
+    """Paths of the folders that contain images or nothing: the classes if folders are nested."""
+    parents = {folder.rpartition("/")[0] for folder in scan.folders}
+    leaves = {path.rpartition("/")[0] for path in scan.images} | (set(scan.folders) - parents)
+    return {"/".join(parts) for parts in _inside(leaves - {""}, splits) if parts}
 
 
 def _flattened(scan: _Scan, splits: dict[str, Split]) -> list[Finding]:
-    """Class folders that hold folders of images and no image themselves: perhaps these are the classes."""
-    level = 1 if splits else 0
+    """Findings about class folders that contain folders of images but no image: these folders may be the classes."""
     below: dict[str, set[str]] = {}
     direct: set[str] = set()
-    for path in scan.images:
-        parts = path.split("/")
-        if len(parts) > level + 2 and (not splits or parts[0] in splits):
-            below.setdefault(parts[level], set()).add(parts[level + 1])
-        elif len(parts) == level + 2:
-            direct.add(parts[level])
-    several = {name: sorted(folders) for name, folders in below.items() if name not in direct and len(folders) > 1}
+    for parts in _inside(scan.images, splits):
+        if len(parts) > 2:
+            below.setdefault(parts[0], set()).add(parts[1])
+        elif len(parts) == 2:
+            direct.add(parts[0])
+    findings = []
+    for name, folders in sorted(below.items()):
+        if name not in direct and len(folders) > 1:
+            reason = (
+                f"The class {display_name(name)!r} has its images in {len(folders)} folders, which count as one class: "
+                f"{listed(map(display_name, sorted(folders)), 3)}. Set `nested=True` (--nested) to make each a class."
+            )
+            findings.append(Finding("nested-folders", "warning", reason, (display_name(name),)))
+    return findings
+
+
+def _extra_folders(scan: _Scan, splits: dict[str, Split]) -> list[Finding]:
+    """Findings about folders beside train/, val/ and test/, whose images are in no split."""
+    extra = sorted(f for f in scan.folders if "/" not in f and f not in splits) if splits else []
+    reason = "The folder {!r} is not a split, so its images are not used. Move them into train/, val/ or test/."
     return [
-        Finding(
-            "nested-folders",
-            "warning",
-            f"class {shown(name)!r} has its images in {len(folders)} folders ({', '.join(map(shown, folders[:3]))}"
-            f"{', …' if len(folders) > 3 else ''}), which count as one class; `nested` (--nested) makes each a class",
-            (shown(name),),
-        )
-        for name, folders in sorted(several.items())
+        Finding("folder-beside-splits", "warning", reason.format(name), (name,)) for name in map(display_name, extra)
     ]
 
 
-def _strays(scan: _Scan, splits: dict[str, Split]) -> list[Finding]:
-    """Folders beside train/, val/ and test/: their images are in no split."""
-    beside = sorted(f for f in scan.folders if "/" not in f and f not in splits) if splits else []
-    return [
-        Finding("folder-beside-splits", "warning", f"folder {shown(f)!r} is no split: left out", (shown(f),))
-        for f in beside
-    ]
-
-
-def _nothing(name: str, listing: Listing) -> str:
+def _no_image(name: str, listing: Listing) -> str:
     if not listing.quarantined:
-        return f"{shown(name)!r} holds no image ({', '.join(EXTENSIONS)}); {_WHAT_TO_DO}"
+        return f"{display_name(name)!r} has no image ({', '.join(FORMATS)}); {_LAYOUT}"
     first = listing.quarantined[0]
-    return f"{shown(name)!r} holds no usable image; {first.path!r}: {first.reason}; {_WHAT_TO_DO}"
+    return f"{display_name(name)!r} has no image that can be used; {_LAYOUT} ({first.path!r}: {first.reason})"

@@ -1,4 +1,4 @@
-"""ImageDataset: what `load` returns."""
+"""`ImageDataset`, the dataset that `load` returns, and `Listing`, the files that a reader has found for it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import contextlib
 import hashlib
 import operator
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from counterpoise.core.artifacts import Finding, Quarantined
+from counterpoise.core.checks import checked_choice
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError, DatasetError
+from counterpoise.core.files import display_name
 from counterpoise.core.images import SPLITS, Split, Symmetry
-from counterpoise.workflow.dataset.header import UnreadableImage
+from counterpoise.core.text import plural
+from counterpoise.workflow.dataset.decoding import UnreadableImage, read_image
 
-__all__ = ["ImageDataset"]
+__all__ = ["ImageDataset", "Listing", "merge_class_names"]
 
 _CHUNK = 8
 _LARGE_FILE = 20_000
@@ -30,19 +34,22 @@ _LARGE_FILE = 20_000
 
 @dataclass(eq=False)
 class ImageDataset:
-    """Images with one class each, in splits; a `LabeledImages`. Images are decoded when asked for.
+    """A `LabeledImages`: images with one class each, in splits, decoded when they are indexed.
 
-    ``dataset[i]`` is RGB, uint8 ``(H, W, 3)``, upright as its EXIF orientation says; greys are repeated, transparency
-    is dropped, 16-bit grey is scaled to 8 bits (see `decoding.to_rgb`).
+    ``dataset[i]`` is RGB, uint8 ``(H, W, 3)``, rotated as its EXIF orientation requires; other colour modes are
+    converted: grey is repeated in three channels, transparency is dropped, 16-bit grey is scaled to 8 bits.
 
     Attributes:
-        name, classes, labels, paths, splits, symmetries: see `LabeledImages`. ``paths`` are valid Unicode always;
-            bytes of a file name that are not UTF-8 are shown as ``\\xff``.
-        quarantined: the files that were left out, each with its reason.
-        findings: what a reader should know about how the dataset was made.
-        num_ignored: files that are no images by their name (hidden files, ``Thumbs.db``, text …).
-        root: the folder that ``paths`` are relative to; None for the embedded digits.
-        origin: how the dataset was made (kind, source, seed …), for the record.
+        name, classes, labels, splits, symmetries, quarantined, findings: see `LabeledImages`.
+        paths: see `LabeledImages`. They are valid Unicode: bytes of a file name that are not UTF-8 become ``\\xff``.
+        num_ignored: number of files that are not images by their name (hidden files, ``Thumbs.db``, text files).
+        root: the folder to which ``paths`` are relative; None for the embedded digits.
+        origin: how the dataset was made (kind, source, seed …), for the record of a run.
+        pixels: the images themselves, uint8 ``(N, H, W, 3)``, where they are not stored in files.
+        renamed: ``{path: name on disk}`` of the files whose names are not valid Unicode.
+
+    Raises:
+        ArgumentError: ``labels``, ``paths`` and ``splits`` differ in length.
     """
 
     name: str
@@ -61,10 +68,8 @@ class ImageDataset:
 
     def __post_init__(self) -> None:
         if not len(self.labels) == len(self.paths) == len(self.splits):
-            raise ArgumentError(
-                f"`labels`, `paths` and `splits` must be equally long; got {len(self.labels)}, {len(self.paths)} and "
-                f"{len(self.splits)}"
-            )
+            lengths = f"{len(self.labels)}, {len(self.paths)} and {len(self.splits)}"
+            raise ArgumentError(f"`labels`, `paths` and `splits` must have the same length; got {lengths}")
         self.labels.setflags(write=False)
         self.splits.setflags(write=False)
 
@@ -73,66 +78,63 @@ class ImageDataset:
 
     def __repr__(self) -> str:
         splits = ", ".join(f"{int((self.splits == split).sum()):,} {split}" for split in SPLITS)
-        left = f", {len(self.quarantined):,} quarantined" if self.quarantined else ""
-        return f"ImageDataset({self.name!r}, {len(self.classes):,} classes, {splits}{left})"
+        quarantined = f", {len(self.quarantined):,} quarantined" if self.quarantined else ""
+        return f"ImageDataset({self.name!r}, {plural(len(self.classes), 'class', 'classes')}, {splits}{quarantined})"
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        """The image as RGB, uint8 ``(H, W, 3)``; a copy of its own.
+        """The image as RGB, uint8 ``(H, W, 3)``; the array is a copy.
 
         Raises:
-            DatasetError: the file cannot be decoded (any more); names the index and the path.
-            IndexError: there is no such image.
+            DatasetError: the file cannot be decoded; names the index and the path.
+            IndexError: the index is out of range.
         """
         i = operator.index(index)
         i += len(self) if i < 0 else 0
         if not 0 <= i < len(self):
-            raise IndexError(f"`index` {index} is outside the {len(self)} images")
+            raise IndexError(f"`index` {index} is outside the {plural(len(self), 'image')}")
         try:
             return self._decoded(i)
         except UnreadableImage as error:
-            raise DatasetError(f"image {i} ({self.paths[i]!r}) {error}") from error
+            raise DatasetError(f"image {i} ({self.paths[i]!r}): {error}") from error
 
     def file(self, index: int) -> str | None:
-        """Where the image is on this machine; None for an embedded one. Absolute: not for reports."""
+        """Absolute path of the image file; None for the embedded digits. Reports show ``paths`` instead."""
         path = self.paths[index]
         return None if self.root is None else f"{self.root}/{self.renamed.get(path, path)}"
 
     @property
     def num_files(self) -> int:
-        """Every file that was seen: those in the dataset, those quarantined, those ignored."""
+        """Number of files found: images of the dataset, quarantined files and ignored files."""
         return len(self) + len(self.quarantined) + self.num_ignored
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over classes, paths, labels and splits: equal for equal data, wherever it lies."""
+        """SHA-256 of classes, paths, labels and splits; it does not depend on the place of the folder."""
         digest = hashlib.sha256("\0".join(self.classes).encode("utf-8", "surrogateescape"))
         for path, label, split in zip(self.paths, self.labels.tolist(), self.splits.tolist(), strict=True):
             digest.update(f"\0\0{path}\0{label}\0{split}".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
     def subset(self, split: Split) -> ImageDataset:
-        """The images of one split, in order, with the quarantined ones of that split; all classes stay."""
-        if split not in SPLITS:
-            raise ArgumentError(f"`split` must be one of {list(SPLITS)}; got {split!r}")
+        """The images of one split, in order, with the quarantined files of that split; all classes are kept."""
+        checked_choice("split", split, SPLITS)
         kept = self._rows(np.flatnonzero(self.splits == split))
         kept.quarantined = tuple(item for item in self.quarantined if item.split == split)
         kept.num_ignored = 0
         return kept
 
     def counts(self, split: Split = "train") -> ClassCounts:
-        """Images per class in one split."""
-        if split not in SPLITS:
-            raise ArgumentError(f"`split` must be one of {list(SPLITS)}; got {split!r}")
-        here = self.labels[self.splits == split]
-        return ClassCounts(np.bincount(here, minlength=len(self.classes)), self.classes)
+        """Number of images per class in one split."""
+        labels = self.labels[self.splits == checked_choice("split", split, SPLITS)]
+        return ClassCounts(np.bincount(labels, minlength=len(self.classes)), self.classes)
 
     def verify(self, *, workers: int | None = None, progress: Callable[[int], object] | None = None) -> dict[int, str]:
-        """Decode every image once: ``{index: reason}`` for those that cannot be.
+        """Decode every image once; return ``{index: reason}`` of those that cannot be decoded.
 
         Args:
-            workers: threads; default: one a core, at most 8, for photos; one for files so small that threads would
-                spend their time waiting for each other.
-            progress: called with the number of images done so far, every now and then.
+            workers: number of threads. None means one thread per core, at most 8, for large files, and one thread for
+                small files, where several threads would mainly wait for each other.
+            progress: called with the number of images decoded so far.
         """
         from concurrent.futures import ThreadPoolExecutor
 
@@ -146,7 +148,7 @@ class ImageDataset:
         return faults
 
     def quarantine(self, faults: Mapping[int, str]) -> ImageDataset:
-        """The dataset without these images, which join ``quarantined`` with their reasons; the splits stay.
+        """The dataset without these images, which are added to ``quarantined``; the splits do not change.
 
         Args:
             faults: ``{index: reason}``, as `verify` returns it.
@@ -155,19 +157,19 @@ class ImageDataset:
             Quarantined(self.paths[i], faults[i], self.classes[self.labels[i]], str(self.splits[i]))
             for i in sorted(faults)
         )
-        kept = self._rows(np.setdiff1d(np.arange(len(self)), np.fromiter(faults, dtype=np.int64, count=len(faults))))
+        kept = self._rows(np.delete(np.arange(len(self)), list(faults)))
         kept.quarantined = tuple(sorted((*self.quarantined, *moved), key=lambda item: item.path))
         return kept
 
     def without_unreadable(
         self, *, workers: int | None = None, progress: Callable[[int], object] | None = None
     ) -> ImageDataset:
-        """Decode every image once and leave out those that cannot be decoded: `verify`, then `quarantine`."""
+        """The dataset without the images that cannot be decoded; arguments as in `verify`."""
         faults = self.verify(workers=workers, progress=progress)
         return self.quarantine(faults) if faults else self
 
     def to_dict(self) -> dict[str, Any]:
-        """How the dataset was made, for the record of a run; no path outside the dataset."""
+        """How the dataset was made, for the record of a run; it has no absolute path."""
         return {
             "name": self.name,
             **self.origin,
@@ -185,12 +187,10 @@ class ImageDataset:
         if self.pixels is not None:
             image: NDArray[np.uint8] = self.pixels[i].copy()
             return image
-        from counterpoise.workflow.dataset.decoding import read_image
-
-        return read_image(f"{self.root}/{self.renamed.get(self.paths[i], self.paths[i])}")
+        return read_image(self.file(i) or "")
 
     def _workers(self) -> int:
-        """Threads that pay: Pillow lets others run while it decodes, which takes long only in large files."""
+        """Number of threads: decoding releases the interpreter, and takes long enough only for large files."""
         sizes = []
         for i in range(0, len(self), len(self) // 32 + 1):
             with contextlib.suppress(OSError):
@@ -215,3 +215,44 @@ class ImageDataset:
             splits=self.splits[rows],
             pixels=None if self.pixels is None else self.pixels[rows],
         )
+
+
+@dataclass
+class Listing:
+    """The image files that a reader found, before their headers are checked and missing splits are drawn.
+
+    ``paths`` are as on disk, relative to ``root``; a split is None where the source has none; ``lines`` are the lines
+    (or rows: ``unit``) of a manifest.
+    """
+
+    kind: str
+    root: Path
+    source: str
+    classes: tuple[str, ...]
+    paths: list[str]
+    labels: list[str]
+    splits: list[Split | None]
+    quarantined: list[Quarantined] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    num_ignored: int = 0
+    lines: Sequence[int] = ()
+    unit: str = "line"
+
+
+def merge_class_names(names: Iterable[str]) -> tuple[dict[str, str], tuple[Finding, ...]]:
+    """Map each name in the source to the name of its class; the findings list the names that were merged.
+
+    Names that differ only in their Unicode normal form look the same (a folder copied by macOS has NFD names): they
+    are one class, named in NFC. Every other name stays as it is.
+    """
+    spellings: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        spellings[unicodedata.normalize("NFC", display_name(name))].add(name)
+    class_of: dict[str, str] = {}
+    findings = []
+    for normal, group in sorted(spellings.items()):
+        class_of.update({name: normal if len(group) > 1 else display_name(name) for name in group})
+        if len(group) > 1:
+            reason = f"The {len(group)} Unicode forms of the class name {normal!r} count as one class. Use one of them."
+            findings.append(Finding("class-names-merged", "warning", reason, (normal,)))
+    return class_of, tuple(findings)

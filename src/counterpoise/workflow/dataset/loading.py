@@ -1,26 +1,32 @@
-"""load: a source in, an `ImageDataset` out."""
+"""`load`: read a folder of images, a manifest or the embedded digits as an `ImageDataset`."""
 
 from __future__ import annotations
 
-import math
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from counterpoise.core.artifacts import Finding, Quarantined
+from counterpoise.core.checks import checked_choice, checked_count, checked_number
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, DatasetError
+from counterpoise.core.files import display_name
 from counterpoise.core.images import SPLITS, SYMMETRIES, Split, Symmetry
-from counterpoise.workflow.dataset.assembling import assemble
+from counterpoise.core.text import plural
+from counterpoise.workflow.dataset.decoding import FORMATS, Header, UnreadableImage, extension_of, read_header
 from counterpoise.workflow.dataset.digits import read_digits
 from counterpoise.workflow.dataset.folder import read_folder
-from counterpoise.workflow.dataset.images import ImageDataset
-from counterpoise.workflow.dataset.listing import Listing, shown
+from counterpoise.workflow.dataset.images import ImageDataset, Listing
 from counterpoise.workflow.dataset.manifest import MANIFESTS, read_manifest
+from counterpoise.workflow.dataset.splits import draw_missing_splits
 
 __all__ = ["load"]
 
-_SUPPORTED = "an image folder, a CSV or Parquet manifest with the columns `path` and `label`, or digits"
-_LATER = {
+_SUPPORTED = "pass an image folder, a CSV or Parquet manifest with the columns `path` and `label`, or digits"
+_UNSUPPORTED = {
     ".json": "COCO annotations",
     **dict.fromkeys((".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z"), "archives"),
 }
@@ -37,43 +43,49 @@ def load(
     nested: bool = False,
     name: str | None = None,
 ) -> ImageDataset:
-    """Load labelled images; the files are listed and their headers checked, pixels are decoded when asked for.
+    """Load labelled images. Files are listed and their headers are checked; images are decoded when indexed.
 
     Sources:
 
     - An **image folder**: ``train/<class>/``, with or without ``val/`` (``valid/``, ``validation/``) and ``test/``;
-      or class folders alone. Classes are the folders' names, sorted, of all splits together; images in folders
-      nested deeper belong to the class folder above them, unless ``nested`` makes each of those a class,
-      ``animal/cat``; an empty class folder is a class with count 0. Read are jpg, jpeg, png, bmp, webp, gif,
-      tif and tiff, in any case. Links are not followed.
-    - A **manifest**, CSV (comma, semicolon or tab) or Parquet: columns ``path`` (relative to the manifest's folder),
-      ``label`` and optionally ``split`` (train, val or test). Labels are strings and stay exactly as they are: ``007``,
-      ``NA``, ``1e5``.
-    - ``digits``: scikit-learn's 8×8 digits, long-tailed 30:1, with a balanced test set (a folder of that name is
-      ``./digits``).
+      or one folder per class without splits. The classes are the names of the folders in all splits, sorted. Images in
+      deeper folders belong to the class folder above them, unless ``nested`` makes each of these folders a class, such
+      as ``animal/cat``. An empty class folder is a class with count 0. The formats jpg, jpeg, png, bmp, webp, gif, tif
+      and tiff are read, in upper or lower case. Links are not followed.
+    - A **manifest**, CSV (with commas, semicolons or tabs) or Parquet, with the columns ``path`` (relative to the
+      folder of the manifest), ``label`` and optionally ``split`` (train, val or test). Labels are strings and are not
+      changed: ``007``, ``NA`` and ``1e5`` stay as they are.
+    - ``digits``: scikit-learn's 8×8 digits, long-tailed with the imbalance ratio 30:1, with a balanced test split. A
+      folder of that name is ``./digits``.
 
-    Splits that the source does not bring are drawn, stratified and seeded, independent of the order of the files:
-    class folders alone, or a manifest without ``split``, are divided in three; where there are training images but none
-    for validation, those are taken from the training images. A test split is never drawn from a source that has splits
-    of its own: without one there is no test. Every class with two images has one in train and one in val (with three:
-    one in test); what could not be represented is named in ``findings``.
+    Splits that the source does not have are drawn, stratified by class, independent of the order of the files: a source
+    without splits is divided in three; if there is a train split but no val split, validation images are taken from
+    the training images. A test split is never drawn from a source that has splits of its own. Every class with two
+    images has one in train and one in val, and with three images one in test; ``findings`` names the classes that are
+    too small.
 
-    Faults in the data (empty, truncated, no image, missing on disk …) go to ``quarantined`` with their reasons.
+    Files that cannot be used (empty, truncated, not an image, missing) are listed in ``quarantined`` with the reasons.
 
     Args:
-        source: a path, or ``"digits"``.
-        split: only this split.
-        val_fraction: of each class's training images (of all, where all three are drawn); 0 draws none.
-        test_fraction: of each class's images, where all three are drawn; 0 draws none.
-        seed: of the draws.
-        symmetries: changes of an image that keep its label: "hflip", "vflip", "rot90". Default: hflip for photos, none
-            for digits.
-        nested: of an image folder: a class is the whole way from the class level down to the image.
-        name: what the report calls the dataset; default: the name of the folder or file.
+        source: path of a folder or a manifest, or ``"digits"``.
+        split: load only this split, "train", "val" or "test"; None loads all of them.
+        val_fraction: share of the training images of each class that becomes the val split (of all images, if the
+            source has no splits); 0 draws none.
+        test_fraction: share of the images of each class that becomes the test split, if the source has no splits; 0
+            draws none.
+        seed: seed of the drawn splits.
+        symmetries: label-preserving transforms among "hflip", "vflip" and "rot90". None means "hflip" for photos and
+            no transform for the digits.
+        nested: make each folder with images a class of its own (image folders only).
+        name: name of the dataset in reports; None takes the name of the folder or file.
+
+    Returns:
+        An `ImageDataset`.
 
     Raises:
-        DatasetError: the source cannot be used at all.
-        ArgumentError, ArgumentTypeError: an argument cannot.
+        DatasetError: the source does not exist, or has no images that can be used.
+        ArgumentError: an argument is out of range.
+        ArgumentTypeError: an argument has the wrong type.
 
     Example:
         >>> data = load("digits")
@@ -82,51 +94,27 @@ def load(
         >>> data[0].shape, data[0].dtype
         ((8, 8, 3), dtype('uint8'))
     """
-    _check_fractions(val_fraction, test_fraction)
-    _check_seed(seed)
-    if split is not None and split not in SPLITS:
-        raise ArgumentError(f"`split` must be one of {list(SPLITS)}; got {split!r}")
+    val_fraction = checked_number("val_fraction", val_fraction, minimum=0, below=1)
+    test_fraction = checked_number("test_fraction", test_fraction, minimum=0, below=1)
+    if val_fraction + test_fraction >= 1:
+        fractions = f"{val_fraction:g} + {test_fraction:g}"
+        raise ArgumentError(f"`val_fraction` and `test_fraction` must sum to less than 1; got {fractions}")
+    seed = checked_count("seed", seed, minimum=-(2**63))
+    if split is not None:
+        checked_choice("split", split, SPLITS)
     chosen = _checked_symmetries(symmetries)
-    if _text(source) == "digits":
+    path = _checked_source(source)
+    if path == "digits":
         dataset = read_digits(val_fraction=val_fraction, seed=seed, name="digits")
     else:
-        dataset = assemble(
-            _listing(_text(source), nested), val_fraction=val_fraction, test_fraction=test_fraction, seed=seed
-        )
-    dataset.name = dataset.name if name is None else shown(name)
+        dataset = _assembled(_listing(path, nested), val_fraction, test_fraction, seed)
+    dataset.name = dataset.name if name is None else display_name(name)
     dataset.symmetries = dataset.symmetries if chosen is None else chosen
     dataset.origin |= {"seed": seed, "val_fraction": val_fraction, "test_fraction": test_fraction}
     return dataset if split is None else _only(dataset, split)
 
 
-def _listing(source: str, nested: bool) -> Listing:
-    path = Path(source)
-    try:
-        is_folder, is_file, exists = path.is_dir(), path.is_file(), path.exists()
-    except OSError as error:  # a name too long, a folder that may not be entered
-        raise DatasetError(f"{shown(source)!r:.200} cannot be opened: {error.strerror}") from error
-    if is_folder:
-        return read_folder(path.resolve(), nested=nested)
-    if later := "Hugging Face datasets" if source.startswith("hf:") else _LATER.get(path.suffix.lower()):
-        raise DatasetError(f"{shown(source)!r}: {later} cannot be read yet; expected {_SUPPORTED}")
-    if not exists:
-        raise DatasetError(f"{shown(source)!r} does not exist; expected {_SUPPORTED}")
-    if not (is_file and path.suffix.lower() in MANIFESTS):
-        raise DatasetError(f"{shown(path.name)!r} is no dataset; expected {_SUPPORTED}")
-    if nested:
-        raise ArgumentError("`nested` is about image folders; a manifest has the names of its classes, animal/cat")
-    return read_manifest(path)
-
-
-def _only(dataset: ImageDataset, split: Split) -> ImageDataset:
-    kept = dataset.subset(split)
-    if not len(kept):
-        has = [f"{name} ({n})" for name in SPLITS if (n := int((dataset.splits == name).sum()))]
-        raise DatasetError(f"{dataset.name!r} has no {split} split; it has {', '.join(has)}")
-    return kept
-
-
-def _text(source: str | os.PathLike[str]) -> str:
+def _checked_source(source: str | os.PathLike[str]) -> str:
     if not isinstance(source, str | os.PathLike):
         raise ArgumentTypeError(f"`source` must be a path or 'digits'; got {type(source).__name__}")
     text = os.fsdecode(source)
@@ -135,26 +123,121 @@ def _text(source: str | os.PathLike[str]) -> str:
     return text
 
 
-def _check_fractions(val: float, test: float) -> None:
-    for argument, value in (("val_fraction", val), ("test_fraction", test)):
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ArgumentTypeError(f"`{argument}` must be a number from 0 to below 1; got {value!r}")
-        if not (math.isfinite(value) and 0 <= value < 1):
-            raise ArgumentError(f"`{argument}` must be from 0 to below 1; got {value}")
-    if val + test >= 1:
-        raise ArgumentError(f"`val_fraction` and `test_fraction` must leave images to train on; {val} + {test} is all")
-
-
-def _check_seed(seed: int) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise ArgumentTypeError(f"`seed` must be a whole number; got {seed!r}")
-
-
 def _checked_symmetries(symmetries: Iterable[Symmetry] | None) -> frozenset[Symmetry] | None:
     if symmetries is None:
         return None
     names: tuple[Any, ...] = (symmetries,) if isinstance(symmetries, str) else tuple(symmetries)
-    unknown = [name for name in names if name not in SYMMETRIES]
-    if unknown:
-        raise ArgumentError(f"`symmetries` must be among {list(SYMMETRIES)}; got {unknown[0]!r}")
+    for name in names:
+        checked_choice("symmetries", name, SYMMETRIES)
     return frozenset(names)
+
+
+def _listing(source: str, nested: bool) -> Listing:
+    path = Path(source)
+    try:
+        is_folder, is_file, exists = path.is_dir(), path.is_file(), path.exists()
+    except OSError as error:  # a name too long, a folder that may not be entered
+        raise DatasetError(f"{display_name(source)!r:.200} cannot be opened: {error.strerror}; {_SUPPORTED}") from error
+    if is_folder:
+        return read_folder(path.resolve(), nested=nested)
+    kind = "Hugging Face datasets" if source.startswith("hf:") else _UNSUPPORTED.get(path.suffix.lower())
+    if kind:
+        raise DatasetError(f"{display_name(source)!r}: {kind} cannot be read yet; {_SUPPORTED}")
+    if not exists:
+        raise DatasetError(f"{display_name(source)!r} does not exist; {_SUPPORTED}")
+    if not (is_file and path.suffix.lower() in MANIFESTS):
+        raise DatasetError(f"{display_name(path.name)!r} is not a dataset; {_SUPPORTED}")
+    if nested:
+        raise ArgumentError("`nested` needs an image folder; in a manifest, write labels such as animal/cat instead")
+    return read_manifest(path)
+
+
+def _assembled(listing: Listing, val_fraction: float, test_fraction: float, seed: int) -> ImageDataset:
+    """The dataset of the listed files that have a valid header, with the missing splits drawn."""
+    rows, headers = _checked_headers(listing)
+    paths, renamed = _unique_names([listing.paths[i] for i in rows])
+    index = {name: c for c, name in enumerate(listing.classes)}
+    dataset = ImageDataset(
+        name=listing.source,
+        classes=listing.classes,
+        labels=np.array([index[listing.labels[i]] for i in rows], dtype=np.int64),
+        paths=tuple(paths),
+        splits=np.array([listing.splits[i] or "train" for i in rows], dtype="<U5"),
+        symmetries=frozenset({"hflip"}),
+        quarantined=tuple(sorted(listing.quarantined, key=lambda item: item.path)),
+        findings=(*listing.findings, *_header_findings(paths, headers)),
+        num_ignored=listing.num_ignored,
+        root=listing.root,
+        origin={"kind": listing.kind, "source": listing.source},
+        renamed=renamed,
+    )
+    draw_missing_splits(dataset, _missing_splits(set(listing.splits), val_fraction, test_fraction), seed)
+    if not (dataset.splits == "train").any():
+        raise DatasetError(f"{listing.source!r} has no image that can be used in train: {_first_problem(listing)}")
+    return dataset
+
+
+def _checked_headers(listing: Listing) -> tuple[list[int], list[Header]]:
+    """The rows whose file has a valid header and its end, with the headers; the other files are quarantined."""
+    rows, headers, root = [], [], str(listing.root)
+    for i, path in enumerate(listing.paths):
+        try:
+            headers.append(read_header(f"{root}/{path}"))
+            rows.append(i)
+        except UnreadableImage as error:
+            reason = f"{listing.unit.capitalize()} {listing.lines[i]}: {error}" if listing.lines else str(error)
+            item = Quarantined(display_name(path), reason, listing.labels[i], listing.splits[i])
+            listing.quarantined.append(item)
+    if not rows:
+        raise DatasetError(f"{listing.source!r} has no image that can be read: {_first_problem(listing)}")
+    return rows, headers
+
+
+def _first_problem(listing: Listing) -> str:
+    if not listing.quarantined:
+        return "all its images are in other splits; put some into train"
+    first = min(listing.quarantined, key=lambda item: item.path)
+    return f"{plural(len(listing.quarantined), 'file')} quarantined, the first is {first.path!r}: {first.reason}"
+
+
+def _unique_names(paths: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The paths as valid Unicode, and the names on disk of those that had to be changed."""
+    names = [display_name(path) for path in paths]
+    renamed, taken = {}, set(names)
+    for i, (name, path) in enumerate(zip(names, paths, strict=True)):
+        if name != path:
+            while name in taken and names.count(name) > 1:
+                name += "_"
+            names[i], renamed[name] = name, path
+    return names, renamed
+
+
+def _header_findings(paths: list[str], headers: list[Header]) -> list[Finding]:
+    """Findings about files whose extension stands for another format, and about colour modes that are converted."""
+    findings = []
+    for path, header in zip(paths, headers, strict=True):
+        if FORMATS.get(extension_of(path), header.format) != header.format:
+            reason = f"The content of {path!r} is {header.format}, and it is read as such. Rename the file to match."
+            findings.append(Finding("extension-mismatch", "warning", reason, (path,)))
+    modes = Counter(header.mode for header in headers if header.mode != "RGB")
+    if modes:
+        numbers = ", ".join(f"{n} {mode}" for mode, n in sorted(modes.items()))
+        reason = f"Images are converted to RGB: {numbers}. Check that the colour mode does not depend on the class."
+        findings.append(Finding("colour-modes", "info", reason, tuple(sorted(modes))))
+    return findings
+
+
+def _missing_splits(given: set[Split | None], val: float, test: float) -> dict[Split, float]:
+    """The splits to draw, each with its share of the images of a class."""
+    missing: dict[Split, float] = {} if "val" in given else {"val": val}
+    if given == {None}:
+        missing["test"] = test
+    return {split: fraction for split, fraction in missing.items() if fraction > 0}
+
+
+def _only(dataset: ImageDataset, split: Split) -> ImageDataset:
+    kept = dataset.subset(split)
+    if not len(kept):
+        present = ", ".join(f"{name} ({n})" for name in SPLITS if (n := int((dataset.splits == name).sum())))
+        raise DatasetError(f"{dataset.name!r} has no {split} split; it has {present}")
+    return kept

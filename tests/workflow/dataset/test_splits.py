@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterpoise.workflow.dataset.splitting import draw, ranks, sizes, unrepresented
+from counterpoise.workflow.dataset.splits import draw, ranks, sizes, unrepresented
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,97 @@
+"""CSV files: nothing swallowed, nothing guessed, mistakes named with their line, and formulas disarmed."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from counterpoise.core.errors import ArgumentError, ArtifactError, DatasetError
+from counterpoise.core.tables import read_csv, read_own_csv, write_csv
+
+REQUIRED = ("path", "label")
+FIELD = st.text(st.characters(exclude_characters='\0\r\n",', exclude_categories=["Cs"]), min_size=1, max_size=8)
+
+
+def _write(folder: Path, text: str) -> Path:
+    (folder / "all.csv").write_bytes(text.encode())
+    return folder / "all.csv"
+
+
+@settings(max_examples=150, deadline=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.tuples(FIELD, FIELD), min_size=1, max_size=20), blank=st.booleans(), quoted=st.booleans())
+def test_every_field_is_read_as_written_with_its_line(tmp_path, rows, blank, quoted):
+    text = "".join(f'"{path}",{label}\n' if quoted else f"{path},{label}\n" for path, label in rows)
+    table = read_csv(_write(tmp_path, "path,label\n" + ("\n" if blank else "") + text), REQUIRED, error=DatasetError)
+    assert table.columns == {"path": [p for p, _ in rows], "label": [c for _, c in rows]}
+    assert list(table.lines) == [i + 2 + blank for i in range(len(rows))]
+
+
+@settings(max_examples=150, deadline=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    cells=st.lists(
+        st.sampled_from(["i/000.jpg", "cat", '"', ",", "\n", "\r\n", ";", "../x", "\t", '""', "é"]), max_size=30
+    )
+)
+def test_any_text_is_read_whole_or_refused(tmp_path, cells):
+    text = "path,label\n" + "".join(cells)
+    try:
+        table = read_csv(_write(tmp_path, text), REQUIRED, error=DatasetError)
+    except DatasetError:
+        return
+    # Nothing is swallowed: every cell that was written is found again.
+    assert sum(value.count("cat") for column in table.columns.values() for value in column) == cells.count("cat")
+    assert len(table) <= text.count("\n")
+
+
+def test_the_caller_chooses_the_class_of_the_error(tmp_path):
+    with pytest.raises(ArgumentError, match="lacks the column `child` on line 1, which has 'path', 'label'; add it"):
+        read_csv(_write(tmp_path, "path,label\n"), ("child",), error=ArgumentError)
+
+
+CELL = st.one_of(
+    st.none(),
+    st.integers(),
+    st.floats(allow_nan=False),
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+)
+
+
+@settings(max_examples=200, deadline=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.tuples(CELL, CELL), max_size=8))
+def test_what_is_written_is_read_again_and_no_text_is_a_formula(tmp_path, rows):
+    write_csv(tmp_path / "a.csv", ("x", "y"), rows)
+    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    assert [list(row.values()) for row in read_own_csv(tmp_path / "a.csv", ("x", "y"))] == texts
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
+        raw = list(csv.reader(lines))[1:]
+    for row, given_row in zip(raw, rows, strict=True):
+        assert not [
+            c for c, cell in zip(row, given_row, strict=True) if isinstance(cell, str) and c[:1] in "=+-@" and c
+        ]
+
+
+def test_names_that_are_not_utf8_stay_as_on_disk(tmp_path):
+    name = os.fsdecode(b"caf\xe9,\n.png")
+    write_csv(tmp_path / "a.csv", ("file",), [(name,)])
+    assert read_own_csv(tmp_path / "a.csv", ("file",)) == [{"file": name}]
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("", "must have the columns 'x', 'y'; it has none"),
+        ("x,z\n", "must have the columns 'x', 'y'; it has 'x', 'z'"),
+        ('x,y\n1,"2\n', "is damaged: .* line 2 opens a quote that is never closed"),
+        ("x,y\n1\n", "is damaged: .* line 2 has 1 fields"),
+    ],
+)
+def test_a_file_that_was_not_written_here_or_is_damaged_is_refused(tmp_path, text, match):
+    with pytest.raises(ArtifactError, match=match):
+        read_own_csv(_write(tmp_path, text), ("x", "y"))
+    with pytest.raises(ArtifactError, match="cannot be read: No such file"):
+        read_own_csv(tmp_path / "none.csv", ("x", "y"))
