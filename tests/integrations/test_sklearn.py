@@ -126,7 +126,10 @@ def test_the_prior_that_comes_out_of_what_is_wrapped(estimator, prior):
 @pytest.mark.parametrize(
     ("estimator", "message"),
     [
-        (OneVsRestClassifier(BALANCED), "estimator__class_weight='balanced' inside OneVsRestClassifier leaves"),
+        (
+            OneVsRestClassifier(BALANCED),
+            "estimator__class_weight='balanced' inside OneVsRestClassifier changes the prior",
+        ),
         (VotingClassifier([("a", BALANCED)], voting="soft"), "a__class_weight='balanced' inside VotingClassifier"),
         (SVC(), "`estimator` SVC has no predict_proba; wrap it in CalibratedClassifierCV"),
     ],
@@ -160,19 +163,19 @@ def test_the_train_prior_as_target_is_the_plain_model():
 
 def test_thresholds_are_tuned_on_what_the_model_was_not_fitted_to():
     rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(200, 2)), np.repeat([0, 1], [150, 50])  # nothing to learn; 1-NN learns it all by heart
+    X, y = rng.normal(size=(200, 2)), np.repeat([0, 1], [150, 50])  # pure noise, which 1-NN overfits completely
     model = PriorAdjustedClassifier(KNeighborsClassifier(1), thresholds="f1", target_prior="train").fit(X, y)
     assert model.estimator_.score(X, y) == 1.0
-    by_heart = np.array([0.5, 0.5])  # where own scores would put them: every 1 is a 1
-    assert not np.allclose(model.thresholds_, by_heart, atol=0.05)
+    overfitted = np.array([0.5, 0.5])  # the thresholds of its own probabilities, which are all 0 or 1
+    assert not np.allclose(model.thresholds_, overfitted, atol=0.05)
     better = PriorAdjustedClassifier(GaussianNB(), thresholds="balanced_accuracy", target_prior="train")
     X, y = gaussians(20_000, TRAIN, 0)
     new, truth = gaussians(20_000, np.full(3, 1 / 3), 1)
     assert better.fit(X, y).score(new, truth) > GaussianNB().fit(X, y).score(new, truth) + 0.1
 
 
-def macro_f1(y, said):
-    return f1_score(y, said, average="macro")
+def macro_f1(y, predicted):
+    return f1_score(y, predicted, average="macro")
 
 
 def test_thresholds_are_tuned_for_the_shares_that_will_come():
@@ -237,6 +240,8 @@ def test_class_weights_are_scikit_learns_where_it_has_them_and_ours_else():
         (lambda: {"target_prior": {"a": 0.5, "b": 0.5}}, "`target_prior` lacks the class 'c'"),
         (lambda: {"target_prior": dict.fromkeys("abcd", 0.25)}, "`target_prior` names 'd', which `y` does not have"),
         (lambda: {"target_prior": [0.5, 0.5]}, r"`target_prior` must have 3 shares; got shape \(2,\)"),
+        (lambda: {"tau": -1.0}, "`tau` must be at least 0; got -1"),
+        (lambda: {"shrinkage": -1.0}, "`shrinkage` must be at least 0; got -1"),
         (lambda: {"thresholds": "recall"}, "`thresholds` must be None, 'f1' or 'balanced_accuracy'; got 'recall'"),
     ],
 )
@@ -249,7 +254,7 @@ def test_mistakes_are_named(make, message):
 def test_counts_and_options_in_the_wrong_place_are_named():
     with pytest.raises(ArgumentError, match=r"labels of all samples; in \[800, 150, 40\] none occurs twice"):
         class_weight_dict([800, 150, 40])
-    with pytest.raises(ArgumentError, match="`beta` is no option of 'balanced'"):
+    with pytest.raises(ArgumentError, match="`beta` does not apply to 'balanced'"):
         class_weight_dict(["a", "a", "b"], "balanced", beta=0.9)
 
 

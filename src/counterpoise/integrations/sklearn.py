@@ -1,14 +1,15 @@
-"""scikit-learn: class weights by our schemes, and a classifier that corrects the class prior of any other."""
+"""scikit-learn: class weights of every scheme, and a meta-estimator that corrects the class prior of a classifier."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from inspect import signature
 from numbers import Integral
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import StackingClassifier
@@ -16,69 +17,95 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, check_cv, cross_val_predict
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, assert_all_finite, column_or_1d, get_tags
-from sklearn.utils.class_weight import compute_class_weight as _theirs
+from sklearn.utils.class_weight import compute_class_weight as _sklearn_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, has_fit_parameter, validate_data
+from typing_extensions import Unpack
 
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError
+from counterpoise.core.hyperparameters import hyperparameters
 from counterpoise.posthoc import adjust_logits, apply_thresholds, estimate_prior, tune_thresholds
-from counterpoise.weights import class_weights, effective_prior, sample_weights
+from counterpoise.weights import Scheme, class_weights, effective_prior, sample_weights
 
 __all__ = ["PriorAdjustedClassifier", "class_weight_dict", "compute_class_weight", "compute_sample_weight"]
 
 FloatArray = NDArray[np.float64]
+ClassWeight = str | Mapping[Any, float] | None
 ThresholdMetric = Literal["f1", "balanced_accuracy"]
 
 
+class WeightOptions(TypedDict, total=False):
+    """Keyword arguments of `counterpoise.weights.class_weights`, documented at `compute_class_weight`."""
+
+    beta: float | Literal["auto"]
+    power: float | None
+    max_weight: float | None
+    normalize: Literal["auto", "mean", "sample"] | None
+    empty: Literal["error", "exclude"]
+
+
 def compute_class_weight(
-    class_weight: str | Mapping[Any, float] | None, *, classes: ArrayLike, y: ArrayLike, **options: Any
+    class_weight: ClassWeight,
+    *,
+    classes: ArrayLike,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None = None,
+    **options: Unpack[WeightOptions],
 ) -> FloatArray:
-    """`sklearn.utils.class_weight.compute_class_weight`, with our schemes as well.
+    """`sklearn.utils.class_weight.compute_class_weight` with the schemes of `counterpoise.weights` as well.
 
     Args:
-        class_weight: "inverse", "inverse_sqrt", "effective_number" or another scheme of `counterpoise.weights`;
-            "balanced", a dict and None are scikit-learn's own.
-        classes: the classes in the order wanted, ``np.unique(y)``.
-        y: ``(N,)`` labels.
-        **options: of `counterpoise.weights.class_weights`, such as ``beta`` or ``max_weight``; ``sample_weight`` for
-            "balanced".
+        class_weight: "uniform", "inverse", "inverse_sqrt", "effective_number", "median_frequency" or an alias of one;
+            "balanced", ``{class: weight}`` and None are computed by scikit-learn.
+        classes: ``(C,)`` class labels in the order of the result.
+        y: ``(N,)`` label of each sample.
+        sample_weight: ``(N,)`` weight of each sample, for "balanced" (scikit-learn 1.7 and newer).
+        **options: ``beta``, hyperparameter of "effective_number"; ``power``, exponent of "inverse"; ``max_weight``,
+            the largest weight; ``normalize``, "mean" (average 1 over the classes), "sample" (over the samples) or
+            None; ``empty``, "exclude" to give a class without samples the weight 0 instead of an error.
 
     Returns:
-        float64 ``(C,)``.
+        float64 ``(C,)`` class weights.
 
     Raises:
-        ArgumentError: a class that ``y`` does not have.
+        ArgumentError: ``y`` has no sample of a class, or an option does not apply to this ``class_weight``.
 
     Example:
         >>> compute_class_weight("inverse_sqrt", classes=["cat", "lynx"], y=["cat"] * 9 + ["lynx"])
         array([0.5, 1.5])
     """
-    if class_weight is None or class_weight == "balanced" or isinstance(class_weight, Mapping):
-        unknown = options.keys() - {"sample_weight"}
-        if unknown:
-            raise ArgumentError(
-                f"`{min(unknown)}` is no option of {class_weight!r}, which is scikit-learn's own; it belongs to "
-                "schemes like 'effective_number'"
-            )
-        ours: FloatArray = _theirs(class_weight, classes=np.asarray(classes), y=np.asarray(y), **options)
-        return ours
     names, labels = np.asarray(classes), np.asarray(y)
+    if class_weight is None or class_weight == "balanced" or isinstance(class_weight, Mapping):
+        if options:
+            raise ArgumentError(
+                f"`{min(options)}` does not apply to {class_weight!r}, which scikit-learn computes; omit it, or choose "
+                "another scheme, such as 'effective_number'"
+            )
+        weighted = {} if sample_weight is None else {"sample_weight": sample_weight}
+        result: FloatArray = _sklearn_class_weight(class_weight, classes=names, y=labels, **weighted)
+        return result
+    if sample_weight is not None:
+        raise ArgumentError(f"`sample_weight` applies to 'balanced' only; omit it for {class_weight!r}")
     counts = ClassCounts([int((labels == c).sum()) for c in names], names=[str(c) for c in names])
-    scheme: Any = class_weight
-    return class_weights(counts, scheme, **options)
+    return class_weights(counts, cast(Scheme, class_weight), **options)
 
 
-def class_weight_dict(y: ArrayLike, class_weight: str = "inverse", **options: Any) -> dict[Any, float]:
-    """Weights as the ``class_weight`` argument of scikit-learn's estimators takes them.
+def class_weight_dict(
+    y: ArrayLike, class_weight: str = "inverse", **options: Unpack[WeightOptions]
+) -> dict[Any, float]:
+    """Class weights as the argument ``class_weight`` of scikit-learn's estimators takes them.
 
     Args:
-        y: ``(N,)`` labels, not counts.
-        class_weight: as for `compute_class_weight`.
-        **options: likewise.
+        y: ``(N,)`` label of each sample; not counts.
+        class_weight: scheme, as for `compute_class_weight`.
+        **options: as for `compute_class_weight`.
+
+    Returns:
+        ``{class: weight}``.
 
     Raises:
-        ArgumentError: labels none of which occurs twice.
+        ArgumentError: no label occurs twice in ``y``, or an option does not apply.
 
     Example:
         >>> class_weight_dict(["cat"] * 9 + ["lynx"], "balanced")["lynx"]
@@ -92,8 +119,16 @@ def class_weight_dict(y: ArrayLike, class_weight: str = "inverse", **options: An
     return dict(zip(classes.tolist(), weights.tolist(), strict=True))
 
 
-def compute_sample_weight(class_weight: str | Mapping[Any, float] | None, y: ArrayLike, **options: Any) -> FloatArray:
+def compute_sample_weight(class_weight: ClassWeight, y: ArrayLike, **options: Unpack[WeightOptions]) -> FloatArray:
     """The weight of each sample, for estimators that take ``sample_weight`` but no ``class_weight``.
+
+    Args:
+        class_weight: scheme, ``{class: weight}`` or None, as for `compute_class_weight`.
+        y: ``(N,)`` label of each sample.
+        **options: as for `compute_class_weight`.
+
+    Returns:
+        float64 ``(N,)``.
 
     Example:
         >>> compute_sample_weight("inverse", ["cat", "cat", "cat", "lynx"]).round(1)
@@ -105,30 +140,31 @@ def compute_sample_weight(class_weight: str | Mapping[Any, float] | None, y: Arr
 
 
 class PriorAdjustedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A classifier whose probabilities are those of other class shares than the training data had.
+    """Meta-estimator whose probabilities are those of a target prior instead of the prior of the training data.
 
-    ``log p(c|x) − τ (log π_c − log q_c)``, normalised: Bayes' rule for data whose classes come as in q, exactly so for
-    calibrated probabilities and τ = 1. Menon et al., ICLR 2021; Saerens et al., 2002. Thresholds, if asked for, are
-    tuned on out-of-fold probabilities of the training data, never on those the model was fitted to.
+    Computes ``log p(c|x) − τ (log π_c − log q_c)``, normalized over the classes: Bayes' rule for data whose classes
+    have the prior q, which is exact for calibrated probabilities and τ = 1. Menon et al., ICLR 2021; Saerens et al.,
+    2002. Thresholds are tuned on out-of-fold probabilities of the training data.
 
     Args:
-        estimator: anything with ``predict_proba``; default ``LogisticRegression()``. A ``class_weight`` or ``priors``
-            of its own, or of the last step of a pipeline or the best of a search, is part of the prior that is taken
-            out; further inside (one against the rest, votes) it is refused.
+        estimator: a classifier with ``predict_proba``; None is ``LogisticRegression()``. Its ``class_weight`` or
+            ``priors``, also those of the last step of a pipeline or of the best estimator of a search, are part of
+            the prior π that is corrected. Deeper inside (one-vs-rest, voting) they are refused.
         target_prior: q: "uniform", "train" (no correction), ``(C,)`` shares in the order of ``np.unique(y)``, or
-            ``{class: share}``. `adapt` estimates it from unlabelled data instead.
-        tau: strength of the correction.
-        thresholds: None, "f1" or "balanced_accuracy": per-class thresholds that tell each class best from the others,
-            at the shares of ``target_prior`` ("train": those of the data).
-        shrinkage: of the thresholds towards a common one, in images.
-        cv: folds for the thresholds: a number, a splitter or splits, as `sklearn.model_selection.check_cv` takes them.
+            ``{class: share}``. `adapt` estimates it from unlabeled data instead.
+        tau: strength of the correction τ, at least 0.
+        thresholds: None, or the metric for which a threshold per class is tuned, with the classes weighted as in
+            ``target_prior``.
+        shrinkage: number of samples at which a class keeps half of its own threshold; the rest is common to all.
+        cv: folds for the thresholds: a number, a splitter or an iterable of splits, as
+            `sklearn.model_selection.check_cv` takes them.
 
     Attributes:
-        estimator_: the fitted one.
-        classes_: ``(C,)`` labels.
-        train_prior_: ``(C,)``, π: shares of the training data, times ``sample_weight`` and ``class_weight``.
-        target_prior_: ``(C,)``, q.
-        thresholds_: ``(C,)``, or None.
+        estimator_: the fitted classifier.
+        classes_: ``(C,)`` class labels.
+        train_prior_: ``(C,)`` π: class shares of the training data, weighted by ``sample_weight`` and ``class_weight``.
+        target_prior_: ``(C,)`` q.
+        thresholds_: ``(C,)`` thresholds, or None.
 
     Example:
         >>> from sklearn.datasets import make_classification
@@ -157,17 +193,24 @@ class PriorAdjustedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator
         self.cv = cv
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> PriorAdjustedClassifier:
-        """Fit a clone of the estimator, note the prior it has seen, and tune the thresholds if asked for.
+        """Fit a clone of the estimator, compute the prior of its training data, and tune the thresholds.
+
+        Args:
+            X: ``(N, F)`` features.
+            y: ``(N,)`` labels of at least two classes.
+            sample_weight: ``(N,)`` weights; samples of weight 0 are ignored.
 
         Raises:
-            ArgumentError: a target prior or a metric that does not fit, an estimator without ``predict_proba``, or one
-                with class weights where their effect cannot be told.
+            ArgumentError: an invalid ``target_prior`` or ``thresholds``, an estimator without ``predict_proba``, or one
+                with class weights whose effect on the prior cannot be determined.
         """
         if self.thresholds is not None and self.thresholds not in get_args(ThresholdMetric):
             raise ArgumentError(f"`thresholds` must be None, 'f1' or 'balanced_accuracy'; got {self.thresholds!r}")
+        hyperparameters("posthoc", "adjust_logits")["tau"].check(self.tau)
+        hyperparameters("posthoc", "tune_thresholds")["shrinkage"].check(self.shrinkage)
         validate_data(self, X, y, skip_check_array=True)
         base = LogisticRegression() if self.estimator is None else self.estimator
-        X, column, weight = _present(X, _column(y), sample_weight)
+        X, column, weight = _without_zero_weights(X, _checked_labels(y), sample_weight)
         passed = {} if weight is None else {_weight_argument(base): weight}
         self.classes_, labels = np.unique(column, return_inverse=True)
         if len(self.classes_) < 2:
@@ -178,30 +221,33 @@ class PriorAdjustedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator
             raise ArgumentError(
                 f"`estimator` {type(base).__name__} has no predict_proba; wrap it in CalibratedClassifierCV"
             )
-        self.train_prior_ = self._seen_prior(labels, weight)
+        self.train_prior_ = self._training_prior(labels, weight)
         self.target_prior_ = self._checked_target()
         self._held_out = self._out_of_fold(base, X, column, passed, weight) if self.thresholds else None
-        self.thresholds_ = self._tuned(as_they_are=isinstance(self.target_prior, str) and self.target_prior == "train")
+        self.thresholds_ = self._tuned(
+            reweighted=not (isinstance(self.target_prior, str) and self.target_prior == "train")
+        )
         return self
 
     def predict_proba(self, X: Any) -> FloatArray:
-        """Probabilities ``(N, C)`` for data whose classes come as in ``target_prior_``."""
+        """Probabilities ``(N, C)`` for data whose classes have the shares ``target_prior_``."""
         check_is_fitted(self)
         return self._adjusted(self.estimator_.predict_proba(X))
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The most probable class; with thresholds, the one furthest above its own."""
+        """The most probable class; with thresholds, the class with the largest ratio of probability to threshold."""
         p = self.predict_proba(X)
         scores = p if self.thresholds_ is None else apply_thresholds(p, self.thresholds_)
-        said: NDArray[Any] = self.classes_[scores.argmax(1)]
-        return said
+        predicted: NDArray[Any] = self.classes_[scores.argmax(1)]
+        return predicted
 
     def adapt(self, X: Any) -> PriorAdjustedClassifier:
-        """Estimate the target prior from unlabelled data by expectation maximisation; probabilities must be calibrated.
+        """Estimate the target prior from unlabeled data by expectation maximization, and tune the thresholds again.
 
-        Thresholds, where there are any, are tuned again for it.
+        This is not an option of `predict`, because predictions would then depend on the other rows of ``X``.
 
-        A method and not an option of `predict`, whose answers would else depend on which rows are asked about together.
+        Args:
+            X: ``(N, F)`` features of data with the target prior. The probabilities of the estimator must be calibrated.
         """
         check_is_fitted(self)
         seen = self.train_prior_ > 0
@@ -211,38 +257,39 @@ class PriorAdjustedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator
         self.thresholds_ = self._tuned()
         return self
 
-    def _seen_prior(self, labels: NDArray[np.int64], weight: FloatArray | None) -> FloatArray:
+    def _training_prior(self, labels: NDArray[np.int64], weight: FloatArray | None) -> FloatArray:
         shares = np.bincount(labels, weights=weight, minlength=len(self.classes_)).astype(np.float64)
-        inner = _deciding(self.estimator_)
-        _refuse_hidden(inner)
-        told = getattr(inner, "priors", None) if hasattr(inner, "priors") else getattr(inner, "class_prior", None)
-        if told is not None:
-            return effective_prior(np.asarray(told, dtype=np.float64))
-        if getattr(inner, "fit_prior", True) is False:  # naive Bayes on counts: uniform
+        inner = _final_classifier(self.estimator_)
+        _refuse_nested_class_weights(inner)
+        prior = getattr(inner, "priors", None) if hasattr(inner, "priors") else getattr(inner, "class_prior", None)
+        if prior is not None:
+            return effective_prior(np.asarray(prior, dtype=np.float64))
+        if getattr(inner, "fit_prior", True) is False:  # naive Bayes with a uniform prior
             return effective_prior(np.ones(len(self.classes_)))
-        given = getattr(inner, "class_weight", None)
-        if given is None:
+        class_weight = getattr(inner, "class_weight", None)
+        if class_weight is None:
             return effective_prior(shares)
         # A forest balances each of its bootstrap samples.
-        given = "balanced" if given == "balanced_subsample" else given
-        # Where scikit-learn balances the weighted counts, so must we.
-        counted = weight is not None and given == "balanced" and "sample_weight" in signature(_theirs).parameters
-        passed = {"sample_weight": weight} if counted else {}
-        by_class = _theirs(given, classes=self.classes_, y=self.classes_[labels], **passed)
+        class_weight = "balanced" if class_weight == "balanced_subsample" else class_weight
+        # Newer versions of scikit-learn balance the weighted counts.
+        takes_weights = "sample_weight" in signature(_sklearn_class_weight).parameters
+        weighted = weight is not None and class_weight == "balanced" and takes_weights
+        passed = {"sample_weight": weight} if weighted else {}
+        by_class = _sklearn_class_weight(class_weight, classes=self.classes_, y=self.classes_[labels], **passed)
         return effective_prior(shares, weight=by_class)
 
     def _checked_target(self) -> FloatArray:
         if isinstance(self.target_prior, str):
-            known = {"uniform": np.ones(len(self.classes_)), "train": self.train_prior_}
-            if self.target_prior not in known:
+            named = {"uniform": np.ones(len(self.classes_)), "train": self.train_prior_}
+            if self.target_prior not in named:
                 raise ArgumentError(
                     f"`target_prior` must be 'uniform', 'train', shares or a dict; got {self.target_prior!r}"
                 )
-            return effective_prior(known[self.target_prior])
+            return effective_prior(named[self.target_prior])
         if isinstance(self.target_prior, Mapping):
             missing = [c for c in self.classes_.tolist() if c not in self.target_prior]
             if missing:
-                raise ArgumentError(f"`target_prior` lacks the class {missing[0]!r}")
+                raise ArgumentError(f"`target_prior` lacks the class {missing[0]!r}; give every class a share")
             unknown = [c for c in self.target_prior if c not in self.classes_.tolist()]
             if unknown:
                 raise ArgumentError(f"`target_prior` names {unknown[0]!r}, which `y` does not have")
@@ -262,14 +309,13 @@ class PriorAdjustedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator
             target_prior=np.maximum(self.target_prior_, tiny),
             empty="exclude",
         )
-        e = np.exp(z - z.max(axis=1, keepdims=True))
-        adjusted: FloatArray = e / e.sum(axis=1, keepdims=True)
+        adjusted: FloatArray = softmax(z, axis=1)
         return adjusted
 
     def _out_of_fold(
         self, base: Any, X: Any, y: NDArray[Any], passed: dict[str, Any], weight: FloatArray | None
     ) -> tuple[FloatArray, NDArray[np.int64], FloatArray]:
-        """Probabilities, labels and weights of the training data, each row by a model that was not fitted to it."""
+        """Out-of-fold probabilities of the training data, with their labels and weights."""
         labels = np.searchsorted(self.classes_, y)
         p = cross_val_predict(clone(base), X, y, cv=self._folds(labels, y), method="predict_proba", params=passed)
         return p, labels, np.ones(len(labels)) if weight is None else weight
@@ -282,17 +328,19 @@ class PriorAdjustedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator
         folds = min(int(self.cv), int(np.bincount(labels).min()))
         if folds < 2:
             rarest = self.classes_[np.bincount(labels).argmin()]
-            raise ArgumentError(f"`thresholds` need at least two samples of every class; {str(rarest)!r} has one")
+            raise ArgumentError(
+                f"`thresholds` need at least two samples of every class; {str(rarest)!r} has one. Give thresholds=None"
+            )
         return StratifiedKFold(folds, shuffle=True, random_state=0)
 
-    def _tuned(self, *, as_they_are: bool = False) -> FloatArray | None:
-        """Thresholds for the target's shares: a row counts as often as its class will come for each time it is here."""
+    def _tuned(self, *, reweighted: bool = True) -> FloatArray | None:
+        """Thresholds tuned on the out-of-fold probabilities, ``reweighted`` to the target prior."""
         if self._held_out is None:
             return None
         p, labels, weight = self._held_out
-        if not as_they_are:
-            here = np.bincount(labels, weights=weight, minlength=len(self.classes_))
-            weight = weight * (self.target_prior_ * weight.sum() / np.maximum(here, np.finfo(np.float64).tiny))[labels]
+        if reweighted:
+            mass = np.bincount(labels, weights=weight, minlength=len(self.classes_))
+            weight = weight * (self.target_prior_ * weight.sum() / np.maximum(mass, np.finfo(np.float64).tiny))[labels]
         metric: Any = self.thresholds
         shrinkage = self.shrinkage
         return tune_thresholds(self._adjusted(p), labels, metric=metric, shrinkage=shrinkage, sample_weight=weight)
@@ -306,8 +354,8 @@ class PriorAdjustedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator
         return tags
 
 
-def _deciding(estimator: Any) -> Any:
-    """The classifier inside whose prior comes out: a pipeline's last step, a search's best, a stack's last."""
+def _final_classifier(estimator: Any) -> Any:
+    """The classifier that determines the prior: inside a pipeline, a search or a stack, or the estimator itself."""
     while True:
         if isinstance(estimator, Pipeline):
             estimator = estimator.steps[-1][1]
@@ -319,20 +367,20 @@ def _deciding(estimator: Any) -> Any:
             return estimator
 
 
-def _refuse_hidden(estimator: Any) -> None:
-    """Class weights further inside (one against the rest, votes) leave a prior that nobody can tell."""
-    if isinstance(estimator, CalibratedClassifierCV):  # learns the prior of the data again
+def _refuse_nested_class_weights(estimator: Any) -> None:
+    """Refuse class weights inside one-vs-rest and voting estimators, whose effect on the prior is not known."""
+    if isinstance(estimator, CalibratedClassifierCV):  # calibration restores the prior of the data
         return
     for name, value in estimator.get_params(deep=True).items():
         if "__" in name and name.rpartition("__")[2] in ("class_weight", "priors", "class_prior") and value is not None:
             raise ArgumentError(
-                f"`estimator`: {name}={value!r} inside {type(estimator).__name__} leaves a prior that cannot be told, "
-                "and would be corrected twice; leave it out"
+                f"`estimator`: {name}={value!r} inside {type(estimator).__name__} changes the prior in a way that "
+                "cannot be determined, so that the prior would be corrected twice; remove it"
             )
 
 
 def _weight_argument(estimator: Any) -> str:
-    """The keyword of ``fit`` under which sample weights reach the classifier."""
+    """The keyword of ``fit`` that passes sample weights to the classifier."""
     if isinstance(estimator, Pipeline) and has_fit_parameter(estimator.steps[-1][1], "sample_weight"):
         return f"{estimator.steps[-1][0]}__sample_weight"
     if has_fit_parameter(estimator, "sample_weight"):
@@ -341,15 +389,15 @@ def _weight_argument(estimator: Any) -> str:
     raise ArgumentError(f"`sample_weight`: {name}.fit takes none; put PriorAdjustedClassifier inside the {name}")
 
 
-def _column(y: Any) -> NDArray[Any]:
+def _checked_labels(y: Any) -> NDArray[Any]:
     column: NDArray[Any] = column_or_1d(y, warn=True)
     assert_all_finite(column, input_name="y")
     check_classification_targets(column)
     return column
 
 
-def _present(X: Any, y: NDArray[Any], sample_weight: Any) -> tuple[Any, NDArray[Any], FloatArray | None]:
-    """Rows of weight 0 are rows that are not there, for the estimator, the prior and the folds alike."""
+def _without_zero_weights(X: Any, y: NDArray[Any], sample_weight: Any) -> tuple[Any, NDArray[Any], FloatArray | None]:
+    """Drop samples of weight 0, so that the estimator, the prior and the folds ignore them."""
     if sample_weight is None:
         return X, y, None
     weight: FloatArray = _check_sample_weight(sample_weight, X)
