@@ -118,7 +118,7 @@ def test_of_several_validation_loaders_one_counts():
         shot = ShotGroupMetrics([40, 9, 4], dataloader_idx=index)
         _, trainer = fit(1, epochs=1, callbacks=[shot], model=TwoLoaders(), val=loaders)
         assert trainer.callback_metrics["val_balanced_accuracy"] == expected
-    with pytest.raises(ArgumentError, match="no validation loader has the number 2"):
+    with pytest.raises(ArgumentError, match="`dataloader_idx` is 2, but no validation loader"):
         fit(1, epochs=1, callbacks=[ShotGroupMetrics([40, 9, 4], dataloader_idx=2)], model=TwoLoaders(), val=loaders)
 
 
@@ -131,23 +131,25 @@ def test_mistakes_are_named():
     class Elsewhere(DeferredReweighting):
         pass
 
-    with pytest.raises(ArgumentError, match=r"`attribute`: Model\.criterion must be one of our loss modules"):
+    with pytest.raises(
+        ArgumentError, match=r"`attribute`: Model\.criterion must be a loss module of counterpoise.losses"
+    ):
         fit(1, epochs=1, callbacks=[DeferredReweighting([40, 9, 4], attribute="criterion")])
     with pytest.raises(ArgumentError, match="needs a Trainer with `max_epochs`"):
         fit(1, epochs=-1, max_steps=2, callbacks=[DeferredReweighting([40, 9, 4])])
-    with pytest.raises(ArgumentError, match=r"`start` is a share of the epochs, in \[0, 1\]; got 20"):
+    with pytest.raises(ArgumentError, match=r"`start` must be at least 0 and at most 1; got 20"):
         DeferredReweighting([40, 9, 4], start=20)
     with pytest.raises(ArgumentError, match="`reweight` needs a loss that was made with `weight`"):
         FocalLoss().reweight([1.0, 2.0])
     with pytest.raises(ArgumentError, match=r"`weight` must have shape \(2,\); got \(3,\)"):
         FocalLoss(weight=[1.0, 2.0]).reweight([1.0, 2.0, 3.0])
     collector = ShotGroupMetrics([40, 9, 4])
-    with pytest.raises(ArgumentError, match="ShotGroupMetrics reads what validation_step returns"):
+    with pytest.raises(ArgumentError, match="ShotGroupMetrics needs the result of validation_step"):
         collector.on_validation_batch_end(None, None, torch.zeros(()), None, 0)
     logits = torch.zeros(4, 5)
-    with pytest.raises(ArgumentError, match="`class_counts` must have the images of each class, 5 numbers; got 3"):
+    with pytest.raises(ArgumentError, match="`class_counts` must have one number per class, 5 for these logits; got 3"):
         collector.on_validation_batch_end(None, None, {"logits": logits, "labels": torch.zeros(4)}, None, 0)
-    with pytest.raises(ArgumentError, match=r"one class an image; got \(4, 5\) and \(4, 5\)"):
+    with pytest.raises(ArgumentError, match=r"one class per image; got \(4, 5\) and \(4, 5\)"):
         collector.on_validation_batch_end(None, None, {"logits": logits, "labels": logits}, None, 0)
-    with pytest.raises(ArgumentError, match="AdaptiveReweighting follows validation, and this training has none"):
+    with pytest.raises(ArgumentError, match="AdaptiveReweighting needs validation, and this training has none"):
         fit(1, epochs=1, callbacks=[AdaptiveReweighting([40, 9, 4])], limit_val_batches=0)
