@@ -156,5 +156,5 @@ def test_wrong_arguments_are_named():
         metrics.average_precision([0, 1], [0.1, np.nan])
     with pytest.raises(ArgumentError, match="`labels` must be 0 or 1"):
         metrics.average_precision([0, 2], [0.1, 0.3])
-    with pytest.raises(ArgumentError, match=r"`labels` \(3,\) do not fit `scores` \(2,\)"):
+    with pytest.raises(ArgumentError, match=r"`labels` must have the shape of `scores`, \(2,\), .*got \(3,\)"):
         metrics.average_precision([0, 1, 1], [0.1, 0.3])

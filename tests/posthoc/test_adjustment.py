@@ -76,12 +76,13 @@ def test_a_class_that_cannot_occur_is_ruled_out() -> None:
 @pytest.mark.parametrize(
     ("prior", "options", "message"),
     [
-        ([0.5, 0.5], {}, r"`prior` must have one number for each of the 3 classes; got \(2,\)"),
+        ([0.5, 0.5], {}, r"`prior` must have shape \(3,\), one number per class; got \(2,\)"),
         ([0.5, -0.1, 0.6], {}, "`prior` .* class 1 has -0.1"),
         ([0.5, np.nan, 0.5], {}, "`prior` .* class 1 has nan"),
         ([0.0, 0.0, 0.0], {}, "`prior` must not be 0 for every class"),
-        (TRAIN, {"target_prior": [1.0]}, "`target_prior` must have one number"),
-        (TRAIN, {"tau": np.inf}, "`tau` must be finite"),
+        (TRAIN, {"target_prior": [1.0]}, "`target_prior` must have shape"),
+        (TRAIN, {"tau": np.inf}, "`tau` must be at least 0; got inf"),
+        (TRAIN, {"tau": -1.0}, "`tau` must be at least 0; got -1"),
         (TRAIN, {"empty": "skip"}, "`empty` .*skip"),
     ],
 )

@@ -97,6 +97,7 @@ def test_tau_is_the_best_of_those_tried_and_ties_go_to_one() -> None:
     [
         ([0, 3], {}, "`labels` must be in 0 .. 2; row 1 is 3"),
         ([0], {}, r"`labels` must have shape \(2,\)"),
+        ([0, 1], {"taus": [-1.0]}, "`tau` must be at least 0; got -1"),
         ([0, 1], {"metric": "auc"}, "`metric` must be one of .*'auc'"),
         ([0, 1], {"taus": []}, "`taus` must hold at least one number"),
     ],
@@ -135,7 +136,7 @@ def test_with_many_images_balanced_thresholds_are_the_prior() -> None:
     np.testing.assert_allclose(thresholds, TRAIN, rtol=0.3)
 
 
-def test_shrinkage_pulls_a_small_class_to_the_common_threshold() -> None:
+def test_shrinkage_moves_a_small_class_towards_the_common_threshold() -> None:
     p = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
     labels = [0, 0, 0, 1]
     own, common = np.array([0.65, 0.35]), 0.35  # of the pairs at 0.35 and above 4 of 5 are right, and none is missed
@@ -198,7 +199,7 @@ def test_applying_thresholds_is_the_log_ratio_in_both_worlds() -> None:
         ([[0.5, 0.5]], [[0, 2]], {}, "`labels` of two dimensions must be 0/1"),
         ([[0.5, 0.5]], [[0, 0]], {}, "`labels` must have at least one image"),
         ([[0.5, 0.5]], [0], {"metric": "accuracy"}, "`metric` must be one of"),
-        ([[0.5, 0.5]], [0], {"shrinkage": -1.0}, "`shrinkage` must be finite and at least 0"),
+        ([[0.5, 0.5]], [0], {"shrinkage": -1.0}, "`shrinkage` must be at least 0; got -1"),
     ],
 )
 def test_thresholds_refuse_what_does_not_fit(
@@ -267,9 +268,9 @@ def test_each_group_has_a_temperature_of_its_own() -> None:
     ("logits", "labels", "options", "message"),
     [
         (np.zeros((0, 2)), [], {}, "at least one image"),
-        ([[0.0, -np.inf]], [1], {}, "`logits` row 0 is -inf for its own label 1"),
+        ([[0.0, -np.inf]], [1], {}, "`logits` row 0 must be finite for its own label 1"),
         ([[-np.inf, -np.inf]], [1], {}, "`logits` must be finite, or -inf .* row 0"),
-        ([[0.0, 1.0]], [1], {"groups": {"few": [2]}}, "`groups` 'few' must hold class ids in 0 .. 1"),
+        ([[0.0, 1.0]], [1], {"groups": {"few": [2]}}, r"`groups\['few'\]` must be in 0 .. 1; row 0 is 2"),
         ([[0.0, 1.0]], [1], {"groups": {"many": [0], "few": [0]}}, "`groups` 'few' has class 0"),
         ([[0.0, 1.0]], [1], {"groups": {"few": [0]}, "shrinkage": np.nan}, "`shrinkage`"),
     ],
@@ -325,9 +326,9 @@ def test_the_training_prior_is_a_fixed_point_and_an_unseen_class_stays_out() -> 
     np.testing.assert_allclose(q[:3], estimate_prior(probs, TRAIN))
 
 
-def test_a_prior_that_has_not_settled_is_told() -> None:
+def test_a_prior_that_has_not_converged_warns() -> None:
     p = np.random.default_rng(0).beta(2, 2, size=50)
-    with pytest.warns(UserWarning, match="still changes by .* after 3 steps"):
+    with pytest.warns(UserWarning, match="still changes by .* after 3 steps.* raise `max_iterations`"):
         estimate_prior(np.stack([p, 1 - p], axis=1), [0.7, 0.3], max_iterations=3)
 
 
@@ -337,7 +338,7 @@ def test_a_prior_that_has_not_settled_is_told() -> None:
         ([[0.5, 0.6]], [0.5, 0.5], "`probs` must be distributions; row 0 sums to 1.1"),
         ([[-0.5, 1.5]], [0.5, 0.5], "`probs` must be distributions; row 0"),
         (np.zeros((0, 2)), [0.5, 0.5], "`probs` must have at least one row"),
-        ([[0.5, 0.5]], [1.0], "`train_prior` must have one number"),
+        ([[0.5, 0.5]], [1.0], "`train_prior` must have shape .*, one number per class"),
         ([[0.0, 1.0]], [1.0, 0.0], "`train_prior` is 0 for every class that `probs` row 0 allows"),
     ],
 )

@@ -64,7 +64,7 @@ def _one_against_rest(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.
     if s.dtype.kind not in "fiu" or s.ndim not in (1, 2):
         raise ArgumentTypeError(f"`scores` must be numbers of shape (N,) or (N, C); got {s.dtype} of shape {s.shape}")
     if np.isnan(s).any():
-        raise ArgumentError(f"`scores` must not be NaN; row {int(np.argwhere(np.isnan(s))[0][0])} is")
+        raise ArgumentError(f"`scores` must not be NaN; row {int(np.argwhere(np.isnan(s))[0][0])} has NaN")
     if s.ndim == 2 and y.shape == s.shape[:1]:
         indices = checked_indices("labels", y, num_classes=s.shape[1])
         return indices[:, None] == np.arange(s.shape[1]), s.astype(np.float64)

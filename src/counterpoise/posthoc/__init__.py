@@ -1,8 +1,6 @@
-"""Scores to scores: corrections of saved logits that need no training. NumPy or torch in, the same out."""
+"""Corrections of saved logits that need no training: NumPy arrays or torch tensors in, the same out."""
 
-from counterpoise.posthoc.adjustment import adjust_logits
-from counterpoise.posthoc.prior import estimate_prior
-from counterpoise.posthoc.tau import tau_normalize, tune_tau
+from counterpoise.posthoc.adjustment import adjust_logits, estimate_prior, tau_normalize, tune_tau
 from counterpoise.posthoc.temperature import apply_temperature, fit_temperature
 from counterpoise.posthoc.thresholds import apply_thresholds, tune_thresholds
 

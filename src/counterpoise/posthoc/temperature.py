@@ -1,4 +1,4 @@
-"""Temperature scaling: one number, or one for each shot group, that makes the confidences true."""
+"""Temperature scaling: calibrate the confidences with one temperature, or with one per group of classes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from counterpoise.core.checks import checked_indices, checked_number
 from counterpoise.core.errors import ArgumentError
-from counterpoise.posthoc.arrays import Array, as_float64, as_given, as_labels, as_scores, like
+from counterpoise.posthoc.arrays import Array, as_float64, as_floating, as_labels, as_scores, convert_like
 
 __all__ = ["apply_temperature", "fit_temperature"]
 
 FloatArray = NDArray[np.float64]
 Groups = Mapping[str, Sequence[int] | NDArray[Any]]
-_COLDEST, _HOTTEST = 0.01, 100.0  # images all right, or worse than guessing, would take it to 0 or to infinity
+_COLDEST, _HOTTEST = 0.01, 100.0  # if all predictions are right, or worse than chance, the optimum is 0 or infinite
 
 
 @overload
@@ -29,70 +30,74 @@ def fit_temperature(logits: Any, labels: Any, *, groups: Groups, shrinkage: floa
 def fit_temperature(
     logits: Any, labels: Any, *, groups: Groups | None = None, shrinkage: float = 10.0
 ) -> float | FloatArray:
-    """The temperature T for which ``softmax(logits / T)`` has the least negative log-likelihood. Fit on validation.
+    """Fit the temperature T that minimises the negative log-likelihood of ``softmax(logits / T)`` on validation.
 
-    Guo et al., On Calibration of Modern Neural Networks, ICML 2017 (arXiv:1706.04599). It changes no prediction. Where
-    the prior is corrected as well (`adjust_logits`), correct first and fit on the corrected logits.
+    A temperature changes no prediction. If you correct the prior as well (`adjust_logits`), correct it first and fit
+    the temperature on the adjusted logits.
 
     Args:
-        logits: ``(N, C)``; -inf excludes a class from a row.
-        labels: ``(N,)`` class ids.
-        groups: ``{name: class ids}``, such as `ClassCounts.groups`: a temperature for each group, fitted on the images
-            that are *predicted* in it, since that is all one knows of a new image.
-        shrinkage: k: a group of n images gets ``log T = (n log T_group + k log T_all) / (n + k)``.
+        logits: ``(N, C)``, an array or tensor; -inf excludes a class from a row.
+        labels: ``(N,)`` class indices.
+        groups: ``{name: class indices}``, such as `ClassCounts.groups`: a temperature per group, fitted on the images
+            *predicted* as a class of the group, because the true class of a new image is unknown.
+        shrinkage: k, at least 0: a group of n images gets ``log T = (n log T_group + k log T_all) / (n + k)``.
 
     Returns:
-        T in [0.01, 100]; with ``groups`` float64 ``(C,)``, one for each predicted class. See `apply_temperature`.
+        T in [0.01, 100]; with ``groups`` float64 ``(C,)``, one per predicted class. See `apply_temperature`.
 
     Raises:
-        ArgumentError: no images, shapes that do not fit, a label out of range or of a class that its row excludes (the
-            row is named), a class in two groups.
+        ArgumentError: no images, shapes that do not match, a label out of range or of a class that its row excludes
+            (the row is named), or a class in two groups.
+
+    Reference: Guo et al., On Calibration of Modern Neural Networks, ICML 2017 (arXiv:1706.04599).
 
     Example:
         >>> logits = np.array([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
-        >>> round(fit_temperature(logits, [0, 0, 1, 1]), 3)  # three of four are right: p = 3/4
+        >>> round(fit_temperature(logits, [0, 0, 1, 1]), 3)  # three of four are correct: p = 3/4
         1.82
     """
     scores = as_scores(logits, "logits")
     truth = as_labels(labels, *scores.shape)
     if not len(truth):
-        raise ArgumentError("`labels` must have at least one image to fit a temperature on")
+        raise ArgumentError("`labels` must have at least one image to fit a temperature to")
     excluded = np.isneginf(scores[np.arange(len(truth)), truth])
     if excluded.any():
         row = int(np.argmax(excluded))
-        raise ArgumentError(f"`logits` row {row} is -inf for its own label {truth[row]}; no temperature explains that")
+        raise ArgumentError(f"`logits` row {row} must be finite for its own label {truth[row]}; got -inf")
     overall = _fit(scores, truth)
     if groups is None:
         return overall
-    if not (np.isfinite(shrinkage) and shrinkage >= 0):
-        raise ArgumentError(f"`shrinkage` must be finite and at least 0; got {shrinkage}")
+    checked_number("shrinkage", shrinkage, minimum=0.0)
     predicted = scores.argmax(axis=1)
     temperatures = np.full(scores.shape[1], overall)
-    for ids in _checked_groups(groups, scores.shape[1]):
-        here = np.isin(predicted, ids)
-        n = int(here.sum())
+    for classes in _checked_groups(groups, scores.shape[1]):
+        rows = np.isin(predicted, classes)
+        n = int(rows.sum())
         if n:
-            own = _fit(scores[here], truth[here])
-            temperatures[ids] = np.exp((n * np.log(own) + shrinkage * np.log(overall)) / (n + shrinkage))
+            own = _fit(scores[rows], truth[rows])
+            temperatures[classes] = np.exp((n * np.log(own) + shrinkage * np.log(overall)) / (n + shrinkage))
     return temperatures
 
 
 def apply_temperature(logits: Array, temperature: float | NDArray[Any]) -> Array:
-    """``logits / T``; with one T for each class, that of the class which the row predicts.
+    """Divide logits by a temperature; with one per class, by that of the predicted class of each row.
 
     Args:
         logits: ``(N, C)``, an array or a tensor.
-        temperature: a positive number, or ``(C,)`` of them.
+        temperature: a number above 0, or ``(C,)`` of them.
 
     Returns:
-        ``(N, C)`` of the same kind; the prediction of every row stays.
+        An array or tensor ``(N, C)`` of the dtype of ``logits``; no prediction changes.
+
+    Raises:
+        ArgumentError: a temperature that is not finite and above 0, or shapes that do not match.
 
     Example:
         >>> apply_temperature(np.array([[2.0, 0.0], [0.0, 2.0]]), np.array([1.0, 4.0]))
         array([[2. , 0. ],
                [0. , 0.5]])
     """
-    given = as_given(logits, "logits")
+    given = as_floating(logits, "logits")
     hot = as_float64(temperature, "temperature")
     if not (np.isfinite(hot) & (hot > 0)).all():
         raise ArgumentError(f"`temperature` must be finite and above 0; got {temperature}")
@@ -101,44 +106,42 @@ def apply_temperature(logits: Array, temperature: float | NDArray[Any]) -> Array
         return scaled
     if given.ndim != 2 or hot.shape != (given.shape[1],):
         raise ArgumentError(f"`temperature` of shape {hot.shape} needs `logits` (N, C); got {tuple(given.shape)}")
-    rows: Array = given / like(hot[as_float64(given, "logits").argmax(axis=1)][:, None], given)
+    rows: Array = given / convert_like(hot[as_float64(given, "logits").argmax(axis=1)][:, None], given)
     return rows
 
 
 def _checked_groups(groups: Groups, num_classes: int) -> list[NDArray[np.int64]]:
-    checked, seen = [], np.zeros(num_classes, dtype=bool)
-    for name, ids in groups.items():
-        array = np.asarray(ids, dtype=np.int64).reshape(-1)
-        if ((array < 0) | (array >= num_classes)).any():
+    checked, grouped = [], np.zeros(num_classes, dtype=bool)
+    for name, classes in groups.items():
+        array = checked_indices(
+            f"groups[{name!r}]", np.asarray(classes, dtype=np.int64).ravel(), num_classes=num_classes
+        )
+        if grouped[array].any():
             raise ArgumentError(
-                f"`groups` {name!r} must hold class ids in 0 .. {num_classes - 1}; got {array.tolist()}"
+                f"`groups` {name!r} has class {int(array[grouped[array]][0])}, which is in another group too"
             )
-        if seen[array].any():
-            raise ArgumentError(
-                f"`groups` {name!r} has class {int(array[seen[array]][0])}, which is in another group too"
-            )
-        seen[array] = True
+        grouped[array] = True
         checked.append(array)
     return checked
 
 
 def _fit(scores: FloatArray, truth: NDArray[np.int64]) -> float:
-    """Newton's steps on the inverse temperature s, in which the likelihood is convex; halving where a step leaves."""
+    """The temperature by root finding on the inverse temperature s, in which the negative log-likelihood is convex."""
+    from scipy.optimize import brentq
+
     allowed = np.isfinite(scores)
     z = np.where(allowed, scores - scores.max(axis=1, keepdims=True), 0.0)
     own = z[np.arange(len(truth)), truth].mean()
-    low, high, s = 1.0 / _HOTTEST, 1.0 / _COLDEST, 1.0
-    for _ in range(200):
+
+    def slope(s: float) -> float:
         p = np.where(allowed, np.exp(s * z), 0.0)
-        p /= p.sum(axis=1, keepdims=True)
-        mean = (p * z).sum(axis=1)
-        slope = mean.mean() - own
-        low, high = (s, high) if slope < 0 else (low, s)
-        if high - low < 1e-12 * high or slope == 0:
-            break
-        curve = ((p * z * z).sum(axis=1) - mean**2).mean()
-        step = s - slope / curve if curve > 0 else np.inf
-        if abs(step - s) < 1e-13 * s:
-            break
-        s = float(step) if low < step < high else float(np.sqrt(low * high))
-    return float(np.clip(1.0 / s, _COLDEST, _HOTTEST))
+        return float(((p * z).sum(axis=1) / p.sum(axis=1)).mean() - own)
+
+    if slope(1.0) == 0:
+        return 1.0
+    low, high = 1.0 / _HOTTEST, 1.0 / _COLDEST
+    if slope(low) >= 0:
+        return _HOTTEST
+    if slope(high) <= 0:
+        return _COLDEST
+    return float(1.0 / brentq(slope, low, high, xtol=1e-14, rtol=1e-14))

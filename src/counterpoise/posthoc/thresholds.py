@@ -1,4 +1,4 @@
-"""Thresholds for each class, pulled towards a common one where a class has too few images to have its own."""
+"""Decision thresholds per class, shrunk towards a common threshold if a class has few images."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from counterpoise.core.checks import checked_choice
 from counterpoise.core.errors import ArgumentError
-from counterpoise.posthoc.arrays import Array, as_float64, as_given, as_labels, as_scores, like
+from counterpoise.core.hyperparameters import check_options
+from counterpoise.posthoc.arrays import Array, as_float64, as_floating, as_labels, as_scores, convert_like
 
 __all__ = ["ThresholdMetric", "apply_thresholds", "tune_thresholds"]
 
 FloatArray = NDArray[np.float64]
 ThresholdMetric = Literal["f1", "balanced_accuracy"]
-_LEAST = 1e-12  # a threshold of 0 would accept everything, and has no logarithm
+_LEAST = 1e-12  # a threshold of 0 accepts everything and has no logarithm
 
 
 def tune_thresholds(
@@ -26,26 +28,29 @@ def tune_thresholds(
     shrinkage: float = 10.0,
     sample_weight: Any = None,
 ) -> FloatArray:
-    """For each class the threshold on its probability that tells it best from the others. Tune on validation.
+    """Tune the threshold of each class that best separates it from the other classes. Use validation images only.
 
-    ``t_c = (n_c t̂_c + k t) / (n_c + k)``: t̂_c is best for class c, t for all pairs of image and class together, n_c the
-    images of class c here, k the shrinkage. A class without images gets t. Thresholds fitted to a handful of images fit
-    their noise; fitted to the test images they make its scores worthless, which nothing here can notice.
+    ``t_c = (n_c t̂_c + k t) / (n_c + k)``: t̂_c is the best threshold for class c, t the best one for all pairs of image
+    and class, n_c the number of images of class c, and k the shrinkage. A class without images gets t. Thresholds
+    tuned on test images make the test metrics invalid.
 
     Args:
-        scores: ``(N, C)`` probabilities in [0, 1]: softmax, or a sigmoid for each class.
-        labels: ``(N,)`` class ids; or ``(N, C)`` 0/1 targets, where images have several classes.
+        scores: ``(N, C)`` probabilities in [0, 1]: softmax, or one sigmoid per class.
+        labels: ``(N,)`` class indices; or ``(N, C)`` 0/1 targets if images have several classes.
         metric: of one class against the others: "f1", or "balanced_accuracy" (the mean of both recalls).
-        shrinkage: k, at least 0.
+        shrinkage: k, at least 0: the number of images at which a class keeps half of its own threshold.
         sample_weight: ``(N,)``, at least 0: how often an image counts in the metric. F1 depends on the class shares;
-            where those to come are q and those here d, the weight is ``q_y / d_y``.
+            if they will be q and are d in these images, use the weights ``q_y / d_y``.
 
     Returns:
-        float64 ``(C,)``, in (0, 1]. Predict ``argmax_c log p_c - log t_c`` where an image has one class, ``p_c >= t_c``
-        where it has several: `apply_thresholds` serves both.
+        float64 ``(C,)``, in (0, 1]. Predict ``argmax_c log p_c − log t_c`` if an image has one class, and
+        ``p_c >= t_c`` if it has several; see `apply_thresholds`.
 
     Raises:
-        ArgumentError: scores that are no probabilities, labels that do not fit (the row is named), an unknown metric.
+        ArgumentError: scores that are not probabilities, labels that do not match (the row is named), or an unknown
+            metric.
+
+    Reference: Lipton, Elkan and Naryanaswamy, Optimal Thresholding of Classifiers to Maximize F1, ECML 2014.
 
     Example:
         >>> scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
@@ -56,15 +61,13 @@ def tune_thresholds(
     wrong = ~((p >= 0) & (p <= 1)).all(axis=1)
     if wrong.any():
         raise ArgumentError(
-            f"`scores` must be probabilities in [0, 1]; row {int(np.argmax(wrong))} is not: give softmax(logits)"
+            f"`scores` must be probabilities in [0, 1]; row {int(np.argmax(wrong))} has others: give softmax(logits)"
         )
-    if metric not in get_args(ThresholdMetric):
-        raise ArgumentError(f"`metric` must be one of {list(get_args(ThresholdMetric))}; got {metric!r}")
-    if not (np.isfinite(shrinkage) and shrinkage >= 0):
-        raise ArgumentError(f"`shrinkage` must be finite and at least 0; got {shrinkage}")
+    checked_choice("metric", metric, get_args(ThresholdMetric))
+    check_options("posthoc", "tune_thresholds", {"shrinkage": shrinkage})
     truth = _targets(labels, p)
     if not truth.any():
-        raise ArgumentError("`labels` must have at least one image of a class to tune on")
+        raise ArgumentError("`labels` must have at least one image of a class to tune thresholds on")
     u = _weights(sample_weight, len(p))
     common = _best(p.ravel(), truth.ravel(), np.repeat(u, p.shape[1]), metric)
     n = (truth & (u > 0)[:, None]).sum(axis=0)
@@ -75,28 +78,31 @@ def tune_thresholds(
 
 
 def apply_thresholds(scores: Array, thresholds: Any) -> Array:
-    """``log p - log t``: its argmax is the prediction of one class, its signs (0 and above: yes) those of several.
+    """Compute ``log p − log t``: its argmax predicts one class, its sign (at least 0) predicts several classes.
 
     Args:
         scores: ``(N, C)`` probabilities, an array or a tensor.
         thresholds: ``(C,)``, above 0; see `tune_thresholds`.
 
     Returns:
-        ``(N, C)`` of the same kind; -inf where the probability is 0.
+        An array or tensor ``(N, C)`` of the dtype of ``scores``; -inf for a probability of 0.
+
+    Raises:
+        ArgumentError: thresholds that are not finite and above 0, or shapes that do not match.
 
     Example:
         >>> apply_thresholds(np.array([[0.6, 0.4]]), [0.75, 0.25]).round(3)
         array([[-0.223,  0.47 ]])
     """
-    given = as_given(scores, "scores")
+    given = as_floating(scores, "scores")
     t = as_float64(thresholds, "thresholds")
     if given.ndim != 2 or t.shape != (given.shape[1],):
-        raise ArgumentError(f"`thresholds` of shape {t.shape} do not fit `scores` of shape {tuple(given.shape)}")
+        raise ArgumentError(f"`thresholds` must be (C,) for `scores` (N, C); got {t.shape} and {tuple(given.shape)}")
     if not (np.isfinite(t) & (t > 0)).all():
         raise ArgumentError(f"`thresholds` must be finite and above 0; class {int(np.argmax(~(t > 0)))} has {t.min()}")
-    with np.errstate(divide="ignore"):  # a probability of 0 is -inf, which never wins
+    with np.errstate(divide="ignore"):  # a probability of 0 becomes -inf
         log_p = np.log(given) if isinstance(given, np.ndarray) else given.log()
-    shifted: Array = log_p - like(np.log(t), given)
+    shifted: Array = log_p - convert_like(np.log(t), given)
     return shifted
 
 
@@ -121,7 +127,7 @@ def _weights(sample_weight: Any, rows: int) -> FloatArray:
 
 
 def _best(p: FloatArray, truth: NDArray[np.bool_], u: FloatArray, metric: ThresholdMetric) -> float:
-    """The threshold with the best score: half-way between the lowest probability accepted and the next below it."""
+    """The threshold with the best metric: half-way between the lowest accepted probability and the next lower one."""
     order = np.argsort(-p, kind="stable")
     ranked = p[order]
     last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # equal probabilities are accepted together
