@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
 
-.PHONY: demo test lint types contracts tests fix bench-losses bench-samplers bench-kernels clean
+.PHONY: demo test lint types contracts tests fix bench-losses bench-samplers bench-kernels bench-gpu clean
 
 demo: $(VENV)/installed
 	@$(BIN)/counterpoise demo --out demo
@@ -38,6 +38,10 @@ bench-samplers: $(VENV)/installed
 # Needs an NVIDIA GPU, and says so without one.
 bench-kernels: $(VENV)/installed
 	$(BIN)/python benchmarks/kernels.py
+
+# All that needs a GPU, unattended and resumable: tests, sanitizer, kernels, training.
+bench-gpu: $(VENV)/installed
+	PYTHON=$(BIN)/python bash benchmarks/on_gpu.sh
 
 clean:
 	rm -rf $(VENV) demo
