@@ -109,7 +109,7 @@ def test_resume_keeps_what_is_done(compared, tmp_path):
 
 def test_other_runs_in_the_folder_are_refused_before_any_work(compared):
     _, out = compared
-    with pytest.raises(ArtifactError, match="holds another run: its settings has epochs = 3, asked for was 4"):
+    with pytest.raises(ArtifactError, match="holds another run: its settings has epochs = 3, and 4 was asked for"):
         compare(blobs(), strategies=ASKED, seeds=2, epochs=4, out=out, resume=True)
     with pytest.raises(ArtifactError, match="holds other files"):
         compare(blobs(), strategies=ASKED, seeds=2, epochs=3, out=out)

@@ -224,5 +224,5 @@ class TrainingLoop:
             step = self.step - len(values) + first
             raise TrainingError(
                 f"the loss is {values[first].item()} at step {step} of {self.settings.steps} (training images "
-                f"{rows[first][:5].tolist()}, …); lower `learning_rate` (--lr), now {self.settings.learning_rate:g}"
+                f"{rows[first][:5].tolist()}, …); lower `learning_rate`, now {self.settings.learning_rate:g}"
             )
