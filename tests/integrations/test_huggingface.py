@@ -279,11 +279,11 @@ def test_overlap_losses_are_averaged_by_their_share_of_the_labels() -> None:
 @pytest.mark.parametrize(
     ("module", "prior", "message"),
     [
-        (losses.CrossEntropyLoss(weight=WEIGHT), None, "`prior` is needed"),
+        (losses.CrossEntropyLoss(weight=WEIGHT), None, "`prior` is required"),
         (losses.ClassBalancedLoss(class_counts=COUNTS), [1.0, 2.0], "each of the 3 classes; got shape \\(2,\\)"),
         (losses.CrossEntropyLoss(weight=WEIGHT), [1.0, -1.0, 2.0], "at least 0"),
-        (losses.CrossEntropyLoss(weight=[0.0, 0.0, 1.0]), [1.0, 1.0, 0.0], "0 for every class that has a weight"),
-        (losses.CrossEntropyLoss(reduction="sum"), None, "reduction is 'sum'"),
+        (losses.CrossEntropyLoss(weight=[0.0, 0.0, 1.0]), [1.0, 1.0, 0.0], "above 0 for a class that has a weight"),
+        (losses.CrossEntropyLoss(reduction="sum"), None, "the Trainer averages; got 'sum'"),
         (losses.CrossEntropyLoss(ignore_index=255), None, "ignore_index=-100, .* got 255"),
     ],
 )
@@ -311,7 +311,7 @@ def test_samplers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     sampler.load_state_dict(sampler.state_dict(consumed=5))
     with pytest.raises(ArgumentError, match="a loaded state, 5 samples into an epoch"):
         trained(tmp_path, sampler=sampler)
-    with pytest.raises(ArgumentError, match=r"`train_sampling_strategy` must be left at .*'sequential'"):
+    with pytest.raises(ArgumentError, match=r"`train_sampling_strategy` must be .*'sequential'"):
         trained(tmp_path, train_sampling_strategy="sequential")
 
 
@@ -326,7 +326,7 @@ def test_mistakes_of_the_new_user_are_named(tmp_path: Path) -> None:
         ArgumentTypeError, match=r"`train_sampler` must be a sampler of counterpoise.samplers.* got str"
     ):
         BalancedTrainerMixin(train_sampler="balanced")
-    with pytest.raises(ArgumentError, match="`class_counts` has 2 classes; the model scores 3"):
+    with pytest.raises(ArgumentError, match="`class_counts` has 2 classes; the logits have 3"):
         metrics_for_trainer([5, 5])((np.zeros((2, 3)), np.array([0, 1])))
 
 
