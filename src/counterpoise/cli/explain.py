@@ -14,7 +14,7 @@ from counterpoise.core.errors import ArtifactError
 if TYPE_CHECKING:
     from counterpoise.core.explanation import Explanation
 
-_MADE_BY = "Made by Counterpoise"
+_CREATED_BY = "Created by Counterpoise"
 Overwrite = Annotated[bool, flag("--overwrite", "Replace FILE if it exists.")]
 
 
@@ -22,11 +22,12 @@ Name = Annotated[
     str | None,
     typer.Argument(
         metavar="NAME",
-        help="A strategy, a weight scheme, a loss (focal, focal_loss), or accuracy. Without it all are listed.",
+        help="A strategy, weighting scheme or loss (focal, focal_loss), accuracy, or an alias (WCE, cRT). "
+        "Lists all names if omitted.",
         show_default=False,
     ),
 ]
-_OUT = "Where to draw: .html, .png, .svg, .md or .json; default: explain-NAME.html."
+_OUT = "File to write: .html, .png, .svg, .md or .json; default: explain-NAME.html."
 
 
 def explain(
@@ -34,7 +35,7 @@ def explain(
     out: Annotated[Path | None, option("--out", "FILE", _OUT)] = None,
     overwrite: Overwrite = False,
 ) -> Result:
-    """How a loss, a weighting, a sampler or a correction behaves, with curves, and what it costs."""
+    """Explain a loss, weighting, sampler or correction: equation, curves, costs and references."""
     from counterpoise.workflow.explain import explain as explain_name
     from counterpoise.workflow.explain import explainable
 
@@ -43,24 +44,24 @@ def explain(
         return Result(names, lambda: _list(names))
     result = explain_name(name)
     if out is not None:
-        _draw(result, out, overwrite=overwrite)
+        _write(result, out, overwrite=overwrite)
 
     def show() -> None:
         page = out or Path(f"explain-{result.name.replace('_', '-')}.html")
         if out is None:
-            _draw(result, page, overwrite=overwrite or _ours(page))
+            _write(result, page, overwrite=overwrite or _is_own_page(page))
         _print(result)
         print_text(f"\npage: {page}")
 
     return Result(result, show)
 
 
-def _ours(page: Path) -> bool:
-    """Is it a page that an earlier call left under its default name?"""
-    return page.is_file() and _MADE_BY in page.read_text(encoding="utf-8", errors="replace")
+def _is_own_page(page: Path) -> bool:
+    """Whether the file is a page that an earlier call wrote."""
+    return page.is_file() and _CREATED_BY in page.read_text(encoding="utf-8", errors="replace")
 
 
-def _draw(result: Explanation, target: Path, *, overwrite: bool) -> None:
+def _write(result: Explanation, target: Path, *, overwrite: bool) -> None:
     from counterpoise.workflow.report import render
 
     if target.is_dir():
@@ -70,9 +71,9 @@ def _draw(result: Explanation, target: Path, *, overwrite: bool) -> None:
     render(result, target)
 
 
-def _list(names: dict[str, tuple[str, ...]]) -> None:
-    for kind, known in names.items():
-        print_text(f"{kind}: {', '.join(known)}")
+def _list(kinds: dict[str, tuple[str, ...]]) -> None:
+    for kind, names in kinds.items():
+        print_text(f"{kind}: {', '.join(names)}")
     print_text("\ncounterpoise explain NAME")
 
 
@@ -80,6 +81,6 @@ def _print(result: Explanation) -> None:
     print_text(f"{result.name} ({result.kind}): {result.summary}")
     for equation in (section.equation for section in result.sections if section.equation):
         print_text("\n" + "\n".join(f"    {line}" for line in equation.splitlines()))
-    for title, texts in (("costs", result.costs), ("keep in mind", result.notes)):
+    for title, texts in (("cost", result.costs), ("note", result.notes)):
         for text in texts:
             print_text(f"\n{title}: {text}")

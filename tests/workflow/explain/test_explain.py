@@ -1,4 +1,4 @@
-"""Explanations: every name has one, and its numbers are those of the functions that it explains."""
+"""Every name has an explanation, and its numbers are those of the functions that it explains."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ import torch
 from counterpoise import losses, metrics, samplers, weights
 from counterpoise.core.errors import ArgumentError, ArtifactError
 from counterpoise.core.explanation import Explanation
-from counterpoise.workflow.explain import explain, explainable, focusing
-from counterpoise.workflow.explain.lesson import COUNTS
+from counterpoise.core.hyperparameters import hyperparameters
+from counterpoise.core.names import ALIASES, simplified
+from counterpoise.workflow.explain import explain, explainable
+from counterpoise.workflow.explain.series import COUNTS
+from counterpoise.workflow.explain.worked import focal_terms
 from counterpoise.workflow.report import render
 from counterpoise.workflow.strategy import CATALOG
 
@@ -48,12 +51,12 @@ def table(page: Explanation, start: str) -> dict[str, tuple]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_name_has_a_page_that_says_what_it_costs(name, pages, tmp_path):
+def test_every_name_has_a_page_with_its_costs(name, pages, tmp_path):
     page = pages[name]
     assert page.summary.endswith(".")
     assert page.sections
     assert page.charts
-    assert page.costs or page.name in ("uniform", "balanced")
+    assert page.costs
     ids = [chart.id for chart in page.charts]
     assert len(ids) == len(set(ids))
     for drawn in page.charts:
@@ -100,15 +103,15 @@ def test_the_focal_page_holds_the_worked_numbers(pages):
     def loss(p, gamma):
         return (1 - p) ** gamma * -math.log(p)
 
-    def pull(p, gamma):  # |∂loss/∂z|, written out
+    def gradient(p, gamma):  # |∂loss/∂z|, written out
         return (1 - p) ** gamma * ((1 - p) - gamma * p * math.log(p))
 
     for gamma, row in table(pages["focal"], "1,000 easy").items():
         g = float(gamma)
-        expected = [1000 * loss(0.9, g), 100 * loss(0.1, g), 1000 * pull(0.9, g), 100 * pull(0.1, g)]
+        expected = [1000 * loss(0.9, g), 100 * loss(0.1, g), 1000 * gradient(0.9, g), 100 * gradient(0.1, g)]
         assert row == pytest.approx((*expected, expected[3] / expected[2]), rel=1e-5)
     assert table(pages["focal"], "1,000 easy")["2"][:2] == pytest.approx((1.0536, 186.51), rel=1e-4)
-    falling = column(pages["focal"], "alpha", "both pull equally")
+    falling = column(pages["focal"], "alpha", "equal gradient magnitudes")
     assert (np.diff(falling) < 0).all()
     assert falling[0] == pytest.approx(100 / (100 + 90))
 
@@ -117,13 +120,13 @@ def test_the_focal_page_holds_the_worked_numbers(pages):
 def test_the_terms_of_focal_add_up(positive):
     z = torch.linspace(-4, 4, 33, dtype=torch.float64)
     for gamma in (0.5, 2.0, 5.0):
-        found = focusing.terms(gamma, positive=positive, at=z)
+        found = focal_terms(gamma, positive=positive, at=z)
         p = torch.sigmoid(z)  # of the true class; by z of the positive class, a negative's derivative turns its sign
         sign = 1 if positive else -1
-        torch.testing.assert_close(found["throttle"], (1 - p) ** gamma)
-        torch.testing.assert_close(found["constant"], -sign * (1 - p) ** (gamma + 1))
-        torch.testing.assert_close(found["own"], sign * gamma * (1 - p) ** gamma * p * p.log())
-        torch.testing.assert_close(found["total"], found["constant"] + found["own"])
+        torch.testing.assert_close(found["factor"], (1 - p) ** gamma)
+        torch.testing.assert_close(found["first"], -sign * (1 - p) ** (gamma + 1))
+        torch.testing.assert_close(found["second"], sign * gamma * (1 - p) ** gamma * p * p.log())
+        torch.testing.assert_close(found["total"], found["first"] + found["second"])
 
 
 def test_the_effective_number_table(pages):
@@ -161,24 +164,26 @@ def test_likelihood_and_prior_add_up(pages):
     np.testing.assert_allclose(likelihood + prior, both, atol=1e-4)
 
 
-def test_a_cheating_model_pays_the_entropy_of_the_prior(pages):
-    cheat = chart(pages["cross_entropy"], "cheat")
-    share = np.array(cheat.x)
-    alone = column(pages["cross_entropy"], "cheat", "prior alone")
-    np.testing.assert_allclose(alone, -share * np.log(share) - (1 - share) * np.log1p(-share), rtol=1e-3)
+def test_the_loss_of_predicting_the_prior_is_its_entropy(pages):
+    found = chart(pages["cross_entropy"], "prior-loss")
+    share = np.array(found.x)
+    prior_only = column(pages["cross_entropy"], "prior-loss", "prior only")
+    np.testing.assert_allclose(prior_only, -share * np.log(share) - (1 - share) * np.log1p(-share), rtol=1e-3)
 
 
 def test_accuracy_beside_balanced_error(pages):
     rows = [row for section in pages["accuracy"].sections for s in section.tables for row in s.rows]
     constant = {row[0]: row[2:4] for row in rows if row[1].startswith("always")}
-    assert constant == {"99 : 1": (0.99, 0.5), "90 : 10": (0.9, 0.5), "80 : 20": (0.8, 0.5)}
-    labels, said = np.repeat([0, 1], [9900, 100]), np.repeat([0, 1, 0, 1], [9801, 99, 50, 50])
-    row = next(row for row in rows if row[0] == "99 : 1" and row[1].startswith("right for 99"))
-    assert row[2:4] == pytest.approx((metrics.accuracy(labels, said), 1 - metrics.balanced_accuracy(labels, said)))
+    assert constant == {"99:1": (0.99, 0.5), "90:10": (0.9, 0.5), "80:20": (0.8, 0.5)}
+    labels, predicted = np.repeat([0, 1], [9900, 100]), np.repeat([0, 1, 0, 1], [9801, 99, 50, 50])
+    row = next(row for row in rows if row[0] == "99:1" and row[1].startswith("recall 99"))
+    assert row[2:4] == pytest.approx(
+        (metrics.accuracy(labels, predicted), 1 - metrics.balanced_accuracy(labels, predicted))
+    )
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5])
-def test_what_a_sampler_draws_is_what_its_prior_says(power, pages):
+def test_the_draws_of_a_sampler_follow_its_prior(power, pages):
     labels = np.repeat(np.arange(10), COUNTS.counts)
     drawn = column(pages["class-balanced-sampling"], "draws", f"power {power:g}")
     expected = samplers.ClassBalancedSampler(labels, power=power).prior * len(labels)
@@ -186,7 +191,7 @@ def test_what_a_sampler_draws_is_what_its_prior_says(power, pages):
 
 
 @pytest.mark.parametrize("name", ["focal", "focal_loss", "focal-loss", "FocalLoss", "Focal"])
-def test_a_loss_goes_by_all_its_names(name, pages):
+def test_a_loss_is_found_by_all_its_names(name, pages):
     assert explain(name) == pages["focal"]
 
 
@@ -201,27 +206,32 @@ def test_every_public_loss_is_explained():
 
 
 @pytest.mark.parametrize(("name", "hint"), [("focl", "focal"), ("logit_adjustd", "logit-adjusted"), ("dise", "dice")])
-def test_an_unknown_name_is_answered_with_the_nearest(name, hint):
-    with pytest.raises(ArgumentError, match=rf"nothing to explain is called '{name}'; did you mean .*{hint}"):
+def test_an_unknown_name_is_refused_with_the_nearest(name, hint):
+    with pytest.raises(ArgumentError, match=rf"`name` '{name}' is unknown; did you mean .*{hint}"):
         explain(name)
-    with pytest.raises(ArgumentError, match="there are accuracy, baseline, weighted-ce"):
+    with pytest.raises(ArgumentError, match="expected one of accuracy, baseline, weighted-ce"):
         explain("zzzzzzzz")
 
 
 @pytest.mark.parametrize("suffix", [".svg", ".png", ".md"])
-def test_it_is_drawn_as_a_file(suffix, pages, tmp_path):
+def test_it_is_rendered_to_a_file(suffix, pages, tmp_path):
     content = render(pages["focal"], tmp_path / f"focal{suffix}").read_bytes()
     if suffix == ".png":
         assert content.startswith(b"\x89PNG")
         return
     text = content.decode("utf-8")
-    for title in ("Loss", "Gradient", "A positive, γ = 2", "The α at which both sides pull equally"):
+    for title in (
+        "Loss",
+        "Gradient",
+        "A positive, γ = 2",
+        "The α at which both sides have the same gradient magnitude",
+    ):
         assert title in text
     if suffix == ".svg":
         assert "γ = 0.5" in text
 
 
-def test_the_page_loads_nothing(pages, tmp_path):
+def test_the_page_loads_nothing_from_the_network(pages, tmp_path):
     html = render(pages["logit-adjusted"], tmp_path / "page.html").read_text(encoding="utf-8")
     assert not re.search(r'(?:src|href)="(?:https?:)?//', html)
 
@@ -231,3 +241,50 @@ def test_an_explanation_of_format_version_1_is_refused(pages):
     assert written["version"] == 2
     with pytest.raises(ArtifactError, match="this Explanation has format version 1; this release reads version 2"):
         Explanation.from_dict({**written, "version": 1})
+
+
+@pytest.mark.parametrize("alias", ALIASES, ids=lambda alias: alias.names[0])
+def test_every_alias_leads_to_its_page(alias):
+    assert alias.page in NAMES
+    direct = {simplified(name): name for name in reversed(NAMES)}
+    for name in alias.names:
+        assert explain(name).name == direct.get(simplified(name), alias.page)
+
+
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [
+        ("INS", "inverse"),
+        ("WCE", "weighted-ce"),
+        ("CB loss", "class-balanced-ce"),
+        ("cRT", "decoupled"),
+        ("SMOTE", "oversample"),
+        ("RFS", "repeat_factor"),
+        ("class_weight", "balanced"),
+        ("margin", "ldam"),
+        ("accuracy paradox", "accuracy"),
+    ],
+)
+def test_names_that_users_search_for_have_a_page(name, page, pages):
+    assert explain(name) == pages[page]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "method"),
+    [("focal", "loss", "focal"), ("effective_number", "weights", "effective_number"), ("remix", "mixing", "remix")],
+)
+def test_hyperparameters_come_from_the_table(name, kind, method, pages):
+    section = pages[name].sections[-1]
+    assert section.title == "Hyperparameters"
+    rows = {row[0]: row[1:] for row in section.tables[-1].rows}
+    assert rows.keys() == hyperparameters(kind, method).keys()
+    for parameter in hyperparameters(kind, method).values():
+        symbol, default, bounds, meaning = rows[parameter.name]
+        assert (symbol, meaning) == (parameter.symbol, parameter.meaning)
+        assert bounds.startswith(parameter.bounds)
+        assert default == f"{parameter.default:g}" if isinstance(parameter.default, float) else str(parameter.default)
+
+
+def test_a_strategy_names_the_values_that_it_sets(pages):
+    (table,) = pages["class-balanced-focal"].sections[-1].tables
+    assert table.notes == ("This strategy sets beta = 0.9999, gamma = 1.",)

@@ -1,0 +1,292 @@
+"""Curves of the losses: loss and gradient over the probability of the true class, per class or hyperparameter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from counterpoise import losses
+from counterpoise.core.explanation import Chart
+from counterpoise.hierarchy import from_paths
+from counterpoise.weights import class_weights
+from counterpoise.workflow.explain.page import Content
+from counterpoise.workflow.explain.series import COUNTS, SELECTED, class_chart, class_name, loss_charts, softmax_charts
+from counterpoise.workflow.explain.worked import focal_example, prior_and_boundary, prior_and_loss
+
+__all__ = ["LOSS_PAGES", "weighted_cross_entropy"]
+
+_PRIOR = COUNTS.prior()
+_RAREST = COUNTS.num_classes - 1
+Loss = Callable[..., Tensor]
+
+
+def _per_class(id: str, loss: Loss, **options: Any) -> tuple[Chart, Chart]:
+    return softmax_charts(id, {class_name(c): (loss, c, options) for c in SELECTED})
+
+
+def softmax(**_: Any) -> Content:
+    """The softmax loss with one hyperparameter set at a time."""
+    settings: dict[str, dict[str, Any]] = {
+        "cross-entropy": {},
+        "weight 2": {"weight": [2.0] * COUNTS.num_classes},
+        "gamma 2": {"gamma": 2.0},
+        "poly 1": {"poly": 1.0},
+        "margin 2": {"margin": 2.0},
+        "label_smoothing 0.2": {"label_smoothing": 0.2},
+    }
+    curves = {name: (losses.softmax_loss, 0, options) for name, options in settings.items()}
+    return Content("softmax", softmax_charts("hyperparameters", curves))
+
+
+def weighted_cross_entropy(scheme: Any, options: Mapping[str, Any], page: str = "weighted_cross_entropy") -> Content:
+    """Cross-entropy without weights and with those of a scheme."""
+    weight = class_weights(COUNTS, scheme, **options)
+    settings: dict[str, tuple[Loss, int, Any]] = {"unweighted": (losses.cross_entropy, 0, {})}
+    for c in SELECTED:
+        settings[f"{class_name(c)}, weight {weight[c]:.2g}"] = (losses.cross_entropy, c, {"weight": weight})
+    return Content(page, softmax_charts("ce", settings), values={"scheme": scheme})
+
+
+def cross_entropy(**_: Any) -> Content:
+    """Cross-entropy, with inverse class weights for comparison."""
+    return weighted_cross_entropy("inverse", {}, "cross_entropy") | prior_and_loss()
+
+
+def focal(*, gamma: float, **_: Any) -> Content:
+    """Focal loss for several γ, and the derivation of its α."""
+    gammas = sorted({0.0, 0.5, 1.0, 2.0, 5.0, gamma})
+    settings = {f"γ = {g:g}": (losses.focal_loss, 0, {"gamma": g}) for g in gammas}
+    return Content("focal", softmax_charts("focal", settings)) | focal_example(gamma)
+
+
+def class_balanced(*, beta: float, gamma: float, **_: Any) -> Content:
+    """Class-balanced cross-entropy or focal loss per class."""
+    options = {"class_counts": COUNTS, "beta": beta, "gamma": gamma}
+    return Content("class_balanced", _per_class("cb", losses.class_balanced_loss, **options))
+
+
+def logit_adjusted(*, tau: float, **_: Any) -> Content:
+    """Logit adjustment per class, and for several τ."""
+    taus = sorted({0.0, 0.5, 1.0, 1.5, tau})
+    by_tau = {f"τ = {t:g}": (losses.logit_adjusted_loss, _RAREST, {"prior": _PRIOR, "tau": t}) for t in taus}
+    by_class = _per_class("la", losses.logit_adjusted_loss, prior=_PRIOR, tau=tau)
+    return Content("logit_adjusted", by_class + softmax_charts("la-tau", by_tau)) | prior_and_boundary()
+
+
+def balanced_softmax(**_: Any) -> Content:
+    """Balanced softmax per class."""
+    by_class = _per_class("bs", losses.balanced_softmax_loss, class_counts=COUNTS)
+    return Content("balanced_softmax", by_class) | prior_and_boundary(likelihood=False)
+
+
+def vector_scaling(*, gamma: float, tau: float, **_: Any) -> Content:
+    """Vector scaling per class, and for several γ."""
+    loss, options = losses.vector_scaling_loss, {"class_counts": COUNTS, "tau": tau}
+    by_gamma = {f"γ = {g:g}": (loss, _RAREST, {**options, "gamma": g}) for g in sorted({0.0, 0.15, 0.3, gamma})}
+    charts = _per_class("vs", loss, **options, gamma=gamma) + softmax_charts("vs-gamma", by_gamma)
+    return Content("vector_scaling", charts)
+
+
+def ldam(*, max_margin: float, scale: float, **_: Any) -> Content:
+    """LDAM over the cosine of the true class, and the margin of each class."""
+    cosines = torch.linspace(-1.0, 1.0, 101, dtype=torch.float64)
+    options: dict[str, Any] = {"class_counts": COUNTS, "max_margin": max_margin, "scale": scale, "reduction": "none"}
+
+    def rows_of(true: int) -> Callable[[Tensor], Tensor]:
+        one_hot = torch.eye(COUNTS.num_classes, dtype=cosines.dtype)[true]
+        return lambda x: losses.ldam_loss(x[:, None] * one_hot, torch.full(x.shape, true), **options)
+
+    charts = loss_charts(
+        "ldam", {class_name(c): rows_of(c) for c in SELECTED}, at=cosines, x=cosines,
+        x_title="Cosine of image and true class", gradient="∂loss/∂cosine of the true class",
+    )  # fmt: skip
+    margins = class_chart("margins", "Margin", {"margin": _ldam_margins(max_margin)}, y_log=False)
+    return Content("ldam", (*charts, margins))
+
+
+def _ldam_margins(max_margin: float) -> list[float]:
+    """The margin of each class, from the loss: with scale 1 and equal cosines, exp(loss) − 1 = (C − 1) e^m."""
+    equal, others = torch.zeros(1, COUNTS.num_classes, dtype=torch.float64), COUNTS.num_classes - 1
+
+    def margin(c: int) -> float:
+        loss = losses.ldam_loss(equal, torch.tensor([c]), class_counts=COUNTS, max_margin=max_margin, scale=1.0)
+        return float(torch.log((loss.exp() - 1) / others))
+
+    return [margin(c) for c in range(COUNTS.num_classes)]
+
+
+def poly(*, epsilon: float, **_: Any) -> Content:
+    """PolyLoss for several ε."""
+    epsilons = sorted({0.0, -1.0, 1.0, 3.0, epsilon}, key=lambda e: (e != 0, e))
+    settings = {f"ε = {e:g}".replace("-", "−"): (losses.poly_loss, 0, {"epsilon": e}) for e in epsilons}
+    return Content("poly", softmax_charts("poly", settings))
+
+
+def label_aware_smoothing(*, head: float, tail: float, **_: Any) -> Content:
+    """Label-aware smoothing per class."""
+    charts = _per_class("las", losses.label_aware_smoothing_loss, class_counts=COUNTS, head=head, tail=tail)
+    return Content("label_aware_smoothing", charts)
+
+
+def _sigmoid_charts(id: str, settings: Mapping[str, tuple[Loss, Mapping[str, Any]]]) -> tuple[Chart, ...]:
+    """Loss and gradient of a positive, then of a negative."""
+
+    def rows_of(loss: Loss, options: Mapping[str, Any], label: float) -> Callable[[Tensor], Tensor]:
+        def rows(z: Tensor) -> Tensor:
+            target = torch.full((len(z), 1), label, dtype=z.dtype)
+            return loss(z[:, None], target, reduction="none", **options)[:, 0]
+
+        return rows
+
+    return tuple(
+        drawn
+        for side, label in (("positive", 1.0), ("negative", 0.0))
+        for drawn in loss_charts(
+            f"{id}-{side}",
+            {name: rows_of(*setting, label) for name, setting in settings.items()},
+            x_title="Probability of the positive class",
+            gradient="∂loss/∂z",
+        )
+    )
+
+
+def sigmoid(**_: Any) -> Content:
+    """The sigmoid loss with one hyperparameter set at a time."""
+    settings: dict[str, dict[str, Any]] = {
+        "cross-entropy": {},
+        "pos_weight 3": {"pos_weight": 3.0},
+        "neg_weight ½": {"neg_weight": 0.5},
+        "gamma_pos = gamma_neg = 2": {"gamma_pos": 2.0, "gamma_neg": 2.0},
+        "clip 0.2": {"clip": 0.2},
+    }
+    curves = {name: (losses.sigmoid_loss, options) for name, options in settings.items()}
+    return Content("sigmoid", _sigmoid_charts("hyperparameters", curves))
+
+
+def binary_cross_entropy(**_: Any) -> Content:
+    """Binary cross-entropy for several positive weights."""
+    settings = {f"pos_weight {w:g}": (losses.binary_cross_entropy, {"pos_weight": w}) for w in (1.0, 3.0, 10.0)}
+    return Content("binary_cross_entropy", _sigmoid_charts("bce", settings))
+
+
+def sigmoid_focal(*, alpha: float | None, gamma: float, **_: Any) -> Content:
+    """Sigmoid focal loss for several γ without α, and with it."""
+    loss, gammas = losses.sigmoid_focal_loss, sorted({0.0, 0.5, 1.0, 2.0, 5.0, gamma})
+    settings: dict[str, Any] = {f"γ = {g:g}": (loss, {"alpha": None, "gamma": g}) for g in gammas}
+    if alpha is not None:
+        settings[f"γ = {gamma:g}, α = {alpha:g}"] = (loss, {"alpha": alpha, "gamma": gamma})
+    return Content("sigmoid_focal", _sigmoid_charts("sigmoid-focal", settings)) | focal_example(gamma)
+
+
+def asymmetric(*, gamma_neg: float, gamma_pos: float, clip: float, **_: Any) -> Content:
+    """Asymmetric loss without focusing, with it, and with two clips; the full derivative."""
+    focus = {"gamma_neg": gamma_neg, "gamma_pos": gamma_pos, "detach_focus": False}
+    plain = {"gamma_neg": 0.0, "gamma_pos": 0.0, "clip": 0.0, "detach_focus": False}
+    settings = {
+        "cross-entropy": (losses.asymmetric_loss, plain),
+        "focusing, clip 0": (losses.asymmetric_loss, {**focus, "clip": 0.0}),
+        f"focusing, clip {clip:g}": (losses.asymmetric_loss, {**focus, "clip": clip}),
+        "focusing, clip 0.2": (losses.asymmetric_loss, {**focus, "clip": 0.2}),
+    }
+    return Content("asymmetric", _sigmoid_charts("asymmetric", settings))
+
+
+def class_balanced_sigmoid(*, beta: float, gamma: float, **_: Any) -> Content:
+    """Class-balanced sigmoid loss of one image per class, with all other logits at −3."""
+    options: dict[str, Any] = {"class_counts": COUNTS, "beta": beta, "gamma": gamma, "reduction": "none"}
+
+    def rows_of(c: int) -> Callable[[Tensor], Tensor]:
+        def rows(z: Tensor) -> Tensor:
+            one_hot = torch.eye(COUNTS.num_classes, dtype=z.dtype)[c]
+            logits, target = z[:, None] * one_hot - 3.0 * (1.0 - one_hot), torch.full(z.shape, c)
+            return losses.class_balanced_sigmoid_loss(logits, target, **options).sum(1)
+
+        return rows
+
+    return Content("class_balanced_sigmoid", loss_charts("cbs", {class_name(c): rows_of(c) for c in SELECTED}))
+
+
+_OBJECT, _BACKGROUND = 100, 900
+"""Pixels of the example mask."""
+_BACKGROUND_LOGIT = math.log(0.9 / 0.1)
+
+
+def _overlap(page: str, settings: Mapping[str, Loss]) -> Content:
+    """The loss of one mask as the probability of the object's pixels grows; the background has p = 0.1."""
+    pixels = _OBJECT + _BACKGROUND
+    target = (torch.arange(pixels) < _OBJECT).long()[None, None]
+
+    def rows_of(loss: Loss) -> Callable[[Tensor], Tensor]:
+        def one(value: Tensor) -> Tensor:
+            second = torch.where(target[0, 0] == 1, value, -_BACKGROUND_LOGIT)
+            logits = torch.stack([torch.zeros_like(second), second])[None, :, None]
+            return loss(logits, target, weight=[0.0, 1.0])
+
+        return lambda u: torch.stack([one(value) for value in u])
+
+    charts = loss_charts(
+        page.replace("_", "-"),
+        {name: rows_of(loss) for name, loss in settings.items()},
+        x_title="Probability of the object, on its own pixels",
+        gradient="∂loss/∂z of the object's pixels together",
+    )
+    return Content(page, charts, values={"object": _OBJECT, "background": _BACKGROUND})
+
+
+def _tversky(alpha: float, beta: float, gamma: float) -> Loss:
+    return partial(losses.tversky_loss, alpha=alpha, beta=beta, gamma=gamma)
+
+
+def tversky(*, alpha: float, beta: float, **_: Any) -> Content:
+    """Tversky loss for three pairs of α and β."""
+    pairs = dict.fromkeys(((alpha, beta), (0.7, 0.3), (0.3, 0.7)))
+    return _overlap("tversky", {f"α = {a:g}, β = {b:g}": _tversky(a, b, 1.0) for a, b in pairs})
+
+
+def dice(**_: Any) -> Content:
+    """Dice loss beside cross-entropy."""
+    settings: dict[str, Loss] = {"Dice": losses.dice_loss}
+    return _overlap("dice", {**settings, "cross-entropy, mean of the object's pixels": losses.cross_entropy})
+
+
+def focal_tversky(*, alpha: float, beta: float, gamma: float, **_: Any) -> Content:
+    """Focal Tversky loss for several exponents."""
+    gammas = sorted({1.0, 0.75, 0.5, gamma}, key=lambda g: (g != 1, -g))
+    return _overlap("focal_tversky", {f"γ = {g:g}": _tversky(alpha, beta, g) for g in gammas})
+
+
+_TREE = from_paths(["animal/dog", "animal/cat", "vehicle/car", "vehicle/truck"])
+_TREE_COUNTS = {"animal/dog": 400, "animal/cat": 100, "vehicle/car": 4500, "vehicle/truck": 50}
+_TRUCK = 3
+
+
+def hierarchical(*, balance: Any, **_: Any) -> Content:
+    """Hierarchical loss of an image of a truck, for each kind of balancing."""
+    path = torch.zeros(_TREE.num_edges, dtype=torch.float64)
+    path[torch.from_numpy(_TREE.paths[_TRUCK])] = 1.0
+
+    def rows_of(kind: Any) -> Callable[[Tensor], Tensor]:
+        loss = losses.HierarchicalLoss(tree=_TREE, class_counts=_TREE_COUNTS, balance=kind, reduction="none")
+        return lambda u: loss(u[:, None] * path, torch.full(u.shape, _TRUCK))
+
+    charts = loss_charts(
+        "hierarchical",
+        {kind: rows_of(kind) for kind in dict.fromkeys(("plain", "weighted", balance))},
+        x_title="Probability of the right branch, at each node",
+        gradient="∂loss/∂z of the right branches",
+    )
+    return Content("hierarchical", charts)
+
+
+_FUNCTIONS: tuple[Callable[..., Content], ...] = (
+    softmax, cross_entropy, focal, class_balanced, logit_adjusted, balanced_softmax, vector_scaling, ldam, poly,
+    label_aware_smoothing, sigmoid, binary_cross_entropy, sigmoid_focal, asymmetric, class_balanced_sigmoid, tversky,
+    dice, focal_tversky, hierarchical,
+)  # fmt: skip
+LOSS_PAGES = {function.__name__: function for function in _FUNCTIONS}
+"""The content of each loss; a function has the name of its loss."""
