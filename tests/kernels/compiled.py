@@ -21,12 +21,13 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import mangle_type
 
+from counterpoise.kernels.autograd import empty_gradient
+from counterpoise.kernels.reduction import Batch, accumulation_dtype
 from counterpoise.kernels.reference import SigmoidParameters, SoftmaxParameters
+from counterpoise.kernels.triton import math as kernels
 from counterpoise.kernels.triton import sigmoid as sigmoid_triton
 from counterpoise.kernels.triton import softmax as softmax_triton
-from counterpoise.kernels.triton.launch import accumulation
-from counterpoise.kernels.triton.math import scale_kernel
-from counterpoise.kernels.triton.tiles import Walk
+from counterpoise.kernels.triton.launch import Walk, accumulation
 
 # The shapes of the targets: aligned, 8142 classes (rows not on 16 bytes), an odd number, beyond one tile, few classes,
 # images of few and of many classes, launch-bound.
@@ -67,29 +68,41 @@ def rows_of(shape):
     return empty((shape[0], *shape[2:]), torch.int64)
 
 
+def split(params):
+    """Vectors and numbers, as the launchers get them."""
+    vectors = [x if isinstance(x, torch.Tensor) else None for x in params]
+    numbers = [0.0 if x is None or isinstance(x, torch.Tensor) else float(x) for x in params]
+    return type(params)(*vectors), type(params)(*numbers)
+
+
 def softmax_calls(shapes):
     for shape, dtype in shapes:
         z = empty(shape, dtype)
         u = empty((shape[0], *shape[2:]))
-        for name, terms, dense in softmax_variants(shape, dtype):
+        for name, params, dense in softmax_variants(shape, dtype):
             target = empty(shape) if dense else rows_of(shape)
             own = len(shape) == 2 and shape[0] <= 1024 and not dense
-            totals = None if own else empty(128)
-            batch = softmax_triton.Batch(target, u if "every" in name else None, totals, None, -100, "mean")
-            room = softmax_triton._room(z, True)
-            kernel, _, arguments, tile = softmax_triton.arranged(Walk.over(z), z, batch, terms, room)
+            denominator = (None, None) if own else (empty(128), 1.0)
+            batch = Batch(target, u if "every" in name else None, -100, "mean")
+            walk = Walk.over(z)
+            results = (empty(walk.rows, accumulation_dtype(z)), empty_gradient(z), empty((), accumulation_dtype(z)))
+            plan = softmax_triton.launch_plan(walk, z, batch, denominator, *split(params), results)
+            kernel, _, arguments, tile = plan
             yield "softmax", shape, dtype, name, kernel, arguments, tile.warps
 
 
 def sigmoid_calls(shapes):
     for shape, dtype in shapes:
         z = empty(shape, dtype)
-        for name, terms, labels in sigmoid_variants(shape, dtype):
+        for name, params, labels in sigmoid_variants(shape, dtype):
             target = rows_of(shape) if labels is None else empty(shape, labels)
-            batch = sigmoid_triton.Batch(target, None, empty(128), None, -100, "mean")
-            walk, tile, programs = sigmoid_triton.plan(z, batch, terms)
-            room = sigmoid_triton._room(z, "mean", True, programs)
-            arguments = sigmoid_triton.arranged(walk, tile, z, batch, terms, room)
+            batch = Batch(target, None, -100, "mean")
+            vectors, numbers = split(params)
+            walk, tile, programs = sigmoid_triton.tiling(z, batch, vectors)
+            results = (empty(programs, accumulation_dtype(z)), empty_gradient(z), empty((), accumulation_dtype(z)))
+            arguments = sigmoid_triton.kernel_arguments(
+                walk, tile, z, batch, (empty(128), 1.0), vectors, numbers, results
+            )
             yield "sigmoid", shape, dtype, name, sigmoid_triton.sigmoid_kernel, arguments, tile.warps
 
 
@@ -99,15 +112,19 @@ def other_calls():
     common = {"sample_weight": empty(4096), "weight": w, "totals": parts, "inner": 4096, "C": 1000}
     acc = {"ACC": accumulation(z)}
     masses = {"target": y, "number": 4096, "ignore_index": -100, "BLOCK": 1024, **strides, **common, **acc}
-    yield "index mass", softmax_triton.index_mass_kernel, masses
+    yield "index mass", kernels.index_mass_kernel, masses
     t = {"t_o": 0, "t_i": 1000, "t_c": 1, "ROWS": 1, "CLASSES": 1024, "blocks": 4096, "programs": 4096}
-    yield "soft mass", softmax_triton.soft_mass_kernel, {"target": z, **t, **strides, **common, **acc}
+    yield "soft mass", kernels.soft_mass_kernel, {"target": z, **t, **strides, **common, **acc}
     count = {"target": z, "totals": parts, "ignore_index": -100, **acc}
-    yield "valid elements", sigmoid_triton.valid_elements_kernel, {"size": 4096000, "BLOCK": 4096, **count}
-    yield "valid rows", sigmoid_triton.valid_rows_kernel, {"inner": 4096, "many": 1000, **t, **count}
+    yield "valid elements", kernels.valid_elements_kernel, {"size": 4096000, "BLOCK": 4096, **count}
+    yield "valid rows", kernels.valid_rows_kernel, {"inner": 4096, "many": 1000, **t, **count}
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
         g = {"source": empty(4096, dtype), "target": empty(4096, dtype), "factor": empty(()), "size": 4096}
-        yield f"scale {dtype}", scale_kernel, {**g, "INPLACE": True, "BLOCK": 4096, "ACC": accumulation(g["source"])}
+        yield (
+            f"scale {dtype}",
+            kernels.scale_kernel,
+            {**g, "INPLACE": True, "BLOCK": 4096, "ACC": accumulation(g["source"])},
+        )
 
 
 def source(kernel, arguments):

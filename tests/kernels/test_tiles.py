@@ -1,11 +1,13 @@
-"""How the kernels walk over logits: the sizes of tiles, what is told of strides, and when 64 bits are needed."""
+"""How the kernels view logits: sizes of tiles, common factors of strides, and when offsets need 64 bits."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from counterpoise.kernels.triton.tiles import Steps, Tile, Walk, power_of_2, steps, tile_for, wide
+pytest.importorskip("triton")
+
+from counterpoise.kernels.triton.launch import Steps, Tile, Walk, power_of_2, steps, tile_for, wide
 
 
 def empty(*shape, dtype=torch.float32):

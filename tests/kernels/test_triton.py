@@ -5,6 +5,7 @@ Compiled on a GPU, under Triton's interpreter without one. Buffers are poisoned 
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import pytest
@@ -15,7 +16,6 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from counterpoise import losses
 from counterpoise.core.errors import UnsupportedError
 from counterpoise.kernels import dispatch
-from counterpoise.kernels.triton import tiles
 
 if not TRITON:
     pytest.skip("Triton is not installed", allow_module_level=True)
@@ -81,8 +81,8 @@ def test_softmax_over_shapes(shape):
 def test_rows_beyond_one_tile(shape, monkeypatch):
     """Chunks of 8 (4 in double precision) classes: the sum is kept online, and the largest class may change chunk."""
     for name, size in (("_HARD_TILE", 16), ("_SOFT_TILE", 16), ("_HARD_CHUNK", 8), ("_SOFT_CHUNK", 8)):
-        monkeypatch.setattr(tiles, name, size)
-    monkeypatch.setattr(tiles, "_LEAST_PIXELS", 2)
+        monkeypatch.setattr(triton_launch, name, size)
+    monkeypatch.setattr(triton_launch, "_LEAST_PIXELS", 2)
     for z, target, options in softmax_cases(shape, seed=sum(shape)):
         agree(placed_losses.softmax_loss, z, target, options)
         z = z.clone()
@@ -240,106 +240,160 @@ def test_the_operators_are_what_they_say():
     w = torch.rand(3)
     torch.use_deterministic_algorithms(False)
     for reduction in ("mean", "none"):
-        vectors, numbers = [w, None, None, None, None, None], [1.0, 0.0, 2.0, 0.0, 0.0]
-        arguments = (z, y, None, None, None if reduction == "mean" else 1.0, -100, reduction, *vectors, *numbers, True)
+        batch = (y, None, -100, reduction, None, None if reduction == "mean" else 1.0)
+        vectors, numbers = [w, *[None] * 7], [0.0, 0.0, 0.0, 1.0, 0.0, 2.0, 0.0, 0.0]
+        arguments = (z, *batch, vectors, numbers, True)
         _, gradient, _ = softmax_triton.softmax_forward(*arguments)
         assert gradient.stride() == z.stride()
         torch.library.opcheck(softmax_triton.softmax_forward, arguments, test_utils=("test_schema", "test_faketensor"))
-        arguments = (z, y, *arguments[2:7], w, None, None, 1.0, 1.0, 0.0, 2.0, 0.05, True, True)
+        arguments = (z, *batch, [w, *[None] * 6], [0.0, 1.0, 1.0, 0.0, 2.0, 0.05, 1.0], True)
         torch.library.opcheck(sigmoid_triton.sigmoid_forward, arguments, test_utils=("test_schema", "test_faketensor"))
 
 
-@pytest.mark.fault("L36")
-def test_kernels_that_do_not_start_give_the_closed_form_and_one_warning(monkeypatch):
-    z, y = sample((4, 3))
+@pytest.fixture
+def fastest(monkeypatch):
+    """A table that says that the kernels are faster, on a device where the first batch verifies them."""
+    table = {
+        (equation, (9, 0), dtype, shape): 2.0
+        for equation in ("softmax", "sigmoid")
+        for dtype in (torch.float32, torch.bfloat16)
+        for shape in ("small", "few classes")
+    }
+    monkeypatch.setattr(dispatch, "MEASURED_SPEEDUPS", table)
+    monkeypatch.setattr(dispatch, "_is_faster", partial(measured_as_on_a_gpu, table))
+    monkeypatch.setattr(dispatch, "_VERIFIED_DEVICES", ("cuda", "cpu"))
+    monkeypatch.setattr(dispatch, "_failures", {})
     torch.use_deterministic_algorithms(False)
-    monkeypatch.setattr(dispatch, "worth_triton", lambda logits: True)
-    monkeypatch.setattr(dispatch, "_failure", None)
+    return table
+
+
+def measured_as_on_a_gpu(table, equation, logits):
+    return table.get((equation, (9, 0), logits.dtype, dispatch.shape_class(logits)), 0.0) > 1.0
+
+
+@pytest.mark.fault("L36")
+def test_kernels_that_do_not_start_raise_or_give_the_closed_form_with_one_warning(fastest, monkeypatch):
+    z, y = sample((4, 3), dtype=torch.float32)
 
     def broken(*arguments, **options):
         raise RuntimeError("no C compiler")
 
     for module, loss in ((softmax_triton, losses.cross_entropy), (sigmoid_triton, losses.binary_cross_entropy)):
         monkeypatch.setattr(module, "launch", broken)
-        monkeypatch.setattr(dispatch, "_failure", None)
-        with pytest.raises(RuntimeError, match="no C compiler"):
-            loss(z, y, impl="triton")
-        with pytest.warns(UserWarning, match=r"closed form runs instead: RuntimeError: no C compiler") as caught:
+        with pytest.warns(
+            UserWarning, match=r'do not run on cpu .*no C compiler.*"auto" uses the closed form'
+        ) as caught:
             first = loss(z, y)
         assert len(caught) == 1
         assert torch.equal(first, loss(z, y, impl="closed_form"))
         assert torch.equal(first, loss(z, y))  # no second warning: warnings are errors here
-        with pytest.raises(UnsupportedError, match=r"failed before.*no C compiler"):
-            loss(z, y, impl="triton")
+        for _ in range(2):
+            with pytest.raises(UnsupportedError, match=r'"triton".*no C compiler.*pass impl="closed_form"'):
+                loss(z, y, impl="triton")
 
 
+@pytest.mark.parametrize("impl", ["auto", "triton"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_auto_holds_the_kernels_against_the_closed_form_once_for_every_kind_of_batch(monkeypatch, dtype):
-    torch.use_deterministic_algorithms(False)
-    monkeypatch.setattr(dispatch, "worth_triton", lambda logits: True)
-    monkeypatch.setattr(dispatch, "_failure", None)
-    monkeypatch.setattr(dispatch, "_trusted", set())
+def test_the_first_batch_of_every_kind_verifies_the_kernels(fastest, monkeypatch, dtype, impl):
     z, y = sample((6, 5), dtype=dtype)
     for module, loss in ((softmax_triton, losses.cross_entropy), (sigmoid_triton, losses.binary_cross_entropy)):
         launched = []
         launch = module.launch
         monkeypatch.setattr(module, "launch", lambda *a, launch=launch, n=launched, **k: n.append(1) or launch(*a, **k))
-        loss(z.clone().requires_grad_(), y, weight=torch.rand(5)).backward()
+        loss(z.clone().requires_grad_(), y, weight=torch.rand(5), impl=impl).backward()
         first = len(launched)
-        loss(z.clone().requires_grad_(), y, weight=torch.rand(5)).backward()
+        loss(z.clone().requires_grad_(), y, weight=torch.rand(5), impl=impl).backward()
         assert 0 < len(launched) - first < first
         with torch.inference_mode():
-            assert loss(z, y).isfinite()
-        assert dispatch._failure is None
+            assert loss(z, y, impl=impl).isfinite()
+        assert set(dispatch._failures.values()) == {None}
     hidden, head = torch.randn(6, 3, dtype=dtype), torch.randn(5, 3, dtype=dtype)
-    assert losses.linear_softmax_loss(hidden, head, y).isfinite()
+    assert losses.linear_softmax_loss(hidden, head, y, impl=impl).isfinite()
 
 
-def test_kernels_that_give_something_else_are_left_alone(monkeypatch):
-    torch.use_deterministic_algorithms(False)
+def test_kernels_that_give_another_result_are_not_used(fastest, monkeypatch):
     z, y = sample((6, 5), dtype=torch.float32)
     hidden, head = torch.randn(6, 3), torch.randn(5, 3)
-    original = softmax_triton._run
+    original = softmax_triton._computed
 
-    def wrong(*arguments, **options):
-        loss, gradient, *rest = original(*arguments, **options)
-        return loss, None if gradient is None else gradient * 1.01, *rest
+    def wrong(logits, batch, vectors, numbers, memory):
+        result = original(logits, batch, vectors, numbers, memory)
+        if memory is not None:
+            memory.mul_(1.01)
+        return result
 
-    monkeypatch.setattr(dispatch, "worth_triton", lambda logits: True)
-    monkeypatch.setattr(softmax_triton, "_run", wrong)
-    for call in (lambda: losses.cross_entropy(z, y), lambda: losses.linear_softmax_loss(hidden, head, y)):
-        monkeypatch.setattr(dispatch, "_failure", None)
-        monkeypatch.setattr(dispatch, "_trusted", set())
+    _, forward = triton_launch.fused_operator(
+        "wrong_softmax_forward", wrong, softmax_triton._empty_loss, SoftmaxParameters
+    )
+    monkeypatch.setattr(softmax_triton, "_loss_and_gradient", forward)
+    for loss in (losses.cross_entropy, partial(losses.linear_softmax_loss, hidden, head)):
+        arguments = (z, y) if loss is losses.cross_entropy else (y,)
+        monkeypatch.setattr(dispatch, "_failures", {})
         with pytest.warns(
-            UserWarning, match="do not work here, the closed form runs instead: .*something else"
-        ) as told:
-            first = call()
-        assert len(told) == 1
-        assert torch.equal(first, call())
-    assert torch.equal(losses.cross_entropy(z, y), losses.cross_entropy(z, y, impl="closed_form"))
-    with pytest.raises(UnsupportedError, match="something else than the closed form"):
-        losses.cross_entropy(z, y, impl="triton")
+            UserWarning, match="give another result than the closed form on cpu; .*uses the closed form"
+        ) as caught:
+            first = loss(*arguments)
+        assert len(caught) == 1
+        assert torch.equal(first, loss(*arguments))
+        assert torch.equal(first, loss(*arguments, impl="closed_form"))
+        with pytest.raises(UnsupportedError, match=r'another result than the closed form.*pass impl="closed_form"'):
+            loss(*arguments, impl="triton")
+
+
+def test_nothing_is_measured_yet_so_auto_is_the_closed_form():
+    assert dispatch.MEASURED_SPEEDUPS == {}
+
+
+class OnGPU:
+    """What is asked of logits on a GPU, without one."""
+
+    device, dtype, requires_grad = torch.device("cuda"), torch.bfloat16, False
+
+    def __init__(self, *shape):
+        self.shape = shape
+
+    def numel(self):
+        return math.prod(self.shape)
+
+
+def test_auto_takes_triton_only_where_it_was_measured_to_be_faster(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    logits = OnGPU(65536, 1000)
+    assert dispatch.chosen_implementation("auto", "softmax", logits, ()) == "closed_form"
+    key = ("softmax", (9, 0), torch.bfloat16, dispatch.shape_class(logits))
+    monkeypatch.setitem(dispatch.MEASURED_SPEEDUPS, key, 0.9)
+    assert dispatch.chosen_implementation("auto", "softmax", logits, ()) == "closed_form"
+    monkeypatch.setitem(dispatch.MEASURED_SPEEDUPS, key, 1.5)
+    assert dispatch.chosen_implementation("auto", "softmax", logits, ()) == "triton"
+    assert dispatch.chosen_implementation("auto", "sigmoid", logits, ()) == "closed_form"
+    assert dispatch.chosen_implementation("auto", "softmax", OnGPU(64, 1000), ()) == "closed_form"
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert dispatch.chosen_implementation("auto", "softmax", logits, ()) == "closed_form"
+    monkeypatch.undo()
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    assert dispatch.chosen_implementation("auto", "softmax", logits, ()) == "closed_form"
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((1024, 1023), "small"),
+        ((8192, 128), "few classes"),
+        ((8192, 129), "many classes"),
+        ((64, 16384), "many classes"),
+        ((64, 16385), "rows beyond one tile"),
+        ((16, 19, 512, 512), "few classes"),
+    ],
+)
+def test_shape_classes(shape, expected):
+    assert dispatch.shape_class(OnGPU(*shape)) == expected
 
 
 def test_auto_never_takes_triton_on_a_cpu(monkeypatch):
     monkeypatch.setattr(softmax_triton, "launch", None)
     big = torch.zeros(1024, 1024)
-    assert dispatch.chosen_implementation("auto", big, ()) == "closed_form"
-    assert dispatch.chosen_implementation("triton", big, ()) == "triton"  # interpreted, because it was asked for
-
-
-def test_auto_takes_triton_on_a_gpu_where_bytes_decide(monkeypatch):
-    class OnGPU:
-        device, dtype = torch.device("cuda"), torch.bfloat16
-
-        def __init__(self, size):
-            self.numel = lambda: size
-
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    assert dispatch.worth_triton(OnGPU(1 << 20))
-    assert not dispatch.worth_triton(OnGPU((1 << 20) - 1))
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    assert not dispatch.worth_triton(OnGPU(1 << 30))
+    assert dispatch.chosen_implementation("auto", "softmax", big, ()) == "closed_form"
+    assert dispatch.chosen_implementation("triton", "softmax", big, ()) == "triton"  # interpreted, on request
 
 
 def test_a_target_out_of_range_shows_as_nan_on_its_row_alone():

@@ -1,49 +1,106 @@
-"""What the hand-written backward passes share: the upstream gradient, the memory of the gradient, refusals."""
+"""Loss and gradient in one forward pass: the autograd function, the gradient's memory, and blocks of the logits."""
 
 from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from counterpoise.core.errors import UnsupportedError
-from counterpoise.kernels.layout import empty_gradient
 
 __all__ = [
-    "gradient_room",
+    "Fold",
+    "Forward",
+    "blocks",
+    "empty_gradient",
+    "fused_loss",
+    "gradient_memory",
     "in_transform",
     "keeps_graph",
-    "overwritten",
+    "multiplied",
     "power",
     "refuse_double_backward",
-    "upstream_applied",
 ]
 
+Index = tuple[slice, ...]
+Multiply = Callable[[Tensor, Tensor], Tensor]
+Forward = Callable[..., tuple[Tensor, Tensor | None, list[Tensor]]]
 
-def in_transform() -> bool:
-    """Inside grad, vmap, jvp … of torch.func, or a level of forward-mode differentiation?"""
-    if torch.compiler.is_compiling():
-        return False
-    return bool(torch._C._are_functorch_transforms_active()) or forward_ad._current_level >= 0
+
+def fused_loss(
+    logits: Tensor,
+    forward: Forward,
+    *arguments: Any,
+    multiply: Multiply | None = None,
+    inplace: bool = False,
+) -> Tensor:
+    """The loss of ``forward(logits, memory, *arguments)``, which also computes the gradient where one is needed.
+
+    Args:
+        logits: (N, C, …), the only tensor with a gradient.
+        forward: returns the loss, the gradient, and the factors (scalar or (N, …)) by which the backward still has to
+            multiply the gradient; ``memory`` is an empty tensor for the gradient, or None where none is needed.
+        arguments: passed on to ``forward``; tensors among them must not require a gradient.
+        multiply: computes gradient times upstream gradient; default `multiplied`.
+        inplace: write the gradient into the memory of the logits.
+    """
+    if torch.is_grad_enabled() and logits.requires_grad:
+        loss: Tensor = _FusedLoss.apply(logits, forward, multiply or multiplied, inplace, *arguments)
+        return loss
+    return forward(logits, None, *arguments)[0]
+
+
+class _FusedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        forward: Forward,
+        multiply: Multiply,
+        inplace: bool,
+        *arguments: Any,
+    ) -> Tensor:
+        loss, gradient, factors = forward(logits, gradient_memory(logits, inplace), *arguments)
+        assert gradient is not None
+        _invalidate_overwritten(logits, gradient)
+        ctx.save_for_backward(gradient, *factors)
+        ctx.multiply, ctx.others = multiply, 3 + len(arguments)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_double_backward()
+        gradient, *factors = ctx.saved_tensors
+        if upstream.dim() == 0:
+            upstream = upstream.reshape([1] * gradient.dim())
+        elif upstream.dim() < gradient.dim():
+            upstream = upstream.unsqueeze(1)
+        for factor in factors:
+            upstream = upstream * (factor.unsqueeze(1) if factor.dim() else factor)
+        return ctx.multiply(gradient, upstream), *[None] * ctx.others
 
 
 def refuse_double_backward() -> None:
-    """Called in a backward: the gradient of the gradient would silently be missing."""
+    """Raise in a backward with ``create_graph=True``, where the second derivative would silently be missing."""
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         raise UnsupportedError(
-            'double backward (`create_graph=True`) is not supported by impl="closed_form" and "triton", of which '
-            '"auto" takes one; use impl="reference"'
+            'double backward (`create_graph=True`) is not supported by impl="closed_form" and impl="triton", one of '
+            'which impl="auto" uses; pass impl="reference"'
         )
 
 
-# Tells a backward whether its saved tensors are needed again (`retain_graph`). Where torch lacks it they always are.
+# Whether a backward needs its saved tensors again (`retain_graph`). Assumed where torch lacks the function.
 keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
 
 
-def upstream_applied(gradient: Tensor, factor: Tensor) -> Tensor:
+def multiplied(gradient: Tensor, factor: Tensor) -> Tensor:
     """The saved gradient times a factor of the same number of dimensions, in the gradient's dtype.
 
-    In place where no second backward can ask for it again, so that one tensor of the logits' size is all there is.
+    In place unless the graph is retained for a second backward, so that there is one tensor of the logits' size.
     """
     if torch.compiler.is_compiling():
         return (gradient * factor).to(gradient.dtype)
@@ -52,8 +109,15 @@ def upstream_applied(gradient: Tensor, factor: Tensor) -> Tensor:
     return torch.mul(gradient, factor, out=torch.empty_like(gradient) if keeps_graph() else gradient)
 
 
+def in_transform() -> bool:
+    """Whether a transform of torch.func (grad, vmap, jvp, …) or forward-mode differentiation is active."""
+    if torch.compiler.is_compiling():
+        return False
+    return bool(torch._C._are_functorch_transforms_active()) or forward_ad._current_level >= 0
+
+
 def power(base: Tensor, exponent: float | Tensor) -> Tensor:
-    """base^exponent with 0^0 = 1; the usual exponents by multiplication."""
+    """base^exponent with 0^0 = 1; the exponents 1, 2 and 4 by multiplication, which is faster."""
     if isinstance(exponent, Tensor) or exponent not in (0.0, 1.0, 2.0, 4.0):
         return base.pow(exponent)
     if exponent == 0.0:
@@ -64,14 +128,66 @@ def power(base: Tensor, exponent: float | Tensor) -> Tensor:
     return square if exponent == 2.0 else square * square
 
 
-def gradient_room(logits: Tensor, inplace: bool) -> Tensor:
-    """Where the gradient goes: memory of its own, or (never inside `torch.compile`) that of the logits."""
+class Fold(NamedTuple):
+    """View of (N, C, …) tensors as (N, C) or (N, C, L) without a copy; ``last``: classes are last in memory."""
+
+    last: bool
+
+    @classmethod
+    def of(cls, logits: Tensor) -> Fold:
+        return cls(logits.dim() > 2 and logits.movedim(1, -1).is_contiguous())
+
+    def classes(self, tensor: Tensor) -> Tensor:
+        """(N, C, …) as (N·L, C) if the classes are last in memory, otherwise as (N, C, L); (N, C) is unchanged."""
+        if self.last:
+            return tensor.movedim(1, -1).reshape(-1, tensor.shape[1])
+        return tensor.flatten(2) if tensor.dim() > 3 else tensor
+
+    def rows(self, tensor: Tensor) -> Tensor:
+        """(N, …) as (N·L,) or (N, L) in the same way."""
+        if self.last:
+            return tensor.reshape(-1)
+        return tensor.flatten(1) if tensor.dim() > 2 else tensor
+
+
+def empty_gradient(logits: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """An empty tensor with the shape and memory format of the logits, which `Fold` can view without a copy."""
+    dtype = dtype or logits.dtype
+    if Fold.of(logits).last:
+        return torch.empty(logits.movedim(1, -1).shape, dtype=dtype, device=logits.device).movedim(-1, 1)
+    return torch.empty(logits.shape, dtype=dtype, device=logits.device)
+
+
+def gradient_memory(logits: Tensor, inplace: bool) -> Tensor:
+    """Memory for the gradient: new, or that of the logits (never in `torch.compile`, which plans memory itself)."""
     return logits.detach() if inplace and not torch.compiler.is_compiling() else empty_gradient(logits)
 
 
-def overwritten(logits: Tensor, gradient: Tensor) -> None:
-    """If the gradient took the logits' memory: whoever saved them for a backward is refused by their version, and
-    whoever would use them from now on finds them empty, not changed."""
+def _invalidate_overwritten(logits: Tensor, gradient: Tensor) -> None:
+    """Mark logits whose memory now holds the gradient: backwards that saved them raise, and they become empty."""
     if not torch.compiler.is_compiling() and gradient.data_ptr() == logits.data_ptr() and logits.numel():
         torch.autograd.graph.increment_version(logits)
         logits.data = logits.detach().new_empty(0)
+
+
+def blocks(logits: Tensor, elements: int) -> Iterator[tuple[Index, Index]]:
+    """Slices of (N,) or (N, L), and of (N, C) or (N, C, L), with about ``elements`` logits each.
+
+    Small blocks keep temporaries in the cache. `torch.compile` fuses the operations instead and gets a single block.
+    """
+    every = slice(None)
+    if torch.compiler.is_compiling():
+        yield (every,), (every,)
+        return
+    positions = logits.shape[2] if logits.dim() > 2 else 1
+    step = max(1, elements // max(1, logits.shape[1] * positions))
+    width = max(1, min(positions, elements // logits.shape[1]))
+    if logits.dim() == 2:
+        yield from (((rows,), (rows,)) for rows in _slices(logits.shape[0], step))
+        return
+    for rows, at in itertools.product(_slices(logits.shape[0], step), _slices(positions, width)):
+        yield (rows, at), (rows, every, at)
+
+
+def _slices(length: int, step: int) -> Iterator[slice]:
+    return (slice(start, min(start + step, length)) for start in range(0, length, step))

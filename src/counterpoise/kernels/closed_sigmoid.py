@@ -1,10 +1,9 @@
-"""The sigmoid equation in closed form: loss and gradient together, in one tensor of the logits' size.
+"""The sigmoid equation in closed form: loss and gradient together, with one tensor of the logits' size.
 
     positive   f = (1 − p)^γ (−log p)            ∂f/∂z = −(1 − p)^γ [(1 − p) + γ p (−log p)]
     negative   g = q^γ (−log(1 − q)), q = p − m  ∂g/∂z = p (1 − p) q^γ [γ (−log(1 − q))/q + 1/(1 − q)],   0 for p ≤ m
 
-(−log(1 − q))/q → 1 as q → 0, so nothing is infinite for γ < 1. With `detach_focus` the params with γ in front go.
-A block of 0/1 targets needs one of the two for each element, which a sign decides: half the transcendental functions.
+(−log(1 − q))/q → 1 as q → 0, so it is finite for γ < 1. With ``detach_focus`` the terms that start with γ are dropped.
 """
 
 from __future__ import annotations
@@ -15,15 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from counterpoise.kernels.autograd import gradient_room, overwritten, power, refuse_double_backward, upstream_applied
-from counterpoise.kernels.layout import Fold, accumulation_dtype, blocks, class_view, empty_gradient
-from counterpoise.kernels.reduction import kept
+from counterpoise.kernels.autograd import Fold, blocks, empty_gradient, fused_loss, power
+from counterpoise.kernels.reduction import accumulation_dtype, class_view, kept
 from counterpoise.kernels.reference import SigmoidParameters, dense_labels
 
 __all__ = ["sigmoid_closed"]
 
-# Elements of a block for each thread: fewer, and starting torch's operations costs more than they do; more, and their
-# temporaries leave the cache. Measured on 4096 x 1000 float32 with 1 and 4 threads.
+# Elements per block and thread. In smaller blocks torch's overhead per operation dominates; the temporary tensors of
+# larger ones do not fit the cache. Measured on 4096 x 1000 float32 with 1 and 4 threads.
 _BLOCK = 1 << 17
 
 
@@ -37,59 +35,34 @@ def sigmoid_closed(
     total: bool,
     inplace: bool = False,
 ) -> Tensor:
-    """Σ coefficient · ℓ (``total``), or each of them, (N, C, …); coefficient is (N, …) or a scalar."""
-    if torch.is_grad_enabled() and logits.requires_grad:
-        loss: Tensor = _SigmoidClosed.apply(logits, target, coefficient, ignore_index, total, inplace, *params)
-        return loss
-    return _elements(logits, target, params, ignore_index, None, coefficient, late=False, total=total)
+    """Σ coefficient · ℓ (``total``), or the terms of that sum, (N, C, …); coefficient is (N, …) or a scalar."""
+    arguments = (target, coefficient, ignore_index, total, *params)
+    return fused_loss(logits, _loss_and_gradient, *arguments, inplace=inplace)
 
 
-class _SigmoidClosed(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor, coefficient: Tensor, *rest: Any) -> Tensor:
-        ignore_index, total, inplace, *letters = rest
-        # float16 cannot hold the gradient of a mean over many elements: it keeps the sum's and divides in backward.
-        late = logits.dtype == torch.float16
-        gradient = gradient_room(logits, inplace)
-        params = SigmoidParameters(*letters)
-        loss = _elements(logits, target, params, ignore_index, gradient, coefficient, late=late, total=total)
-        overwritten(logits, gradient)
-        ctx.save_for_backward(gradient, *([coefficient] if late else []))
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_double_backward()
-        gradient, *late = ctx.saved_tensors
-        factor = upstream if upstream.dim() else upstream.reshape([1] * gradient.dim())
-        for coefficient in late:
-            factor = factor * (coefficient.unsqueeze(1) if coefficient.dim() else coefficient)
-        return upstream_applied(gradient, factor), *[None] * (5 + len(SigmoidParameters._fields))
-
-
-def _elements(
+def _loss_and_gradient(
     logits: Tensor,
+    memory: Tensor | None,
     target: Tensor,
-    params: SigmoidParameters,
-    ignore_index: int,
-    gradient: Tensor | None,
     coefficient: Tensor,
-    *,
-    late: bool,
+    ignore_index: int,
     total: bool,
-) -> Tensor:
-    """The loss; fills ``gradient`` with its derivative, without the coefficient if ``late``."""
+    *params: Any,
+) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+    # float16 cannot hold the gradient of a mean over many rows: it holds that of the sum, divided in the backward.
+    late = logits.dtype == torch.float16
     dtype = accumulation_dtype(logits)
     fold = Fold.of(logits)
     dense = target.dim() == logits.dim()
     loss = None if total else empty_gradient(logits, dtype)
     z, y = fold.classes(logits), fold.classes(target) if dense else fold.rows(target)
-    f, g = (None if tensor is None else fold.classes(tensor) for tensor in (loss, gradient))
+    f, g = (None if tensor is None else fold.classes(tensor) for tensor in (loss, memory))
     c = fold.rows(coefficient.expand((logits.shape[0], *logits.shape[2:])))
     sums = [torch.zeros((), dtype=dtype, device=logits.device)]
     size = _BLOCK if torch.compiler.is_compiling() else _BLOCK * torch.get_num_threads()
     for n, at in blocks(z, size):
-        pair = _block(z[at], y[at if dense else n], params, ignore_index, want_slope=g is not None)
+        labels = y[at if dense else n]
+        pair = _block(z[at], labels, SigmoidParameters(*params), ignore_index, want_slope=g is not None)
         scale = c[n].unsqueeze(1)
         if f is None:
             sums.append((pair[0].sum(1) * c[n]).sum())
@@ -97,13 +70,13 @@ def _elements(
             f[at] = pair[0] * scale
         if g is not None:
             g[at] = pair[1] if late else pair[1].mul_(scale)
-    return torch.stack(sums).sum() if loss is None else loss
+    return torch.stack(sums).sum() if loss is None else loss, memory, [coefficient] if late else []
 
 
 def _block(
     z: Tensor, target: Tensor, params: SigmoidParameters, ignore_index: int, *, want_slope: bool
 ) -> list[Tensor]:
-    """Loss and, if wanted, slope of each element of a block, in memory of their own."""
+    """Loss and, if wanted, derivative of each element of a block, in new memory."""
     z = z.to(accumulation_dtype(z))
     w = 1.0 if params.weight is None else class_view(params.weight, z.dim())
     pos, neg = (w * class_view(alpha, z.dim()) for alpha in (params.pos_weight, params.neg_weight))
@@ -120,7 +93,7 @@ def _block(
 def _with_few_positives(
     pair: list[Tensor], z: Tensor, target: Tensor, pos: Tensor | float, params: SigmoidParameters, ignore_index: int
 ) -> list[Tensor]:
-    """Put α⁺ t f + (1 − t)·what is there in the places where t > 0: they are few, and all the rest is negative."""
+    """Compute α⁺ t f + (1 − t) g only where t > 0: few labels are positive, everywhere else the loss is g."""
     where, t, ignored = _active(z, target, ignore_index)
     share = t * (pos.reshape(-1)[where[1]] if isinstance(pos, Tensor) and pos.dim() else pos)
     for f, g in zip(_positive(z[where], params), pair, strict=False):
@@ -129,7 +102,7 @@ def _with_few_positives(
 
 
 def _active(z: Tensor, target: Tensor, ignore_index: int) -> tuple[tuple[Tensor, ...], Tensor, Tensor | None]:
-    """The places where t > 0, t there, and the mask of what is ignored, or None. Indices were checked before."""
+    """Positions where t > 0, t at these positions, and the mask of ignored elements or None."""
     if target.dim() < z.dim():
         rows = target != ignore_index
         row, *rest = rows.nonzero(as_tuple=True)
@@ -144,7 +117,7 @@ def _active(z: Tensor, target: Tensor, ignore_index: int) -> tuple[tuple[Tensor,
 
 
 def _all_labels(target: Tensor, ignore_index: int) -> bool:
-    """Is nothing ignored? Told by the smallest and largest label, in one pass; a comparison takes ten times as long."""
+    """Whether nothing is ignored: decided from the minimum and maximum, ten times faster than a comparison."""
     low, high = target.aminmax()
     return bool(low >= 0) and bool(high <= 1) and not 0 <= ignore_index <= 1
 
@@ -168,23 +141,23 @@ def _negative(z: Tensor, params: SigmoidParameters) -> tuple[Tensor, Tensor]:
     if gamma == 0.0:
         return nll, p
     focus = power(p, gamma)
-    # 1 − p may cancel here: where it does, it is added to a p of 1.
+    # 1 − p may cancel near p = 1, where it is negligible beside p.
     slope = focus * (p if params.detach_focus else p + gamma * (1.0 - p) * nll)
     return focus.mul_(nll) if focus is not p else focus * nll, slope
 
 
 def _negative_with_margin(z: Tensor, params: SigmoidParameters) -> tuple[Tensor, Tensor]:
-    """With m > 0: everything from 1 − p = σ(−z), which is exact where p is near 1; where p ≤ m, q = 0."""
+    """With m > 0: computed from 1 − p = σ(−z), which is exact near p = 1; q = 0 where p ≤ m."""
     rest = torch.sigmoid(-z)
     one_minus_q = (rest + params.clip).clamp_(max=1.0)
     nll = one_minus_q.log().neg_()
     q = 1.0 - one_minus_q
-    # 0 wherever q is 0: by the sign for γ = 0 (a comparison would be slow), by the power otherwise.
+    # 0 where q is 0: from the sign for γ = 0 (faster than a comparison), otherwise from the power.
     focus = q.sign() if params.gamma_neg == 0.0 else power(q, params.gamma_neg)
     slope = (1.0 - rest).mul_(rest).mul_(focus)
     if params.gamma_neg == 0.0 or params.detach_focus:
         slope = slope.div_(one_minus_q)
     else:
-        ratio = nll / q.clamp_(min=torch.finfo(q.dtype).tiny)  # nll/q, and 0 where q is
+        ratio = nll / q.clamp_(min=torch.finfo(q.dtype).tiny)  # nll/q, and 0 where q is 0
         slope = slope.mul_(ratio.mul_(params.gamma_neg).add_(one_minus_q.reciprocal_()))
     return nll.mul_(focus), slope

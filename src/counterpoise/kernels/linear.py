@@ -1,32 +1,38 @@
-"""Head and loss together: logits exist for a few rows at a time, and so does their gradient.
+"""Linear layer and softmax loss together, so that the logits and their gradient exist for a few rows at a time.
 
     z = h Wᵀ + b,   ∂L/∂h = g W,   ∂L/∂W = gᵀ h,   ∂L/∂b = Σ g,      g = ∂ℓ/∂z
 
-g is known as soon as z is, so a mean or a sum computes all three in the forward: three matrix products, as many as head
-and loss apart, and nothing as large as the logits. "none" has an upstream gradient for each row, which the forward does
-not know: it computes z once more in the backward. Nothing small is dropped: small gradients are the rare classes'.
+A mean or a sum computes all gradients in the forward pass: three matrix products, as many as layer and loss apart, and
+no tensor of the logits' size. "none" has an upstream gradient per row, which the forward does not know, so the backward
+computes z once more. All gradients are exact: the small ones that other implementations drop are those of rare classes.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from counterpoise.kernels.autograd import refuse_double_backward
-from counterpoise.kernels.dispatch import rows_and_gradient
-from counterpoise.kernels.layout import accumulation_dtype
+from counterpoise.kernels.dispatch import (
+    Impl,
+    Implementation,
+    rows_and_gradient,
+    softmax_denominator,
+    verified_implementation,
+)
+from counterpoise.kernels.reduction import Batch, accumulation_dtype, safe_divide
 from counterpoise.kernels.reference import SoftmaxParameters
 
 __all__ = ["Head", "linear_softmax"]
 
-# Logits of a chunk. On a CPU they stay in the cache of a core; on a GPU a matrix product needs a thousand rows.
+# Logits per chunk. On a CPU they fit the cache of a core; on a GPU a matrix product needs at least a thousand rows.
 _CPU_CHUNK, _GPU_CHUNK, _GPU_ROWS = 1 << 20, 1 << 26, 1024
 
 
 class Head(NamedTuple):
-    """What the gradient is for: hidden (N, D), weight (C, D), bias (C,)."""
+    """The tensors that have a gradient: hidden (N, D), weight (C, D), bias (C,)."""
 
     hidden: Tensor
     weight: Tensor
@@ -36,21 +42,32 @@ class Head(NamedTuple):
         return torch.nn.functional.linear(self.hidden[rows], self.weight, self.bias)
 
 
-class Rows(NamedTuple):
-    """What there is of each row besides, and how it is ignored."""
+class _Rows(NamedTuple):
+    """What the loss of a row depends on besides its logits and the hyperparameters."""
 
     target: Tensor
     sample_weight: Tensor | None
     ignore_index: int
-    form: Literal["closed_form", "triton"]
+    implementation: Implementation
 
 
-def linear_softmax(head: Head, rows: Rows, params: SoftmaxParameters, *, factor: Tensor | None) -> Tensor:
-    """``factor`` · Σ u ℓ, or u ℓ of each row, (N,), for None. The factor has no gradient."""
+def linear_softmax(
+    head: Head, logits: Tensor, batch: Batch, params: SoftmaxParameters, *, impl: Impl, implementation: Implementation
+) -> Tensor:
+    """The loss: a scalar, or (N,) for "none"; only shape, dtype and device of ``logits`` (N, C) are used."""
+    factor: Tensor | None = None
+    if batch.reduction != "none":
+        factor = torch.ones((), dtype=accumulation_dtype(logits), device=logits.device)
+    if factor is not None and batch.reduction != "sum":
+        below = softmax_denominator(logits, params, batch) if batch.denominator is None else batch.denominator
+        factor = safe_divide(factor, below)
+    if implementation == "triton":
+        implementation = verified_implementation(impl, "softmax", logits, params, batch, head.logits)
+    rows = _Rows(*batch[:3], implementation)
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in head):
         loss: Tensor = _LinearSoftmax.apply(*head, factor, *rows, *params)
         return loss
-    loss, _ = _walk(head, rows, params, (False, False, False), rows.sample_weight)
+    loss, _ = _chunked(head, rows, params, (False, False, False), rows.sample_weight)
     return loss if factor is None else loss.sum() * factor
 
 
@@ -58,11 +75,11 @@ class _LinearSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
         head, factor = Head(hidden, weight, bias), rest[0]
-        count = 1 + len(Rows._fields)
-        rows, params = Rows(*rest[1:count]), SoftmaxParameters(*rest[count:])
+        count = 1 + len(_Rows._fields)
+        rows, params = _Rows(*rest[1:count]), SoftmaxParameters(*rest[count:])
         wanted = ctx.needs_input_grad[:3] if factor is not None else (False, False, False)
-        loss, gradients = _walk(head, rows, params, wanted, rows.sample_weight)
-        ctx.whole, ctx.rows, ctx.params = factor is not None, rows, params
+        loss, gradients = _chunked(head, rows, params, wanted, rows.sample_weight)
+        ctx.reduced, ctx.rows, ctx.params = factor is not None, rows, params
         if factor is None:
             ctx.save_for_backward(*head)
             return loss
@@ -74,22 +91,21 @@ class _LinearSoftmax(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         refuse_double_backward()
-        others = [None] * (1 + len(Rows._fields) + len(SoftmaxParameters._fields))
-        if ctx.whole:
+        others = [None] * (1 + len(_Rows._fields) + len(SoftmaxParameters._fields))
+        if ctx.reduced:
             factor, *gradients = ctx.saved_tensors
             return *(_scaled(g, upstream * factor, d) for g, d in zip(gradients, ctx.dtypes, strict=True)), *others
         head = Head(*ctx.saved_tensors)
         u = ctx.rows.sample_weight
-        _, gradients = _walk(
-            head, ctx.rows, ctx.params, ctx.needs_input_grad[:3], upstream if u is None else upstream * u
-        )
+        coefficient = upstream if u is None else upstream * u
+        _, gradients = _chunked(head, ctx.rows, ctx.params, ctx.needs_input_grad[:3], coefficient)
         return *(None if g is None else g.to(head.weight.dtype) for g in gradients), *others
 
 
-def _walk(
-    head: Head, rows: Rows, params: SoftmaxParameters, wanted: tuple[bool, ...], coefficient: Tensor | None
+def _chunked(
+    head: Head, rows: _Rows, params: SoftmaxParameters, wanted: tuple[bool, ...], coefficient: Tensor | None
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """coefficient · ℓ of each row, and the gradients wanted of their sum; those of weight and bias add up in fp32."""
+    """coefficient · ℓ per row, and the wanted gradients of the sum; those of weight and bias are summed in float32."""
     n, classes = len(head.hidden), len(head.weight)
     precise = accumulation_dtype(head.hidden)
     losses = torch.empty(n, dtype=precise, device=head.hidden.device)
@@ -97,14 +113,13 @@ def _walk(
     of_weight = torch.zeros_like(head.weight, dtype=precise) if wanted[1] else None
     of_bias = torch.zeros(classes, dtype=precise, device=losses.device) if wanted[2] else None
     for at in _chunks(n, classes, head.hidden.device):
-        part = None if coefficient is None else coefficient[at]
         losses[at], g = rows_and_gradient(
             head.logits(at),
             rows.target[at],
-            part,
+            None if coefficient is None else coefficient[at],
             params,
             ignore_index=rows.ignore_index,
-            form=rows.form,
+            implementation=rows.implementation,
             want_gradient=any(wanted),
         )
         if g is None:
@@ -119,7 +134,7 @@ def _walk(
 
 
 def _scaled(gradient: Tensor | None, factor: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """In the factor's precision: a loss scale of 65536 is beyond float16, the product need not be."""
+    """gradient · factor, multiplied in float32: a loss scale of 65536 overflows float16, the product need not."""
     return None if gradient is None else (gradient * factor.reshape([1] * gradient.dim())).to(dtype)
 
 

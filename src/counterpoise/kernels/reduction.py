@@ -1,32 +1,68 @@
-"""The one definition of a mean: what the sum of a loss is divided by, here, over ranks and over micro-batches.
+"""Weighted sums and means of a loss: the weight of each row, the denominator, and its sum over distributed ranks.
 
-W_i = u_i · Σ_c w_c t_ic     over the rows that count (t before smoothing)
-"mean"      Σ ℓ_i / Σ W_i    torch's weighted mean for index targets
-"batchmean" Σ ℓ_i / N        N the rows that count
+W_i = u_i · Σ_c w_c t_ic     for every row i that is not ignored (t before label smoothing)
+"mean"      Σ ℓ_i / Σ W_i    the weighted mean of torch for index targets
+"batchmean" Σ ℓ_i / N        N is the number of rows that are not ignored
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["Reduction", "across_ranks", "denominator", "kept", "reduced", "row_mass", "safe_divide", "valid_rows"]
+__all__ = [
+    "Batch",
+    "Reduction",
+    "accumulation_dtype",
+    "across_ranks",
+    "class_view",
+    "denominator",
+    "kept",
+    "reduced",
+    "row_mass",
+    "safe_divide",
+    "valid_rows",
+]
 
 Reduction = Literal["none", "mean", "batchmean", "sum"]
 
 
+class Batch(NamedTuple):
+    """The targets of a batch, and how the losses of its rows are weighted and reduced.
+
+    ``target`` is (N, …) int64 or (N, C, …); ``sample_weight`` is (N, …). ``denominator`` divides the sum of "mean" and
+    "batchmean"; None: the denominator that the equation defines for these targets.
+    """
+
+    target: Tensor
+    sample_weight: Tensor | None
+    ignore_index: int
+    reduction: Reduction
+    denominator: Tensor | float | None = None
+
+
+def accumulation_dtype(logits: Tensor) -> torch.dtype:
+    """The dtype of sums: float64 for float64 logits, otherwise float32; half precision would lose rare classes."""
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32
+
+
+def class_view(vector: Tensor | float, ndim: int) -> Tensor | float:
+    """A (C,) vector reshaped to broadcast over (N, C, …); numbers are returned unchanged."""
+    return vector.reshape(-1, *[1] * (ndim - 2)) if isinstance(vector, Tensor) and vector.dim() == 1 else vector
+
+
 def valid_rows(target: Tensor, ignore_index: int) -> Tensor:
-    """Which rows count: those whose index is not ``ignore_index``; every row of probabilities."""
+    """Mask of the rows that are not ignored: index targets other than ``ignore_index``, all rows of probabilities."""
     if target.is_floating_point():
         return torch.ones_like(target.select(1, 0), dtype=torch.bool)
     return target != ignore_index
 
 
 def kept(target: Tensor, ignore_index: int) -> Tensor:
-    """target != ignore_index; uint8 would wrap a negative index around, and holds none."""
+    """Mask of the elements other than ``ignore_index``; a negative index would wrap around in uint8."""
     if target.dtype == torch.uint8 and not 0 <= ignore_index <= 255:
         return torch.ones_like(target, dtype=torch.bool)
     return target != ignore_index
@@ -40,7 +76,7 @@ def denominator(
     sample_weight: Tensor | None,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Σ W_i for "mean", the number of rows for "batchmean": a scalar of ``dtype``."""
+    """Σ W_i for "mean", the number of valid rows for "batchmean": a scalar of ``dtype``."""
     if reduction == "batchmean":
         return valid.sum(dtype=dtype)
     return row_mass(target, valid, weight, sample_weight, dtype).sum()
@@ -49,15 +85,15 @@ def denominator(
 def row_mass(
     target: Tensor, valid: Tensor, weight: Tensor | None, sample_weight: Tensor | None, dtype: torch.dtype
 ) -> Tensor:
-    """W_i: target (N, …) int64 or (N, C, …) probabilities → (N, …); 0 for rows that do not count."""
+    """W_i of shape (N, …) for int64 targets (N, …) or probabilities (N, C, …); 0 for ignored rows."""
     if weight is None:
         mass = torch.ones(valid.shape, dtype=dtype, device=valid.device)
         if target.is_floating_point():
             mass = target.to(dtype).sum(1)
     elif target.is_floating_point():
-        mass = (target.to(dtype) * weight.to(dtype).reshape(-1, *[1] * (target.dim() - 2))).sum(1)
+        mass = (target.to(dtype) * class_view(weight.to(dtype), target.dim())).sum(1)
     else:
-        # Rows that do not count, and wrong indices, may point anywhere: they read class 0 and are zeroed below.
+        # Ignored rows and invalid indices may have any value: they read class 0 and are set to 0 below.
         inside = (target >= 0) & (target < weight.shape[0])
         mass = weight.to(dtype)[torch.where(inside, target, 0)]
     mass = mass if sample_weight is None else mass * sample_weight
@@ -65,7 +101,7 @@ def row_mass(
 
 
 def safe_divide(total: Tensor, denominator: Tensor | float) -> Tensor:
-    """total / denominator, and 0 with a live graph where the denominator is 0: nothing to learn, nothing to break."""
+    """total / denominator, and 0 (with gradient 0) where the denominator is 0."""
     if not isinstance(denominator, Tensor):
         return total / denominator if denominator != 0 else total * 0.0
     denominator = denominator.to(total.dtype)
@@ -74,7 +110,7 @@ def safe_divide(total: Tensor, denominator: Tensor | float) -> Tensor:
 
 
 def reduced(rows: Tensor, reduction: Reduction, denominator: Tensor | float | None) -> Tensor:
-    """Rows → "none" as they are, otherwise their sum over the denominator (None: 1)."""
+    """The rows for "none", otherwise their sum over the denominator (None: 1)."""
     if reduction == "none":
         return rows
     total = rows.sum()
@@ -82,9 +118,10 @@ def reduced(rows: Tensor, reduction: Reduction, denominator: Tensor | float | No
 
 
 def across_ranks(total: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-    """The sum over the ranks of ``group`` divided by their number; ``total`` itself without torch.distributed.
+    """The mean of ``total`` over the ranks of ``group``; ``total`` itself without torch.distributed.
 
-    Hosts average gradients over ranks: dividing by the number here makes that average the sum it should be.
+    Distributed training averages gradients over ranks, so dividing the loss of each rank by the mean denominator gives
+    the gradient of the whole batch.
     """
     if not (dist.is_available() and dist.is_initialized()):
         return total

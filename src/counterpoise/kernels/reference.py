@@ -22,8 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from counterpoise.kernels.layout import accumulation_dtype, class_view
-from counterpoise.kernels.reduction import kept
+from counterpoise.kernels.reduction import accumulation_dtype, class_view, kept
 
 __all__ = [
     "SigmoidParameters",

@@ -18,8 +18,7 @@ from torch import Tensor
 from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 from counterpoise.kernels.autograd import in_transform
-from counterpoise.kernels.layout import accumulation_dtype
-from counterpoise.kernels.reduction import row_mass, valid_rows
+from counterpoise.kernels.reduction import accumulation_dtype, row_mass, valid_rows
 from counterpoise.losses.options import Vector
 
 __all__ = [

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
-from counterpoise.kernels.layout import accumulation_dtype
-from counterpoise.kernels.reduction import row_mass, valid_rows
+from counterpoise.kernels.reduction import accumulation_dtype, row_mass, valid_rows
 from counterpoise.losses.arguments import check_sums, checked_index_target, checked_tensor, row_shape, values_readable
 
 __all__ = ["checked_labels", "class_mass", "labelled"]

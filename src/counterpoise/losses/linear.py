@@ -7,11 +7,9 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
-from counterpoise.kernels.dispatch import chosen_implementation, trusted_softmax
-from counterpoise.kernels.layout import accumulation_dtype
-from counterpoise.kernels.linear import Head, Rows, linear_softmax
-from counterpoise.kernels.reduction import denominator, safe_divide, valid_rows
-from counterpoise.kernels.reference import SoftmaxParameters
+from counterpoise.kernels.dispatch import chosen_implementation
+from counterpoise.kernels.linear import Head, linear_softmax
+from counterpoise.kernels.reduction import Batch
 from counterpoise.losses.arguments import (
     checked_choice,
     checked_logits,
@@ -78,31 +76,16 @@ def linear_softmax_loss(
     terms = softmax_terms(like, **{k: v for k, v in options.items() if k not in _OF_A_BATCH})  # type: ignore[arg-type]
     u = checked_row_vector(options.get("sample_weight"), like)
     normalizer = checked_normalizer(options.get("normalizer"), reduction, like)
-    form = chosen_implementation(impl, like, (target, u, normalizer, *terms))
-    if form == "reference":
+    implementation = chosen_implementation(impl, "softmax", like, (target, u, normalizer, *terms))
+    if implementation == "reference":
         logits = torch.nn.functional.linear(head.hidden, head.weight, head.bias)
         options["impl"] = "reference"
         return softmax_loss(logits, target, **options)
     if reduction == "mean" and normalizer is None:
         warn_if_massless(target, ignore_index, terms.weight, u)
-    factor: Tensor | None = None
-    if reduction != "none":
-        factor = torch.ones((), dtype=accumulation_dtype(like), device=like.device)
-    if factor is not None and reduction in ("mean", "batchmean"):
-        if normalizer is None:
-            rows = valid_rows(target, ignore_index)
-            normalizer = denominator(target, rows, reduction, terms.weight, u, factor.dtype)
-        factor = safe_divide(factor, normalizer)
+    batch = Batch(target, u, ignore_index, reduction, normalizer)
     with torch.autocast(like.device.type, enabled=False):
-        if form == "triton" and impl == "auto" and not _trusted(head, target, terms, u, ignore_index):
-            form = "closed_form"
-        return linear_softmax(head, Rows(target, u, ignore_index, form), terms, factor=factor)
-
-
-def _trusted(head: Head, target: Tensor, terms: SoftmaxParameters, u: Tensor | None, ignore_index: int) -> bool:
-    few = slice(0, 64)
-    logits = head.logits(few).detach()
-    return trusted_softmax(logits, target[few], terms, None if u is None else u[few], ignore_index)
+        return linear_softmax(head, like, batch, terms, impl=impl, implementation=implementation)
 
 
 def _checked_head(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Head:

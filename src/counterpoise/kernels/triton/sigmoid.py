@@ -1,195 +1,98 @@
-"""The sigmoid equation in Triton, seen from the host: the walk, the tiles, the letters, the count of what is ignored.
+# ruff: noqa: PLR0913, PLR0915, C901, SIM102, SIM108  kernels have one argument per hyperparameter and stride, and compile-time branches
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, untyped-decorator"
+"""The sigmoid equation in Triton, host side and kernel: one pass over the elements for loss and gradient.
 
-Imported on the first use of `impl="triton"`: it imports Triton.
+The mathematics is that of `closed_sigmoid`. Positives and negatives share one exponential and one logarithm: with
+e = exp(−|z|), both −log σ(±z) are log(1 + e) plus a maximum, and both σ(±z) are a quotient of 1 + e.
 """
 
-from __future__ import annotations
-
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
+import triton  # type: ignore[import-untyped]
+import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
-from counterpoise.kernels.autograd import gradient_room, overwritten, refuse_double_backward
-from counterpoise.kernels.layout import Fold, accumulation_dtype, empty_gradient
-from counterpoise.kernels.reduction import Reduction
+from counterpoise.kernels.autograd import Fold, empty_gradient, fused_loss
+from counterpoise.kernels.reduction import Batch, accumulation_dtype
 from counterpoise.kernels.reference import SigmoidParameters
-from counterpoise.kernels.triton.denominators import index_mass_kernel
 from counterpoise.kernels.triton.launch import (
+    Denominator,
+    Tile,
+    Walk,
     accumulation,
-    applied,
+    class_blocks,
     class_strides,
+    fused_operator,
+    given_denominator,
+    index_mass,
     launch,
+    multiplied_on_device,
+    partial_sums,
+    power_of_2,
     row_strides,
+    steps,
     totals_arguments,
     whole_exponent,
+    wide,
 )
-from counterpoise.kernels.triton.sigmoid_kernels import sigmoid_kernel, valid_elements_kernel, valid_rows_kernel
-from counterpoise.kernels.triton.tiles import Tile, Walk, power_of_2, steps, wide
+from counterpoise.kernels.triton.math import (
+    log1p,
+    of_class,
+    power,
+    reciprocal_total,
+    valid_elements_kernel,
+    valid_rows_kernel,
+)
 
-__all__ = ["sigmoid_triton"]
+__all__ = ["kernel_arguments", "sigmoid_forward", "sigmoid_kernel", "sigmoid_triton", "tiling"]
 
-# Elements of a tile: 8 a thread of 4 warps, which is 16 bytes of half precision.
+# Elements per tile: 8 per thread of 4 warps, which is 16 bytes of half precision.
 _TILE = 1 << 10
-_COUNT_PROGRAMS, _COUNT_BLOCK = 128, 4096
+_COUNT_BLOCK = 4096
 
 
-class Batch(NamedTuple):
-    """What a call has besides the letters."""
-
-    target: Tensor
-    sample_weight: Tensor | None
-    denominator: Tensor | None
-    factor: float | None
-    ignore_index: int
-    reduction: Reduction
+def sigmoid_triton(logits: Tensor, params: SigmoidParameters, batch: Batch, *, inplace: bool = False) -> Tensor:
+    """The loss: a scalar, or (N, C, …) for "none"."""
+    return fused_loss(logits, _loss_and_gradient, *batch, *params, multiply=multiplied_on_device, inplace=inplace)
 
 
-def sigmoid_triton(
-    logits: Tensor,
-    target: Tensor,
-    params: SigmoidParameters,
-    *,
-    sample_weight: Tensor | None,
-    denominator: Tensor | float | None,
-    ignore_index: int,
-    reduction: Reduction,
-    inplace: bool = False,
-) -> Tensor:
-    """The loss: a scalar, or (N, C, …) for "none". Without ``denominator`` "mean" and "batchmean" count for
-    themselves."""
-    factor: float | None = None
-    if not isinstance(denominator, Tensor):
-        if denominator is not None:
-            factor, denominator = (1.0 / denominator if denominator else 0.0), None
-        elif reduction in ("none", "sum"):
-            factor = 1.0
-    batch = Batch(target, sample_weight, denominator, factor, ignore_index, reduction)
-    if torch.is_grad_enabled() and logits.requires_grad:
-        loss: Tensor = _SigmoidTriton.apply(logits, inplace, *batch, *params)
-        return loss
-    return _run(logits, batch, params, want_gradient=False)[0]
-
-
-class _SigmoidTriton(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, inplace: bool, *rest: Any) -> Tensor:
-        count = len(Batch._fields)
-        batch = Batch(*rest[:count])
-        loss, gradient, inverse = _run(
-            logits, batch, SigmoidParameters(*rest[count:]), want_gradient=True, inplace=inplace
-        )
-        overwritten(logits, gradient)
-        # float16 cannot hold the gradient of a mean over many elements: it keeps the sum's and divides in backward.
-        late = [x for x in (inverse, batch.sample_weight) if x is not None] if logits.dtype == torch.float16 else []
-        ctx.save_for_backward(gradient, *late)
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_double_backward()
-        gradient, *late = ctx.saved_tensors
-        factor = upstream if upstream.dim() else upstream.reshape([1] * gradient.dim())
-        for coefficient in late:
-            factor = factor * (coefficient.unsqueeze(1) if coefficient.dim() else coefficient)
-        return applied(gradient, factor), *[None] * (1 + len(Batch._fields) + len(SigmoidParameters._fields))
-
-
-def _run(
-    logits: Tensor, batch: Batch, params: SigmoidParameters, *, want_gradient: bool, inplace: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, gradient, and 1/denominator (float16 alone needs it), as an operator that a compiler can hold on to."""
-    if not torch.compiler.is_compiling():
-        return _computed(logits, batch, params, want_gradient, inplace)
-    vectors = [x if isinstance(x, Tensor) else None for x in (params.pos_weight, params.neg_weight)]
-    numbers = [1.0 if isinstance(x, Tensor) else x for x in (params.pos_weight, params.neg_weight)]
-    result: tuple[Tensor, Tensor, Tensor] = sigmoid_forward(
-        logits, *batch, params.weight, *vectors, *numbers, *params[3:], want_gradient
-    )
-    return result
-
-
-def _forward(  # noqa: PLR0913  an operator takes tensors and numbers, not tuples of them
-    logits: Tensor,
-    target: Tensor,
-    sample_weight: Tensor | None,
-    denominator: Tensor | None,
-    factor: float | None,
-    ignore_index: int,
-    reduction: Reduction,
-    weight: Tensor | None,
-    positives: Tensor | None,
-    negatives: Tensor | None,
-    positive: float,
-    negative: float,
-    gamma_pos: float,
-    gamma_neg: float,
-    clip: float,
-    detach_focus: bool,
-    want_gradient: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    pos = positive if positives is None else positives
-    neg = negative if negatives is None else negatives
-    params = SigmoidParameters(weight, pos, neg, gamma_pos, gamma_neg, clip, detach_focus)
-    batch = Batch(target, sample_weight, denominator, factor, ignore_index, reduction)
-    return _computed(logits, batch, params, want_gradient, False)
-
-
-def _computed(
-    logits: Tensor, batch: Batch, params: SigmoidParameters, want_gradient: bool, inplace: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+def _computed(logits: Tensor, batch: Batch, vectors: Any, numbers: Any, memory: Tensor | None) -> tuple[Tensor, Tensor]:
     if batch.target.dtype == torch.bool:
         batch = batch._replace(target=batch.target.view(torch.uint8))
-    if batch.factor is None and batch.denominator is None:
-        batch = _counted(batch, logits)
-    walk, tile, programs = plan(logits, batch, params)
-    loss, gradient, inverse = _room(logits, batch.reduction, want_gradient, programs, inplace)
-    arguments = arranged(walk, tile, logits, batch, params, (loss, gradient, inverse))
+    denominator = given_denominator(batch)
+    if denominator[1] is None:
+        denominator = _counted_denominator(batch, Walk.over(logits), logits)
+    walk, tile, programs = tiling(logits, batch, vectors)
+    inverse = torch.empty((), dtype=accumulation_dtype(logits), device=logits.device)
+    loss = _empty_loss(logits) if batch.reduction == "none" else inverse.new_empty(programs)
+    results = (loss, memory, inverse)
+    arguments = kernel_arguments(walk, tile, logits, batch, denominator, vectors, numbers, results)
     launch(sigmoid_kernel, programs, logits.device, arguments)
-    return loss if batch.reduction == "none" else loss.sum(), gradient, inverse
+    return loss if batch.reduction == "none" else loss.sum(), inverse
 
 
-def _room(
-    logits: Tensor, reduction: Reduction, want_gradient: bool, programs: int, inplace: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
-    dtype = accumulation_dtype(logits)
-    inverse = torch.empty((), dtype=dtype, device=logits.device)
-    loss = empty_gradient(logits, dtype) if reduction == "none" else inverse.new_empty(programs)
-    return loss, gradient_room(logits, inplace) if want_gradient else logits.new_empty(0), inverse
+def _empty_loss(logits: Tensor) -> Tensor:
+    return empty_gradient(logits, accumulation_dtype(logits))
 
 
-def _counted(batch: Batch, logits: Tensor) -> Batch:
-    """1/how many elements ("mean") or rows ("batchmean") are not ignored: counted on the device where it must be."""
+sigmoid_forward, _loss_and_gradient = fused_operator("sigmoid_forward", _computed, _empty_loss, SigmoidParameters)
+
+
+def _counted_denominator(batch: Batch, walk: Walk, logits: Tensor) -> Denominator:
+    """The number of elements ("mean") or rows ("batchmean") that are not ignored, counted on the device."""
     target, by_rows = batch.target, batch.reduction == "batchmean"
-    walk = Walk.over(logits)
     if target.dim() < logits.dim():
         each = 1.0 if by_rows or walk.rows == 0 else 1.0 / walk.classes
-        return batch._replace(factor=each, denominator=_count_indices(batch, walk, logits) if walk.rows else None)
+        return index_mass(batch, walk, None, None, logits) if walk.rows else None, each
     if walk.rows == 0 or (target.dtype == torch.uint8 and not 0 <= batch.ignore_index <= 255):
-        return batch._replace(factor=1.0 / max(1, walk.rows if by_rows else target.numel()))
-    counting = _count_rows if by_rows else _count_elements
-    return batch._replace(factor=1.0, denominator=counting(batch, walk, logits))
-
-
-def _parts(programs: int, logits: Tensor) -> Tensor:
-    return torch.empty(programs, dtype=accumulation_dtype(logits), device=logits.device)
-
-
-def _count_indices(batch: Batch, walk: Walk, logits: Tensor) -> Tensor:
-    totals = _parts(min(_COUNT_PROGRAMS, -(-walk.rows // 1024)), logits)
-    y = walk.of_rows(batch.target)
-    arguments = {
-        "target": y, "sample_weight": None, "weight": None, "totals": totals, "number": walk.rows, "inner": walk.inner,
-        **row_strides("y", y), **row_strides("u", None), "ignore_index": batch.ignore_index, "C": 1,
-        "ACC": accumulation(logits), "BLOCK": 1024,
-    }  # fmt: skip
-    launch(index_mass_kernel, totals.numel(), logits.device, arguments)
-    return totals
+        return None, 1.0 / max(1, walk.rows if by_rows else target.numel())
+    return (_count_rows if by_rows else _count_elements)(batch, walk, logits), 1.0
 
 
 def _count_elements(batch: Batch, walk: Walk, logits: Tensor) -> Tensor:
     t = walk.fold.classes(batch.target).contiguous()
-    totals = _parts(min(_COUNT_PROGRAMS, -(-t.numel() // _COUNT_BLOCK)), logits)
+    totals = partial_sums(-(-t.numel() // _COUNT_BLOCK), logits)
     arguments = {
         "target": t, "totals": totals, "size": t.numel(), "ignore_index": batch.ignore_index, "BLOCK": _COUNT_BLOCK,
         "ACC": accumulation(logits),
@@ -199,31 +102,22 @@ def _count_elements(batch: Batch, walk: Walk, logits: Tensor) -> Tensor:
 
 
 def _count_rows(batch: Batch, walk: Walk, logits: Tensor) -> Tensor:
-    t = walk.of_classes(batch.target)
-    classes = min(power_of_2(walk.classes), 1024)
-    rows = min(power_of_2(walk.inner), max(1, 1024 // classes))
-    blocks = -(-walk.inner // rows)
-    totals = _parts(min(_COUNT_PROGRAMS, walk.outer * blocks), logits)
-    arguments = {
-        "target": t, "totals": totals, "inner": walk.inner, "blocks": blocks, "programs": walk.outer * blocks,
-        "many": walk.classes, **class_strides("t", (t.stride(0), t.stride(2), t.stride(1))),
-        "ignore_index": batch.ignore_index, "ROWS": rows, "CLASSES": classes, "ACC": accumulation(logits),
-    }  # fmt: skip
-    launch(valid_rows_kernel, totals.numel(), logits.device, arguments)
+    arguments = class_blocks(batch.target, walk)
+    totals = partial_sums(arguments["programs"], logits)
+    arguments |= {"totals": totals, "many": walk.classes, "ignore_index": batch.ignore_index}
+    launch(valid_rows_kernel, totals.numel(), logits.device, {**arguments, "ACC": accumulation(logits)})
     return totals
 
 
-def plan(logits: Tensor, batch: Batch, params: SigmoidParameters) -> tuple[Walk, Tile, int]:
-    """How the elements are walked over, by which tile, and how many programs that takes.
+def tiling(logits: Tensor, batch: Batch, vectors: Any) -> tuple[Walk, Tile, int]:
+    """The view of the logits, the tile of a program, and the number of programs.
 
-    Where an element need not know its class or row, memory is one long row: no shape of the logits is slow.
+    Where nothing depends on the class or row of an element, the memory is one long row, so that no shape is slow.
     """
     walk = Walk.over(logits)
-    named = any(
-        isinstance(x, Tensor) for x in (params.weight, params.pos_weight, params.neg_weight, batch.sample_weight)
-    )
     dense = batch.target.dim() == logits.dim()
-    if dense and not named and all(walk.fold.classes(x).is_contiguous() for x in (logits, batch.target)):
+    flat = dense and batch.sample_weight is None and all(vector is None for vector in vectors)
+    if flat and all(walk.fold.classes(x).is_contiguous() for x in (logits, batch.target)):
         walk = Walk(Fold(walk.fold.last), 1, logits.numel(), 1)
     pixels = walk.of_classes(logits).stride(1) != 1 if walk.rows != 1 else False
     rows = min(power_of_2(max(1, walk.inner)), 128 if pixels else _TILE)
@@ -232,67 +126,184 @@ def plan(logits: Tensor, batch: Batch, params: SigmoidParameters) -> tuple[Walk,
     return walk, tile, walk.outer * -(-walk.inner // tile.rows) * -(-walk.classes // tile.classes)
 
 
-def arranged(
+def kernel_arguments(
     walk: Walk,
     tile: Tile,
     logits: Tensor,
     batch: Batch,
-    params: SigmoidParameters,
-    results: tuple[Tensor, Tensor, Tensor],
+    denominator: Denominator,
+    vectors: Any,
+    numbers: Any,
+    results: tuple[Tensor, Tensor | None, Tensor],
 ) -> dict[str, Any]:
-    """The arguments of `sigmoid_kernel`."""
+    """The arguments of `sigmoid_kernel`.
+
+    ``results`` is the memory for the loss, the gradient (or None), and the reciprocal of the denominator.
+    """
     loss, gradient, inverse = results
     total, dense = batch.reduction != "none", batch.target.dim() == logits.dim()
 
-    def seen(tensor: Tensor) -> Tensor:
+    def viewed(tensor: Tensor) -> Tensor:
         if walk.rows == 1:  # one long row
             return walk.fold.classes(tensor).reshape(1, -1, 1)
         return walk.of_classes(tensor)
 
-    z = seen(logits)
-    g = seen(gradient) if gradient.numel() else None
-    f = None if total else seen(loss)
-    t = seen(batch.target) if dense else None
-    y = None if dense else walk.of_rows(batch.target)
+    z = viewed(logits)
+    g = None if gradient is None or not gradient.numel() else viewed(gradient)
+    f = None if total else viewed(loss)
+    t, y = (viewed(batch.target), None) if dense else (None, walk.of_rows(batch.target))
     u = None if batch.sample_weight is None else walk.of_rows(batch.sample_weight)
-    # The loss of each element and the gradient lie alike.
-    by = steps(walk, z, g if g is not None else f, t)
+    by = steps(walk, z, g if g is not None else f, t)  # loss and gradient have the same strides
     class_step = by.outer if by.inner == by.outer else 1
-    pos, neg = params.pos_weight, params.neg_weight
     return {
         "logits": z, "target": t if dense else y, "sample_weight": u, "gradient": g, "losses": loss if total else f,
-        "inverse": inverse, "weight": params.weight, "positives": pos if isinstance(pos, Tensor) else None,
-        "negatives": neg if isinstance(neg, Tensor) else None, "totals": batch.denominator,
-        "positive": 1.0 if isinstance(pos, Tensor) else pos, "negative": 1.0 if isinstance(neg, Tensor) else neg,
-        "gamma_pos": params.gamma_pos, "gamma_neg": params.gamma_neg, "clip": params.clip,
-        "factor": 1.0 if batch.factor is None else batch.factor, "ignore_index": batch.ignore_index,
-        "inner_steps": by.inner_extent, "class_steps": walk.classes // class_step,
+        "inverse": inverse, "weight": vectors.weight, "positives": vectors.pos_weight, "negatives": vectors.neg_weight,
+        "totals": denominator[0], "positive": numbers.pos_weight, "negative": numbers.neg_weight,
+        "gamma_pos": numbers.gamma_pos, "gamma_neg": numbers.gamma_neg, "clip": numbers.clip, "factor": denominator[1],
+        "ignore_index": batch.ignore_index, "inner_steps": by.inner_extent, "class_steps": walk.classes // class_step,
         "blocks": -(-walk.inner // tile.rows), "chunks": -(-walk.classes // tile.classes),
         **class_strides("z", by.strides[0]), **class_strides("g", by.strides[1]), **class_strides("t", by.strides[2]),
-        **row_strides("y", y), **row_strides("u", u), **totals_arguments(batch.denominator),
-        "GAMMA_POS": whole_exponent(params.gamma_pos), "GAMMA_NEG": whole_exponent(params.gamma_neg),
-        "CLIP": params.clip > 0.0, "DETACH": params.detach_focus, "DENSE": dense, "TOTAL": total,
+        **row_strides("y", y), **row_strides("u", u), **totals_arguments(denominator[0]),
+        "GAMMA_POS": whole_exponent(numbers.gamma_pos), "GAMMA_NEG": whole_exponent(numbers.gamma_neg),
+        "CLIP": numbers.clip > 0.0, "DETACH": bool(numbers.detach_focus), "DENSE": dense, "TOTAL": total,
         "LATE": logits.dtype == torch.float16, "STEP_O": by.outer, "STEP_I": by.inner, "STEP_C": by.classes,
         "STEP_N": by.extent_step, "STEP_K": class_step, "ROWS": tile.rows, "CLASSES": tile.classes,
         "WIDE": wide(tile, z, g, t), "ACC": accumulation(logits),
     }  # fmt: skip
 
 
-sigmoid_forward = torch.library.custom_op(
-    "counterpoise::sigmoid_forward",
-    _forward,
-    mutates_args=(),
-    schema=(
-        "(Tensor logits, Tensor target, Tensor? sample_weight, Tensor? denominator, float? factor, int ignore_index, "
-        "str reduction, Tensor? weight, Tensor? positives, Tensor? negatives, float positive, float negative, "
-        "float gamma_pos, float gamma_neg, float clip, bool detach_focus, bool want_gradient)"
-        " -> (Tensor, Tensor, Tensor)"
-    ),
-)
+@triton.jit
+def _positive(nll, p, rest, gamma, GAMMA: tl.constexpr, DETACH: tl.constexpr):
+    """f = (1 − p)^γ (−log p) and ∂f/∂z."""
+    if GAMMA == 0:
+        loss = nll
+        slope = -rest
+    else:
+        focus = power(rest, gamma, GAMMA)
+        loss = focus * nll
+        if DETACH:
+            slope = -focus * rest
+        else:
+            slope = -focus * (rest + gamma * p * nll)
+    return loss, slope
 
 
-@sigmoid_forward.register_fake
-def _fake(logits: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    reduction, want_gradient = rest[5], rest[-1]
-    loss, gradient, inverse = _room(logits, reduction, want_gradient, 1)
-    return loss if reduction == "none" else loss.sum(), gradient, inverse
+@triton.jit
+def _negative(nll, p, rest, gamma, clip, GAMMA: tl.constexpr, CLIP: tl.constexpr, DETACH: tl.constexpr):
+    """g = q^γ (−log(1 − q)), q = max(p − m, 0), and ∂g/∂z; with a margin everything from 1 − p = σ(−z)."""
+    if CLIP:
+        keep = tl.minimum(rest + clip, 1.0)
+        q = 1.0 - keep
+        nll = -tl.log(keep)
+        if GAMMA == 0:
+            focus = tl.where(q > 0.0, 1.0, 0.0).to(q.dtype)
+        else:
+            focus = power(q, gamma, GAMMA)
+        slope = p * rest * focus
+        if GAMMA == 0 or DETACH:
+            slope = slope / keep
+        else:
+            slope *= gamma * tl.where(q > 0.0, nll / tl.where(q > 0.0, q, 1.0), 0.0) + 1.0 / keep
+        loss = focus * nll
+    else:
+        if GAMMA == 0:
+            loss = nll
+            slope = p
+        else:
+            focus = power(p, gamma, GAMMA)
+            loss = focus * nll
+            if DETACH:
+                slope = focus * p
+            else:
+                slope = focus * (p + gamma * rest * nll)
+    return loss, slope
+
+
+@triton.jit
+def sigmoid_kernel(
+    logits, target, sample_weight, gradient, losses, inverse, weight, positives, negatives, totals,
+    positive: tl.float64, negative: tl.float64, gamma_pos: tl.float64, gamma_neg: tl.float64, clip: tl.float64,
+    factor: tl.float64,
+    ignore_index, inner_steps, class_steps, blocks, chunks,
+    z_o, z_i, z_c, g_o, g_i, g_c, t_o, t_i, t_c, y_o, y_i, u_o, u_i,
+    TOTALS: tl.constexpr, PADDED: tl.constexpr, GAMMA_POS: tl.constexpr, GAMMA_NEG: tl.constexpr,
+    CLIP: tl.constexpr, DETACH: tl.constexpr, DENSE: tl.constexpr, TOTAL: tl.constexpr, LATE: tl.constexpr,
+    STEP_O: tl.constexpr, STEP_I: tl.constexpr, STEP_C: tl.constexpr, STEP_N: tl.constexpr, STEP_K: tl.constexpr,
+    ROWS: tl.constexpr, CLASSES: tl.constexpr, WIDE: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """A tile of rows and classes; its loss is one number (TOTAL) or stays where the logits were, (N, C, …)."""
+    gamma_pos, gamma_neg, clip = tl.full((), gamma_pos, ACC), tl.full((), gamma_neg, ACC), tl.full((), clip, ACC)
+    pos, neg = tl.full((), positive, ACC), tl.full((), negative, ACC)
+    inner = tl.cast(inner_steps, tl.int64) * STEP_N
+    many = tl.cast(class_steps, tl.int64) * STEP_K
+    program = tl.program_id(0).to(tl.int64)
+    start = (program % chunks) * CLASSES
+    o = program // chunks // blocks
+    first = (program // chunks % blocks) * ROWS
+    i = tl.arange(0, ROWS)[:, None]
+    c = tl.arange(0, CLASSES)[None, :]
+    if WIDE:
+        i = i.to(tl.int64)
+        c = c.to(tl.int64)
+    at = first + tl.arange(0, ROWS)
+    there = at < inner
+    inside = (first + i < inner) & (start + c < many)
+
+    coefficient = tl.full((ROWS,), 1.0, ACC) * reciprocal_total(totals, factor, TOTALS, PADDED, ACC)
+    if LATE:
+        if program == 0:
+            tl.store(inverse, reciprocal_total(totals, factor, TOTALS, PADDED, ACC))
+    if sample_weight is not None:
+        coefficient *= tl.load(sample_weight + o * u_o + at * u_i, mask=there, other=0.0).to(ACC)
+    coefficient = coefficient[:, None]
+
+    if DENSE:
+        place = o * t_o * STEP_O + first * t_i * STEP_I + start * t_c * STEP_C
+        t = tl.load(target + place + i * t_i * STEP_I + c * t_c * STEP_C, mask=inside, other=0).to(ACC)
+        valid = inside & (t != ignore_index)
+        wrong = inside & (start < 0)
+    else:
+        y = tl.load(target + o * y_o + at * y_i, mask=there, other=0).to(tl.int64)[:, None]
+        valid = inside & (y != ignore_index)
+        wrong = valid & ((y < 0) | (y >= many))
+        t = tl.where(start + c == y, 1.0, 0.0).to(ACC)
+    t = tl.where(valid, t, 0.0)
+    place = o * z_o * STEP_O + first * z_i * STEP_I + start * z_c * STEP_C
+    z = tl.load(logits + place + i * z_i * STEP_I + c * z_c * STEP_C, mask=inside, other=0.0).to(ACC)
+    z = tl.where(valid, z, 0.0)  # whatever it holds
+
+    e = tl.exp(-tl.abs(z))
+    near = 1.0 / (1.0 + e)
+    far = e / (1.0 + e)
+    p = tl.where(z >= 0.0, near, far)
+    rest = tl.where(z >= 0.0, far, near)
+    log = log1p(e)
+    # A NaN must show: `maximum` may drop it, the addition of z − z does not.
+    loss, slope = _positive(log + tl.where(z < 0.0, -z, 0.0) + (z - z), p, rest, gamma_pos, GAMMA_POS, DETACH)
+    lost, fall = _negative(
+        log + tl.where(z > 0.0, z, 0.0) + (z - z), p, rest, gamma_neg, clip, GAMMA_NEG, CLIP, DETACH
+    )  # fmt: skip
+    if positives is not None:
+        pos = of_class(positives, start + c, start + c < many, 0.0, ACC)
+    if negatives is not None:
+        neg = of_class(negatives, start + c, start + c < many, 0.0, ACC)
+    share = t * pos
+    remainder = (1.0 - t) * neg
+    loss = tl.where(t == 0.0, 0.0, share * loss) + tl.where(t == 1.0, 0.0, remainder * lost)
+    slope = tl.where(t == 0.0, 0.0, share * slope) + tl.where(t == 1.0, 0.0, remainder * fall)
+    if weight is not None:
+        w = of_class(weight, start + c, start + c < many, 0.0, ACC)
+        loss *= w
+        slope *= w
+    loss = tl.where(wrong, float("nan"), tl.where(valid, loss * coefficient, 0.0))
+
+    place = o * g_o * STEP_O + first * g_i * STEP_I + start * g_c * STEP_C
+    sink = place + i * g_i * STEP_I + c * g_c * STEP_C
+    if TOTAL:
+        tl.store(losses + program, tl.sum(tl.sum(loss, 1), 0))
+    else:
+        tl.store(losses + sink, loss, mask=inside)
+    if gradient is not None:
+        if not LATE:
+            slope *= coefficient
+        tl.store(gradient + sink, tl.where(wrong, float("nan"), tl.where(valid, slope, 0.0)), mask=inside)

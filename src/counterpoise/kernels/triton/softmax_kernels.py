@@ -10,8 +10,7 @@ that are None, and letters that are neutral, leave no code behind: each combinat
 import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
 
-from counterpoise.kernels.triton.denominators import share_of_total
-from counterpoise.kernels.triton.math import log1p, of_class, power
+from counterpoise.kernels.triton.math import log1p, of_class, power, share_of_total
 
 __all__ = ["hard_kernel", "soft_kernel"]
 
