@@ -363,3 +363,24 @@ def run(names: tuple[str, ...] = NAMES) -> Run:
         train_recall=(*(0.99 - 0.02 * i for i in range(len(names) - 1)), None),
         directory="/home/ann/secret-project/out/runs/weighted-ce-seed0",
     )
+
+
+def alike() -> Comparison:
+    """Class and strategy names that differ at their end only, and recalls within two points of each other."""
+    words = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa")
+    whole = comparison(tuple(f"Anisoptera migrans subspecies {word}" for word in words), seeds=(0,))
+    renamed, arms = {}, []
+    for i, one in enumerate(whole.arms):
+        name = one.strategy.name if i == 0 else f"class-balanced-focal:beta=0.99,gamma={i}"
+        renamed[one.strategy.name] = name
+        strategy = replace(one.strategy, name=name)
+        scores = dict(one.scores)
+        if one.scores:
+            near = {"many": spread([0.962 + 0.002 * i]), "few": spread([0.958 + 0.003 * i])}
+            scores["test"] = {**one.scores["test"], **near}
+        arms.append(replace(one, strategy=strategy, scores=scores))
+    differences = tuple(
+        replace(d, strategy=renamed[d.strategy], baseline=renamed[d.baseline]) for d in whole.differences
+    )
+    verdict = replace(whole.verdict, recommended=renamed["logit-adjusted"])
+    return replace(whole, arms=tuple(arms), differences=differences, verdict=verdict)

@@ -130,6 +130,17 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(open_page: Any, kind:
     assert widest <= 390
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_two_labels_of_an_axis_are_the_same_and_none_is_cut_by_the_chart(open_page: Any, width: int):
+    page = open_page("alike", width=width).page
+    texts = "axes => axes.map(axis => [...axis.querySelectorAll('text')].filter(t => t.getAttribute('opacity') !== '0')"
+    axes = page.eval_on_selector_all(".plot .role-axis-label", f"{texts}.map(t => t.textContent).filter(t => t))")
+    assert len(axes) >= 15
+    for labels in axes:
+        assert len(set(labels)) == len(labels)
+        assert not [label for label in labels if label.endswith("…")]
+
+
 CONTRASTS = """() => {
   const number = (text) => text.match(/[\\d.]+/g).slice(0, 3).map(Number);
   const light = (rgb) => { const [r, g, b] = rgb.map((v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });

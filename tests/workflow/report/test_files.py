@@ -46,6 +46,7 @@ def test_markdown_tables_have_one_cell_a_column_whatever_the_names(tmp_path: Pat
     assert not re.search(r"<(?!/?details>|/?summary>)", text)
     assert not re.search(r"(?i)javascript:\w", text)
     assert "secret-project" not in text
+    assert "lower `learning_rate`" in text
     row = next(line for line in text.splitlines() if line.startswith("| **logit-adjusted**"))
     score = samples.comparison(names).arms[3].scores["test"]["balanced_accuracy"]
     assert f"**{100 * score.mean:.1f}** ± {100 * score.sd:.1f}" in row

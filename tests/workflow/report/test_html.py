@@ -175,6 +175,17 @@ def _words(fragment: str) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", fragment.split(">", 1)[1]).split())
 
 
+@pytest.mark.parametrize("kind", ["comparison", "audit", "run", "evaluation", "strategies"])
+def test_text_in_backticks_is_code_and_no_backtick_is_left(kind: str):
+    tree = Tree(pages.html(kind))
+    texts = [text for around, text in tree.texts if not {"script", "style"} & set(around)]
+    assert not [text for text in texts if "`" in text]
+    if kind == "comparison":
+        code = " ".join(text for around, text in tree.texts if "code" in around)
+        assert "--resume" in code
+        assert "learning_rate" in code
+
+
 def test_the_verdict_stands_before_everything_else():
     found = Tree(pages.html("comparison")).texts
     texts = [text.strip().replace("\u00a0", " ") for around, text in found if "main" in around and text.strip()]

@@ -1,7 +1,4 @@
-"""Vega-Lite charts of strategies, classes and explanations, built with Altair from rows of numbers.
-
-Altair is imported when a chart is built, not before. Colours are CSS variables of the theme.
-"""
+"""Vega-Lite charts of strategies, classes and explanations, built with Altair from rows of numbers."""
 
 from __future__ import annotations
 
@@ -15,27 +12,22 @@ from counterpoise.workflow.report import theme
 from counterpoise.workflow.report.formatting import SPLIT_NAMES, short_labels
 from counterpoise.workflow.report.page import Series, Spec
 
-__all__ = [
-    "POINTER",
-    "SPLIT_COLOURS",
-    "SPLIT_SHAPES",
-    "Scale",
-    "calibration_chart",
-    "confusion_chart",
-    "counts_chart",
-    "curves_chart",
-    "differences_chart",
-    "gap_chart",
-    "recall_chart",
-    "tradeoff_chart",
-    "training_chart",
-]
 
+class _LazyAltair:
+    """Altair, imported when the first chart is built."""
+
+    def __getattr__(self, name: str) -> Any:
+        import altair
+
+        return getattr(altair, name)
+
+
+alt: Any = _LazyAltair()
 SPLIT_SHAPES = {"train": "circle", "val": "diamond", "test": "triangle-up"}
 SPLIT_COLOURS = {"train": "accent", "val": "s5", "test": "s2"}
 POINTER = "pointer"
 """Name of the parameter and the layer that follow the pointer; SVG and PNG files do without them."""
-NARROW, SHORT_LABEL = 560, 14
+NARROW, LABEL, SHORT_LABEL = 560, 26, 16
 UNIT_AXIS: Spec = {"format": ".0%", "values": [0, 0.2, 0.4, 0.6, 0.8, 1], "grid": True}
 QUARTERS: Spec = {"format": ".0%", "values": [0, 0.25, 0.5, 0.75, 1], "grid": True}
 # One decimal where ticks are closer than a percentage point, so that no two ticks have the same label.
@@ -45,68 +37,53 @@ POINTS_LABEL = "datum.value === 0 ? '0' : format(100 * datum.value, '+.3~g')"
 
 
 def _data(rows: Sequence[Spec]) -> Any:
-    import altair as alt
-
     return alt.InlineData(values=list(rows))
 
 
 def _layer(**encodings: Any) -> Any:
     """A layer that takes the rows of the whole chart."""
-    import altair as alt
-
     return alt.Chart().encode(**encodings)
 
 
 def _tooltips(*fields: tuple[str, str] | tuple[str, str, str]) -> list[Any]:
     """Tooltip lines: field, title, and the number format if there is one."""
-    import altair as alt
-
     return [
         alt.Tooltip(field, title=title, format=rest[0] if rest else alt.Undefined) for field, title, *rest in fields
     ]
 
 
 def _colour(series: Sequence[Series]) -> Any:
-    import altair as alt
-
     scale = alt.Scale(domain=[s.name for s in series], range=[theme.colour(s) for s in series])
     return alt.Color("strategy:N", scale=scale, legend=None)
 
 
 def _shape(series: Sequence[Series]) -> Any:
-    import altair as alt
-
     scale = alt.Scale(domain=[s.name for s in series], range=[theme.shape(s) for s in series])
     return alt.Shape("strategy:N", scale=scale, legend=None)
 
 
 def _highlighted(full: float = 1.0, faint: float = 0.1) -> Any:
     """Full opacity for the strategy that the reader selected in the key, or for all if none is selected."""
-    import altair as alt
-
     return alt.condition("focus === '' || datum.strategy === focus", alt.value(full), alt.value(faint))
 
 
-def _axis_of_names(names: Sequence[str], *, narrow_only: bool = True, **options: Any) -> Any:
-    """An axis of names; on a narrow screen they are shortened such that they remain distinct."""
-    import altair as alt
+def _axis_of_names(names: Sequence[str], *, short: bool = False, **options: Any) -> Any:
+    """An axis of names, shortened (more on a narrow screen, or always with ``short``) such that they stay distinct."""
 
-    short = f"{json.dumps(short_labels(names, SHORT_LABEL))}[indexof({json.dumps(list(names))}, datum.label)]"
-    label = f"containerSize()[0] < {NARROW} ? {short} : datum.label" if narrow_only else short
+    def labels(length: int) -> str:
+        return f"{json.dumps(short_labels(names, length))}[indexof({json.dumps(list(names))}, datum.label)]"
+
+    narrow = f"containerSize()[0] < {NARROW} ? {labels(SHORT_LABEL)} : {labels(LABEL)}"
     look = {"title": None, "grid": False, "labelColor": theme.variable("text"), "labelOverlap": False}
-    return alt.Axis(labelExpr=label, **{**look, **options})
+    return alt.Axis(labelExpr=labels(SHORT_LABEL) if short else narrow, **{**look, **options})
 
 
 def _y_of_classes(labels: Sequence[str], **options: Any) -> Any:
-    import altair as alt
-
     return alt.Y("class:N", scale=alt.Scale(domain=list(labels)), axis=_axis_of_names(labels, **options))
 
 
 def _layered(layers: Sequence[Any], text: str, *, rows: Sequence[Spec], height: int, focus: bool = False) -> Spec:
     """The layers over one set of rows, as wide as the page allows, with ``text`` as the description."""
-    import altair as alt
-
     chart = alt.layer(*layers, data=_data(rows)).properties(width="container", height=height, description=text)
     if focus:
         chart = chart.add_params(alt.param(name="focus", value=""))
@@ -117,8 +94,6 @@ def _layered(layers: Sequence[Any], text: str, *, rows: Sequence[Spec], height: 
 
 def counts_chart(rows: Sequence[Spec], labels: Sequence[str], text: str, *, log: bool) -> Spec:
     """Images per class and split; rows: class, split, n, group. A logarithmic axis starts at 0 as well."""
-    import altair as alt
-
     splits = [split for split in SPLIT_NAMES if any(row["split"] == split for row in rows)]
     largest = max([row["n"] for row in rows], default=0)
     scale = alt.Scale(type="symlog", constant=1, domainMin=0) if log else alt.Scale(zero=True)
@@ -140,8 +115,6 @@ def recall_chart(
     rows: Sequence[Spec], labels: Sequence[str], series: Sequence[Series], text: str, *, split: str
 ) -> Spec:
     """Recall per class with its interval; rows: class, strategy, recall, low, high, shown, support."""
-    import altair as alt
-
     names = [s.name for s in series]
     base = _layer(
         y=_y_of_classes(labels, tickBand="extent"),
@@ -167,8 +140,6 @@ def recall_chart(
 
 def gap_chart(rows: Sequence[Spec], labels: Sequence[str], text: str, *, series: Series, split: str) -> Spec:
     """Recall on training images and on ``split`` of one strategy; rows: class, train, val, shown, images."""
-    import altair as alt
-
     scale, axis = alt.Scale(domain=[0, 1]), alt.Axis(title="Recall", **UNIT_AXIS)
     tooltip = _tooltips(
         ("class:N", "Class"),
@@ -188,13 +159,11 @@ def gap_chart(rows: Sequence[Spec], labels: Sequence[str], text: str, *, series:
 
 def confusion_chart(rows: Sequence[Spec], labels: Sequence[str], text: str, *, numbers: bool) -> Spec:
     """A confusion matrix; rows, one per non-empty cell: t (true), p (predicted), n (images), r (share), shown."""
-    import altair as alt
-
     scale = alt.Scale(domain=list(labels), padding=0.04)
     angle = 0 if max(map(len, labels)) <= 3 else -45
-    top: Spec = {"title": "Predicted class", "orient": "top", "labelAngle": angle, "labelLimit": 110}
-    x = alt.X("p:N", scale=scale, axis=_axis_of_names(labels, narrow_only=False, labelFontSize=11, **top))
-    y_axis = _axis_of_names(labels, title="True class", labelFontSize=11, labelLimit=170)
+    top: Spec = {"title": "Predicted class", "orient": "top", "labelAngle": angle, "labelLimit": 130}
+    x = alt.X("p:N", scale=scale, axis=_axis_of_names(labels, short=True, labelFontSize=11, **top))
+    y_axis = _axis_of_names(labels, title="True class", labelFontSize=11, labelLimit=200)
     y = alt.Y("t:N", scale=scale, axis=y_axis)
     tooltip = _tooltips(
         ("t:N", "True class"),
@@ -217,10 +186,8 @@ def differences_chart(
     rows: Sequence[Spec], series: Sequence[Series], text: str, *, title: str, dashed: bool = False
 ) -> Spec:
     """A forest plot of differences; rows: strategy, estimate, low, high (shares), shown, method."""
-    import altair as alt
-
     names = [s.name for s in series]
-    axis = _axis_of_names(names, labelFontSize=13, labelLimit=200)
+    axis = _axis_of_names(names, labelFontSize=13, labelLimit=240)
     tooltip = _tooltips(
         ("strategy:N", "Strategy"), ("shown:N", "Difference (percentage points)"), ("method:N", "Bootstrap over")
     )
@@ -240,8 +207,6 @@ def tradeoff_chart(
     rows: Sequence[Spec], means: Sequence[Spec], series: Sequence[Series], text: str, *, frequent: str, rare: str
 ) -> Spec:
     """Recall of rare against recall of frequent classes; rows: strategy, seed, frequent, rare (shares)."""
-    import altair as alt
-
     scale = alt.Scale(zero=False, nice=True, padding=14)
     # The padding around the marks may extend beyond 0 % and 100 %; these ticks have no label.
     inside = {**SHARE_AXIS, "labelExpr": "datum.value < 0 || datum.value > 1 ? '' : datum.label"}
@@ -262,8 +227,6 @@ def tradeoff_chart(
 
 def calibration_chart(rows: Sequence[Spec], series: Sequence[Series], text: str) -> Spec:
     """A reliability diagram; rows: strategy, confidence, accuracy, count, share, range."""
-    import altair as alt
-
     scale = alt.Scale(domain=[0, 1], nice=False)
     x_axis = alt.Axis(title="Confidence (highest predicted probability)", **QUARTERS)
     x, y = (
@@ -290,12 +253,11 @@ def calibration_chart(rows: Sequence[Spec], series: Sequence[Series], text: str)
 
 def training_chart(rows: Sequence[Spec], series: Sequence[Series], text: str, *, title: str, is_share: bool) -> Spec:
     """Training curves, one line per seed; rows: strategy, seed, epoch, value, last."""
-    import altair as alt
-
     axis = alt.Axis(title=title, **(SHARE_AXIS if is_share else {"format": "~g", "tickCount": 6}))
     epochs = alt.Axis(title="Epoch", format="d", tickMinStep=1, grid=False)
     x = alt.X("epoch:Q", axis=epochs, scale=alt.Scale(nice=False))
-    y = alt.Y("value:Q", axis=axis, scale=alt.Scale(zero=is_share))
+    starts_at_0 = is_share and min(row["value"] for row in rows) < 0.5
+    y = alt.Y("value:Q", axis=axis, scale=alt.Scale(zero=starts_at_0))
     base = _layer(x=x, y=y, color=_colour(series), detail="seed:N", opacity=_highlighted(0.9))
     tooltip = _tooltips(
         ("strategy:N", "Strategy"),
@@ -325,8 +287,6 @@ class Scale:
     @property
     def channel(self) -> Spec:
         """Scale and axis as arguments of an Altair channel."""
-        import altair as alt
-
         if self.log or self.exact:
             ends: Spec = {"domain": [self.low, self.high], "nice": False}
         else:  # start at 0 unless that would leave most of the chart empty
@@ -358,8 +318,6 @@ def curves_chart(
     Rows: strategy (name of the curve), x, y, marked. Values, one per x: x, y0, y1, … in the order of the series.
     Lines (vertical): strategy, x.
     """
-    import altair as alt
-
     # A name selected in another chart of the page that is not in this one changes nothing here.
     names = json.dumps([s.name for s in series])
     is_bright = f"focus === '' || indexof({names}, focus) < 0 || datum.strategy === focus"
@@ -378,8 +336,6 @@ def curves_chart(
 
 
 def _values_at_pointer(values: Sequence[Spec], series: Sequence[Series], x: Any, title: str) -> Any:
-    import altair as alt
-
     nearest = alt.selection_point(name=POINTER, nearest=True, on="pointermove", encodings=["x"], empty=False)
     fields = ((f"y{i}:Q", s.name, ".4~g") for i, s in enumerate(series) if f"y{i}" in values[0])
     line = alt.Chart(_data(values), name=POINTER).mark_rule(color=theme.variable("muted"), strokeWidth=1)

@@ -24,20 +24,17 @@ from counterpoise.workflow.report.formatting import (
     percent_number,
     short_labels,
 )
-from counterpoise.workflow.report.page import Cell, Column, Figure, LegendEntry, Series, Spec, Table, Variant
-
-__all__ = [
-    "ClassSelection",
-    "Evaluations",
-    "calibration_sum",
-    "confusion_figure",
-    "counts_figure",
-    "gap_figure",
-    "is_over_seeds",
-    "mean",
-    "recall_figure",
-    "select_classes",
-]
+from counterpoise.workflow.report.page import (
+    Cell,
+    Column,
+    Figure,
+    LegendEntry,
+    Series,
+    Spec,
+    Table,
+    Variant,
+    text_columns,
+)
 
 Evaluations = Mapping[str, Sequence[Evaluation]]
 """The evaluations of every strategy, one per seed."""
@@ -156,8 +153,7 @@ def counts_figure(audit: AuditResult) -> Figure | None:
     table = Table(
         "Images per class",
         (
-            Column("Class", numeric=False),
-            Column("Group", numeric=False),
+            *text_columns("Class", "Group"),
             *(Column(f"{name.capitalize()} images") for name in splits.values()),
             Column("Share of the training images (%)"),
         ),
@@ -197,7 +193,7 @@ def recall_figure(
         recalls = (interval_cell(m.recall, m.low, m.high, reason) for m in means.values())
         body.append((cell, images, number_cell(next(iter(means.values())).support), *recalls))
     columns = (
-        Column("Class", numeric=False),
+        *text_columns("Class"),
         Column("Training images"),
         Column(f"{split.capitalize()} images"),
         *(Column(s.name) for s in series),
@@ -261,7 +257,7 @@ def gap_figure(
     caption = f"A long bar is a large gap between training and {split} recall: the model overfits this class."
     table = Table(
         "Gap per class (percentage points)",
-        (Column("Class", numeric=False), *columns),
+        (*text_columns("Class"), *columns),
         tuple(map(tuple, body)),
         folded=True,
     )
@@ -305,13 +301,13 @@ def confusion_figure(evaluations: Evaluations, classes: ClassSelection, series: 
         f"outlined diagonal is the recall. Numbers are percentages{over}."
     )
     columns = (
-        *(Column(title, numeric=False) for title in ("Strategy", "True class", "Predicted class")),
+        *text_columns("Strategy", "True class", "Predicted class"),
         Column("Images"),
         Column("Share of the true class (%)"),
     )
     return Figure(
         "confusion",
-        "Confusion matrix",
+        "True vs. predicted classes",
         f"{caption} {classes.note}".strip(),
         "How often each true class is predicted as each class; the table lists the most frequent confusions.",
         tuple(variants),

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from counterpoise.core.artifacts import Arm, Comparison, Evaluation
+from counterpoise.core.counts import MANY
 from counterpoise.core.images import LabeledImages
 from counterpoise.core.text import plural, points
 from counterpoise.workflow.report import collect_classes, collect_strategies
@@ -32,13 +33,11 @@ from counterpoise.workflow.report.formatting import (
     without_absolute_paths,
 )
 from counterpoise.workflow.report.page import (
-    Block,
     Cell,
     Code,
     Column,
     Fact,
     Facts,
-    Figure,
     Headline,
     Page,
     Paragraph,
@@ -46,10 +45,9 @@ from counterpoise.workflow.report.page import (
     Series,
     Table,
     Tone,
+    text_columns,
 )
 from counterpoise.workflow.report.theme import series_of
-
-__all__ = ["comparison_page"]
 
 MAX_STRATEGIES = 8
 MAX_NAMES = 12
@@ -145,12 +143,13 @@ def _facts(comparison: Comparison) -> tuple[Fact, ...]:
 
 
 def _results_section(comparison: Comparison, series: dict[str, Series]) -> Section:
-    blocks: list[Block | None] = [
+    return Section.of(
+        "results",
+        "Results",
         _results_table(comparison, series),
         collect_strategies.differences_figure(comparison, series),
         collect_strategies.selection_figure(comparison, series),
-    ]
-    return Section("results", "Results", tuple(block for block in blocks if block is not None))
+    )
 
 
 def _results_table(comparison: Comparison, series: dict[str, Series]) -> Table:
@@ -158,7 +157,7 @@ def _results_table(comparison: Comparison, series: dict[str, Series]) -> Table:
     title, definition = METRICS.get(comparison.metric, (metric_title(comparison.metric), ""))
     metrics = _other_metrics(comparison)
     columns = (
-        Column("Strategy", numeric=False),
+        *text_columns("Strategy"),
         Column(f"{title} (validation)", definition),
         Column(f"{title} (test)", definition),
         Column("Difference from baseline", "In percentage points on the test images, with its confidence interval."),
@@ -239,45 +238,44 @@ def _evaluations(comparison: Comparison, split: str) -> dict[str, Sequence[Evalu
     return {arm.strategy.name: arm.test if split == "test" else arm.validation for arm in comparison.arms}
 
 
-def _figure_or_text(figure: Figure | None, text: str) -> list[Block]:
-    return [figure] if figure is not None else [Paragraph(text)] if text else []
-
-
 def _classes_section(comparison: Comparison, shown: Sequence[Series], classes: ClassSelection) -> Section:
-    blocks: list[Block] = []
+    if not shown:
+        return Section("classes", "Per-class results", ())
+    sizes = [c.train for c in comparison.audit.classes]
     omitted = sum(arm.status == "done" for arm in comparison.arms) - len(shown)
-    if shown and omitted > 0:
-        text = (
-            f"Figures show {len(shown)} strategies: the baseline, the recommended strategy and those with the best "
-            f"validation score. {omitted} more are in the table above."
-        )
-        blocks.append(Paragraph(text))
-    if shown:
-        sizes = [c.train for c in comparison.audit.classes]
-        tests = _evaluations(comparison, "test")
-        blocks.append(collect_classes.recall_figure(tests, classes, shown, sizes=sizes))
-        text = "There is no figure of frequent vs. rare classes, because all classes are in the same group (many-shot, "
-        text += "medium-shot or few-shot)."
-        blocks += _figure_or_text(collect_strategies.tradeoff_figure(comparison, shown), text)
-    return Section("classes", "Per-class results", tuple(blocks))
+    note = (
+        f"Figures show {len(shown)} strategies: the baseline, the recommended strategy and those with the best "
+        f"validation score. {omitted} more are in the table above."
+    )
+    none = "There is no figure of frequent vs. rare classes, because all classes are in the same group (many-shot, "
+    none += "medium-shot or few-shot)."
+    return Section.of(
+        "classes",
+        "Per-class results",
+        Paragraph(note) if omitted > 0 else None,
+        collect_classes.recall_figure(_evaluations(comparison, "test"), classes, shown, sizes=sizes),
+        collect_strategies.tradeoff_figure(comparison, shown) or Paragraph(none),
+    )
 
 
 def _overfitting_section(comparison: Comparison, shown: Sequence[Series], classes: ClassSelection) -> Section:
-    blocks: list[Block] = []
-    if shown:
-        note = (
-            "Listed are classes with at most 100 training images that have a high training recall and a significantly "
-            "lower recall on new images. Against overfitting, use milder class weights or augmentation of rare "
-            "classes: `--strategies sqrt-weighted-ce,minority-augment`."
-        )
-        table = _findings_table(comparison, shown, caption="Overfit classes", overfit=True, note=note)
-        blocks.append(table or Paragraph("No class with at most 100 training images is overfit."))
-        sizes = [c.train for c in comparison.audit.classes]
-        by_strategy = _evaluations(comparison, "val")
-        recommended_first = _recommended_first(comparison, shown)
-        figure = collect_classes.gap_figure(by_strategy, classes, recommended_first, sizes=sizes)
-        blocks += _figure_or_text(figure, "The recall on the training images was not measured.")
-    return Section("overfitting", "Overfitting", tuple(blocks))
+    if not shown:
+        return Section("overfitting", "Overfitting", ())
+    note = (
+        f"Listed are classes with at most {MANY} training images that have a high training recall and a significantly "
+        "lower recall on new images. Against overfitting, use milder class weights or augmentation of rare classes: "
+        "`--strategies sqrt-weighted-ce,minority-augment`."
+    )
+    table = _findings_table(comparison, shown, caption="Overfit classes", overfit=True, note=note)
+    sizes = [c.train for c in comparison.audit.classes]
+    order = _recommended_first(comparison, shown)
+    figure = collect_classes.gap_figure(_evaluations(comparison, "val"), classes, order, sizes=sizes)
+    return Section.of(
+        "overfitting",
+        "Overfitting",
+        table or Paragraph(f"No class with at most {MANY} training images is overfit."),
+        figure or Paragraph("The recall on the training images was not measured."),
+    )
 
 
 def _recommended_first(comparison: Comparison, shown: Sequence[Series]) -> list[Series]:
@@ -285,10 +283,10 @@ def _recommended_first(comparison: Comparison, shown: Sequence[Series]) -> list[
 
 
 def _confusion_section(comparison: Comparison, shown: Sequence[Series], classes: ClassSelection) -> Section:
-    tests, series = _evaluations(comparison, "test"), _recommended_first(comparison, shown)
-    text = "The evaluations contain no confusion matrix." if shown else ""
-    figure = collect_classes.confusion_figure(tests, classes, series)
-    return Section("confusions", "Confusion matrix", tuple(_figure_or_text(figure, text)))
+    series = _recommended_first(comparison, shown)
+    figure = collect_classes.confusion_figure(_evaluations(comparison, "test"), classes, series)
+    none = Paragraph("The evaluations contain no confusion matrix.") if shown else None
+    return Section.of("confusions", "Confusion matrix", figure or none)
 
 
 def _training_section(comparison: Comparison, shown: Sequence[Series], classes: ClassSelection) -> Section:
@@ -296,13 +294,14 @@ def _training_section(comparison: Comparison, shown: Sequence[Series], classes: 
         "A class that is never predicted has recall 0 and an undefined precision. Strategies that favour rare classes "
         "can help, for example `--strategies logit-adjusted,class-balanced-sampling`."
     )
-    blocks: list[Block | None] = [
+    return Section.of(
+        "models",
+        "Calibration and training",
         collect_strategies.calibration_figure(_evaluations(comparison, "test"), shown),
         collect_strategies.training_figure(comparison, shown),
         *collect_strategies.weight_tables(comparison, classes),
         _findings_table(comparison, shown, caption="Other findings", overfit=False, note=note),
-    ]
-    return Section("models", "Calibration and training", tuple(block for block in blocks if block is not None))
+    )
 
 
 def _findings_table(
@@ -324,7 +323,7 @@ def _findings_table(
     titles = ("Strategy", *(() if overfit else ("Finding",)), "On validation images", "On test images")
     several = any(len(arm.seeds) > 1 for arm in comparison.arms)
     notes = (note, *(("In brackets: the number of seeds with this finding.",) if several else ()))
-    return Table(caption, tuple(Column(title, numeric=False) for title in titles), tuple(rows), notes)
+    return Table(caption, text_columns(*titles), tuple(rows), notes)
 
 
 def _classes_found(evaluations: Sequence[Evaluation], kind: str) -> str:

@@ -25,8 +25,6 @@ from counterpoise.workflow.report.page import (
     Variant,
 )
 
-__all__ = ["explanation_page"]
-
 MAX_ROWS = 11
 """Rows of the table below a figure; the JSON has every point."""
 MARKS_PER_CURVE = 5

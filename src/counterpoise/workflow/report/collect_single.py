@@ -55,20 +55,8 @@ from counterpoise.workflow.report.page import (
     Table,
     Thumbnail,
     Tone,
+    text_columns,
 )
-
-__all__ = [
-    "audit_page",
-    "code_section",
-    "dataset_section",
-    "definitions_section",
-    "evaluation_page",
-    "imbalance_ratio_cell",
-    "run_page",
-    "settings_section",
-    "strategies_page",
-    "strategy_table",
-]
 
 THUMBNAIL_SIZE = 64
 MAX_LISTED = 50
@@ -117,14 +105,15 @@ def _imbalance_text(audit: AuditResult) -> str:
 
 def dataset_section(audit: AuditResult, *, data: LabeledImages | None = None) -> Section:
     """The size of the dataset, its classes, thumbnails, findings and quarantined files."""
-    blocks: list[Block | None] = [
+    return Section.of(
+        "data",
+        "Dataset",
         Facts(_dataset_facts(audit)),
         counts_figure(audit),
         None if data is None else _thumbnails(data),
         _findings(audit.findings, empty="The audit has no findings."),
         _quarantine_table(audit) if audit.quarantined else None,
-    ]
-    return Section("data", "Dataset", tuple(block for block in blocks if block is not None))
+    )
 
 
 def _dataset_facts(audit: AuditResult) -> tuple[Fact, ...]:
@@ -206,7 +195,7 @@ def _quarantine_table(audit: AuditResult) -> Table:
     more = len(audit.quarantined) - len(rows)
     notes = ["These files are not used. Repair or delete them, then run `counterpoise audit` again."]
     notes += [f"{more:,} more files are in the JSON file beside this page."] if more > 0 else []
-    columns = tuple(Column(title, numeric=False) for title in ("File", "Class", "Split", "Reason"))
+    columns = text_columns("File", "Class", "Split", "Reason")
     return Table(f"Quarantined files: {len(audit.quarantined):,}", columns, rows, tuple(notes))
 
 
@@ -220,7 +209,7 @@ def strategy_table(strategies: Sequence[Strategy], *, caption: str = "Strategies
         if reasons:
             cells.append(Cell(one_line(s.reason, 400)) if s.reason else missing_cell("no reason given"))
         rows.append((*cells, Cell(one_line(s.reference, 200)) if s.reference else missing_cell("no reference")))
-    return Table(caption, tuple(Column(title, numeric=False) for title in titles), tuple(rows))
+    return Table(caption, text_columns(*titles), tuple(rows))
 
 
 def settings_section(settings: Mapping[str, Any], environment: Mapping[str, str], *more: Block) -> Section:
@@ -288,7 +277,7 @@ def _train_recall_table(run: Run) -> Table:
         (cell, number_cell(run.train_counts[i]), percent_cell(recall.get(i), "not measured, or no training image"))
         for i, cell in zip(classes.ids, classes.cells, strict=True)
     )
-    columns = (Column("Class", numeric=False), Column("Training images"), Column("Training recall (%)"))
+    columns = (*text_columns("Class"), Column("Training images"), Column("Training recall (%)"))
     return Table("Training images and training recall", columns, rows, classes.notes)
 
 
@@ -302,7 +291,7 @@ def evaluation_page(evaluation: Evaluation) -> Page:
     facts = [Fact("Images", number_cell(evaluation.num_images))]
     facts += [Fact(name, percent_cell(share, reason, sign=True)) for name, share in shares.items()]
     sections = (
-        Section("classes", "Per-class results", _class_blocks(evaluation)),
+        _classes_section(evaluation),
         Section("findings", "Findings", (_findings(evaluation.findings, empty="There are no findings."),)),
         _load_section("evaluation", "Evaluation", _EVALUATION),
         definitions_section(),
@@ -320,28 +309,29 @@ def _split_name(evaluation: Evaluation) -> str:
     return SPLIT_NAMES.get(evaluation.split, one_line(evaluation.split))
 
 
-def _class_blocks(evaluation: Evaluation) -> tuple[Block, ...]:
+def _classes_section(evaluation: Evaluation) -> Section:
     if not evaluation.classes:
-        return ()
+        return Section("classes", "Per-class results", ())
     scores, series, split = evaluation.classes, [Series("predictions", 1)], _split_name(evaluation)
     sizes = [score.train_count for score in scores]
     order = [score.support if size is None else size for score, size in zip(scores, sizes, strict=True)]
     classes = select_classes([score.name for score in scores], order)
     evaluations = {"predictions": [evaluation]}
-    figures = (
-        recall_figure(evaluations, classes, series, sizes=sizes, split=split),
-        gap_figure(evaluations, classes, series, sizes=sizes, split=split),
-        confusion_figure(evaluations, classes, series),
-        calibration_figure(evaluations, series),
-    )
     reason = "no image is predicted as this class"
     rows = tuple(
         (cell, interval_cell(s.precision, s.precision_low, s.precision_high, reason), number_cell(s.false_positives))
         for cell, s in ((cell, scores[i]) for i, cell in zip(classes.ids, classes.cells, strict=True))
     )
-    columns = (Column("Class", numeric=False), Column("Precision (%)"), Column("False positives"))
-    table = Table("Precision per class", columns, rows, classes.notes, folded=True)
-    return (*(figure for figure in figures if figure is not None), table)
+    columns = (*text_columns("Class"), Column("Precision (%)"), Column("False positives"))
+    return Section.of(
+        "classes",
+        "Per-class results",
+        recall_figure(evaluations, classes, series, sizes=sizes, split=split),
+        gap_figure(evaluations, classes, series, sizes=sizes, split=split),
+        confusion_figure(evaluations, classes, series),
+        calibration_figure(evaluations, series),
+        Table("Precision per class", columns, rows, classes.notes, folded=True),
+    )
 
 
 def strategies_page(strategies: Sequence[Strategy]) -> Page:

@@ -25,23 +25,18 @@ from counterpoise.workflow.report.formatting import (
     percent_cell,
     percent_number,
 )
-from counterpoise.workflow.report.page import Cell, Column, Figure, Paragraph, Section, Series, Spec, Table, Variant
-
-__all__ = [
-    "NO_SCORE",
-    "calibration_figure",
-    "differences_figure",
-    "differences_from_baseline",
-    "has_score",
-    "interval_text",
-    "score_cell",
-    "score_of",
-    "selection_figure",
-    "tradeoff_figure",
-    "training_figure",
-    "tree_section",
-    "weight_tables",
-]
+from counterpoise.workflow.report.page import (
+    Cell,
+    Column,
+    Figure,
+    Paragraph,
+    Section,
+    Series,
+    Spec,
+    Table,
+    Variant,
+    text_columns,
+)
 
 NO_SCORE = "the strategy failed or this score is not defined"
 MAX_DIFFERENCES = 300
@@ -96,7 +91,7 @@ def differences_figure(comparison: Comparison, series: dict[str, Series]) -> Fig
     caption += "interval includes 0, the difference is within the noise."
     figure = _forest_plot(differences_from_baseline(comparison), series, id="differences", caption=caption)
     return figure and replace(
-        figure, title="Difference from the baseline", table=_differences_table(comparison, series)
+        figure, title="Difference from the baseline (test)", table=_differences_table(comparison, series)
     )
 
 
@@ -111,7 +106,7 @@ def selection_figure(comparison: Comparison, series: dict[str, Series]) -> Figur
         "more seeds (`--seeds`) narrow the intervals."
     )
     figure = _forest_plot(found, series, id="selection", caption=caption, dashed=True)
-    return figure and replace(figure, title="Is the selection significant on validation?")
+    return figure and replace(figure, title="Difference from the selected strategy (validation)")
 
 
 def _forest_plot(
@@ -135,7 +130,7 @@ def _forest_plot(
     values = "; ".join(f"{row['strategy']} {row['shown']}" for row in rows)
     text = one_line(f"{metric} minus that of {other}, in percentage points: {values}.", 1200)
     present = [series[d.strategy] for d in found]
-    title = f"{metric} (percentage points)"
+    title = f"{metric} (points)"  # short enough for a narrow screen
     chart = partial(charts.differences_chart, rows, present, text, title=title, dashed=dashed)
     return Figure(id, "", caption, text, (Variant("", chart),))
 
@@ -155,15 +150,11 @@ def _differences_table(comparison: Comparison, series: dict[str, Series]) -> Tab
         )
         for d in comparison.differences[:MAX_DIFFERENCES]
     )
-    texts = ("Strategy", "Minus", "Metric", "Split")
-    columns = [
-        *(Column(title, numeric=False) for title in texts),
-        *(Column(title) for title in ("Difference", "Interval", "Standard deviation over seeds")),
-        Column("Bootstrap over", numeric=False),
-    ]
+    numbers = map(Column, ("Difference", "Interval", "Standard deviation over seeds"))
+    columns = (*text_columns("Strategy", "Minus", "Metric", "Split"), *numbers, *text_columns("Bootstrap over"))
     more = len(comparison.differences) - len(rows)
     notes = (f"{more:,} more differences are in the JSON file beside this page.",) if more > 0 else ()
-    return Table("All differences (percentage points)", tuple(columns), rows, notes, folded=True)
+    return Table("All differences (percentage points)", columns, rows, notes, folded=True)
 
 
 def tradeoff_figure(comparison: Comparison, series: Sequence[Series]) -> Figure | None:
@@ -189,7 +180,7 @@ def tradeoff_figure(comparison: Comparison, series: Sequence[Series]) -> Figure 
     chart = partial(charts.tradeoff_chart, rows, means, series, text, frequent=titles[0], rare=titles[1])
     caption = "Up: better on rare classes; left: worse on frequent ones. Large marks are means over seeds, small marks "
     caption += "single seeds."
-    columns = (Column("Strategy", numeric=False), *(Column(*METRICS[group]) for group in (frequent, rare)))
+    columns = (*text_columns("Strategy"), *(Column(*METRICS[group]) for group in (frequent, rare)))
     return Figure(
         "tradeoff",
         "Recall of frequent classes vs. recall of rare classes",
@@ -229,7 +220,7 @@ def calibration_figure(evaluations: Evaluations, series: Sequence[Series]) -> Fi
         key=tuple(series) if len(series) > 1 else (),
         table=Table(
             "Confidence bins (all seeds)",
-            (Column("Strategy", numeric=False), *map(Column, titles)),
+            (*text_columns("Strategy"), *map(Column, titles)),
             tuple(body),
             folded=True,
         ),
@@ -274,7 +265,7 @@ def _weight_table(arm: Arm, classes: ClassSelection) -> Table:
     epochs = np.unique(np.linspace(0, len(mean) - 1, num=WEIGHT_COLUMNS).round().astype(int))
     selected = zip(classes.ids, classes.cells, strict=True)
     rows = tuple((cell, *(Cell(f"{mean[epoch, c]:.2f}") for epoch in epochs)) for c, cell in selected)
-    columns = (Column("Class", numeric=False), *(Column(f"Epoch {epoch + 1}") for epoch in epochs))
+    columns = (*text_columns("Class"), *(Column(f"Epoch {epoch + 1}") for epoch in epochs))
     note = f"Mean over {plural(len(arm.weights), 'seed')}. The weights average 1 over all classes."
     return Table(f"Class weights of {one_line(arm.strategy.name)} during training", columns, rows, (note,))
 
@@ -305,7 +296,7 @@ _Scores = Sequence[tuple[Series, Arm, TreeScore]]
 def _level_table(scores: _Scores) -> Table:
     levels = range(1, 1 + max(len(score.level_error) for _, _, score in scores))
     columns = (
-        Column("Strategy", numeric=False),
+        *text_columns("Strategy"),
         Column("Hierarchical F1", "Common ancestors of labels and predictions, relative to all of their ancestors."),
         *(Column(f"Error at level {i}", "Of the images that are correct down to the level above.") for i in levels),
         *(Column(f"Correct to level {i}") for i in levels),
@@ -345,7 +336,7 @@ def _node_table(scores: _Scores, comparison: Comparison) -> Table:
         )
         rows.append((replace(cell, text="\u2003" * depth + cell.text), number_cell(images), *shares))
     columns = (
-        Column("Node", numeric=False),
+        *text_columns("Node"),
         Column("Training images"),
         *(Column(f"Errors: {one_line(s.name)}", "Of the test images that reach it correctly.") for s, _, _ in scores),
     )

@@ -8,29 +8,9 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
+from counterpoise.core.counts import GROUPS
 from counterpoise.core.text import MISSING, percent
 from counterpoise.workflow.report.page import Cell
-
-__all__ = [
-    "GLOSSARY",
-    "METRICS",
-    "SPLIT_NAMES",
-    "code_spans",
-    "duration",
-    "finite",
-    "interval_cell",
-    "metric_title",
-    "missing_cell",
-    "name_cell",
-    "number_cell",
-    "one_line",
-    "percent_cell",
-    "percent_number",
-    "sentence",
-    "short_labels",
-    "value_cell",
-    "without_absolute_paths",
-]
 
 NAME_LENGTH = 48
 TITLE_LENGTH = 400
@@ -52,9 +32,9 @@ METRICS: dict[str, tuple[str, str]] = {
         "Geometric mean",
         "Geometric mean of the per-class recalls. It is 0 as soon as the recall of one class is 0.",
     ),
-    "many": ("Many-shot recall", "Mean recall of the many-shot classes (more than 100 training images)."),
-    "medium": ("Medium-shot recall", "Mean recall of the medium-shot classes (20 to 100 training images)."),
-    "few": ("Few-shot recall", "Mean recall of the few-shot classes (fewer than 20 training images)."),
+    "many": ("Many-shot recall", f"Mean recall of the many-shot classes ({GROUPS['many']})."),
+    "medium": ("Medium-shot recall", f"Mean recall of the medium-shot classes ({GROUPS['medium']})."),
+    "few": ("Few-shot recall", f"Mean recall of the few-shot classes ({GROUPS['few']})."),
     "few_false_positives": (
         "Few-shot false positives",
         "Images of other classes that are predicted as a few-shot class, as a share of all images of the other "
@@ -138,7 +118,7 @@ def one_line(text: object, limit: int = NAME_LENGTH) -> str:
     line = _escape_invisible(str(text))
     if len(line) <= limit:
         return line
-    tail = limit // 4
+    tail = limit // 3
     return f"{line[: limit - tail - 1]}…{line[-tail:]}"
 
 

@@ -19,9 +19,8 @@ from counterpoise.workflow.report import theme
 from counterpoise.workflow.report.formatting import code_spans
 from counterpoise.workflow.report.page import Block, Page, Series
 
-__all__ = ["page_html"]
-
 TEMPLATES = Path(__file__).parent / "templates"
+UNBROKEN = 36
 
 
 def page_html(page: Page) -> str:
@@ -84,10 +83,11 @@ def _with_code(text: str) -> Any:
     """Escaped text in which text in backticks is a code element."""
     from markupsafe import Markup, escape
 
-    pieces = (
-        Markup("<code>{}</code>").format(piece) if is_code else escape(piece) for is_code, piece in code_spans(text)
-    )
-    return Markup("").join(pieces)
+    def code(piece: str) -> Any:  # an option is not broken at its hyphens
+        words = (Markup("<span>{}</span>").format(w) if len(w) <= UNBROKEN else escape(w) for w in piece.split(" "))
+        return Markup("<code>{}</code>").format(Markup(" ").join(words))
+
+    return Markup("").join(code(piece) if is_code else escape(piece) for is_code, piece in code_spans(text))
 
 
 def _json_text(value: Any) -> Any:

@@ -22,8 +22,6 @@ from counterpoise.workflow.report.page import (
     Table,
 )
 
-__all__ = ["page_markdown"]
-
 # Characters that can start markup within a line; a name or text is never alone at the start of a line.
 _SPECIAL = re.compile(r"([\\`*_\[\]|~#$])")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}

@@ -8,31 +8,6 @@ from typing import Any, Literal
 
 from counterpoise.core.artifacts import Finding
 
-__all__ = [
-    "Block",
-    "Cell",
-    "Code",
-    "Column",
-    "Definitions",
-    "Fact",
-    "Facts",
-    "Figure",
-    "FigureGroup",
-    "Findings",
-    "Headline",
-    "Images",
-    "LegendEntry",
-    "Page",
-    "Paragraph",
-    "Section",
-    "Series",
-    "Spec",
-    "Table",
-    "Thumbnail",
-    "Tone",
-    "Variant",
-]
-
 Spec = dict[str, Any]
 """A Vega-Lite specification, or one row of its data."""
 Tone = Literal["good", "neutral", "bad", "plain"]
@@ -75,6 +50,11 @@ class Column:
     title: str
     definition: str = ""
     numeric: bool = True
+
+
+def text_columns(*titles: str) -> tuple[Column, ...]:
+    """Left-aligned columns with these titles."""
+    return tuple(Column(title, numeric=False) for title in titles)
 
 
 @dataclass(frozen=True)
@@ -228,6 +208,11 @@ class Section:
     id: str
     title: str
     blocks: tuple[Block, ...]
+
+    @classmethod
+    def of(cls, id: str, title: str, *blocks: Block | None) -> Section:
+        """A section of the blocks that are not None."""
+        return cls(id, title, tuple(block for block in blocks if block is not None))
 
 
 @dataclass(frozen=True)

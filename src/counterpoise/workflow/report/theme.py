@@ -12,70 +12,34 @@ from collections.abc import Sequence
 
 from counterpoise.workflow.report.page import Series, Spec
 
-__all__ = [
-    "DARK",
-    "LIGHT",
-    "PATHS",
-    "SHAPES",
-    "colour",
-    "colour_token",
-    "series_of",
-    "shape",
-    "variable",
-    "vega_config",
-    "with_light_colours",
-]
-
 # Text has a contrast of at least 4.5:1 and marks of at least 3:1 against the background. The colours of the strategies
 # differ in lightness as well as hue, for colour-blind readers; the shape of the mark distinguishes them as well.
-LIGHT: dict[str, str] = {
-    "background": "#fdfcfa",
-    "surface": "#f5f3ee",
-    "text": "#1b1c1e",
-    "muted": "#5b5c5f",
-    "border": "#dedbd3",
-    "gridline": "#ebe9e3",
-    "accent": "#1d5a96",
-    "shade": "#6fa3d4",
-    "good": "#1e6b4a",
-    "bad": "#a3341f",
-    "warn": "#8a5a00",
-    "s0": "#55585d",
-    "s1": "#1f6fb5",
-    "s2": "#c9501c",
-    "s3": "#0f8a6d",
-    "s4": "#8c3f9e",
-    "s5": "#a67c00",
-    "s6": "#c43c6b",
-    "s7": "#2f9bc9",
-    "s8": "#5f7d1c",
-    "s9": "#7a5340",
+_COLOURS = {
+    "background": ("#fdfcfa", "#151618"),
+    "surface": ("#f5f3ee", "#1e2023"),
+    "text": ("#1b1c1e", "#ebe9e4"),
+    "muted": ("#5b5c5f", "#a9a9a6"),
+    "border": ("#dedbd3", "#383a3e"),
+    "gridline": ("#ebe9e3", "#27292c"),
+    "accent": ("#1d5a96", "#86b9ec"),
+    "shade": ("#6fa3d4", "#2f6ba8"),
+    "good": ("#1e6b4a", "#74c69d"),
+    "bad": ("#a3341f", "#f0937f"),
+    "warn": ("#8a5a00", "#e0b25c"),
+    "s0": ("#55585d", "#b4b6ba"),
+    "s1": ("#1f6fb5", "#5fa8e8"),
+    "s2": ("#c9501c", "#f0865a"),
+    "s3": ("#0f8a6d", "#3fc1a0"),
+    "s4": ("#8c3f9e", "#c78ad8"),
+    "s5": ("#a67c00", "#d9b13b"),
+    "s6": ("#c43c6b", "#f07ba3"),
+    "s7": ("#2f9bc9", "#86d3f2"),
+    "s8": ("#5f7d1c", "#a9c654"),
+    "s9": ("#7a5340", "#c29a84"),
 }
-DARK: dict[str, str] = {
-    "background": "#151618",
-    "surface": "#1e2023",
-    "text": "#ebe9e4",
-    "muted": "#a9a9a6",
-    "border": "#383a3e",
-    "gridline": "#27292c",
-    "accent": "#86b9ec",
-    "shade": "#2f6ba8",
-    "good": "#74c69d",
-    "bad": "#f0937f",
-    "warn": "#e0b25c",
-    "s0": "#b4b6ba",
-    "s1": "#5fa8e8",
-    "s2": "#f0865a",
-    "s3": "#3fc1a0",
-    "s4": "#c78ad8",
-    "s5": "#d9b13b",
-    "s6": "#f07ba3",
-    "s7": "#86d3f2",
-    "s8": "#a9c654",
-    "s9": "#c29a84",
-}
-SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "triangle-left")
-# The same marks as SVG paths in a 16 × 16 box around the origin, for the legends.
+LIGHT = {name: light for name, (light, _) in _COLOURS.items()}
+DARK = {name: dark for name, (_, dark) in _COLOURS.items()}
+# The shapes of marks, with their SVG paths in a 16 × 16 box around the origin for the legends.
 PATHS = {
     "circle": "M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0z",
     "square": "M-4.5,-4.5h9v9h-9z",
@@ -86,6 +50,7 @@ PATHS = {
     "triangle-right": "M5.5,0L-4.5,5.5V-5.5z",
     "triangle-left": "M-5.5,0L4.5,5.5V-5.5z",
 }
+SHAPES = tuple(PATHS)
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif"
 _TEXT = {"Color": f"var(--muted, {LIGHT['muted']})", "Font": FONT, "FontSize": 12}
 
@@ -135,7 +100,8 @@ def vega_config() -> Spec:
         "titleFontWeight": 500,
         "titlePadding": 12,
         "labelPadding": 8,
-        "labelOverlap": "greedy",
+        "labelOverlap": "parity",
+        "labelSeparation": 6,
         "labelFlush": False,
     }
     return {

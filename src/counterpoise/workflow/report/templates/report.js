@@ -50,7 +50,7 @@
   const draw = async (id, choice) => {
     const place = document.querySelector(`.plot[data-figure="${id}"]`);
     const narrow = place.clientWidth < 560;
-    const own = { ...config, axisY: { ...config.axisY, labelLimit: narrow ? 120 : config.axisY.labelLimit } };
+    const own = { ...config, axisY: { ...config.axisY, labelLimit: narrow ? 150 : config.axisY.labelLimit } };
     const mine = (turn.get(id) || 0) + 1;
     turn.set(id, mine);
     const spec = structuredClone(specs.get(id)[choice]);
@@ -66,7 +66,7 @@
   };
   const shorten = (node) => {
     if (node === null || typeof node !== "object") return;
-    if (typeof node.labelLimit === "number") node.labelLimit = Math.min(node.labelLimit, 120);
+    if (typeof node.labelLimit === "number") node.labelLimit = Math.min(node.labelLimit, 150);
     Object.values(node).forEach(shorten);
   };
   const setFocus = (drawn) => {
