@@ -127,7 +127,7 @@ def test_predictions_go_to_disk_without_pickle(tmp_path):
     assert loaded.paths.tolist() == ["a/ö.png", "b"]
 
 
-def test_bare_predictions_of_others_are_taken(tmp_path):
+def test_predictions_of_other_programs_are_read(tmp_path):
     np.savez(tmp_path / "p.npz", logits=np.eye(3), labels=np.array([0, 1, 2], dtype=np.int32))
     assert Predictions.load(tmp_path / "p.npz").classes.tolist() == ["0", "1", "2"]
 

@@ -1,4 +1,4 @@
-"""Files of ours: written whole or not at all, in a folder that is ours to write in."""
+"""Write files whole or not at all, read and write JSON, and check and lock output folders."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ READ_FLAGS = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_NONBLOCK", "
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a temporary file beside ``path`` and move it there when the block ends without an error.
+    """Open a temporary file beside ``path``, and rename it to ``path`` when the block ends without an error.
 
-    A reader sees the old file or the new one, never a part; after a failure the old file is intact
-    and the temporary one is gone.
+    A reader sees the old file or the new one, never a part of it. After an error the old file is unchanged and the
+    temporary file is removed.
 
     Raises:
-        ArtifactError: the disk refused (full, read-only, no permission).
+        ArtifactError: the file cannot be written (disk full, read-only, no permission).
     """
     target = Path(path)
     try:
@@ -65,14 +65,14 @@ def display_name(name: str) -> str:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write JSON that every parser reads: UTF-8, NaN and infinity as null."""
+    """Write a JSON file in UTF-8, with null for NaN and infinity."""
     text = json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
     with atomic_write(path) as file:
         file.write(text.encode("utf-8", "backslashreplace") + b"\n")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file of ours; a missing or damaged one is named in an `ArtifactError`."""
+    """Read a JSON file; raises `ArtifactError` with its path if it is missing or damaged."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -82,21 +82,26 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def claim(path: str | Path, *, resume: bool = False, overwrite: bool | None = False) -> Path:
-    """Make an output folder ours, or raise `ArtifactError` before anything is written.
+    """Return an output folder that may be written to; nothing is written yet.
 
-    A new or empty folder is fine; one with files needs ``resume`` (and files of ours) or ``overwrite``, which is None
-    where starting again is not offered.
+    Args:
+        path: a new or empty folder; one with files needs ``resume`` or ``overwrite``.
+        resume: continue the work in the folder.
+        overwrite: start again in the folder; None if the caller does not offer that.
+
+    Raises:
+        ArtifactError: the path is a file, or the folder has files and neither ``resume`` nor ``overwrite`` is set.
     """
     folder = Path(path)
     if resume and overwrite:
-        raise ArtifactError("`resume` and `overwrite` exclude each other: go on, or start again?")
+        raise ArtifactError("`resume` and `overwrite` exclude each other; pass one of them")
     if folder.exists() and not folder.is_dir():
         raise ArtifactError(f"`out` {folder} is a file; name a folder")
     others = sorted(p.name for p in folder.iterdir() if p.name != LOCK) if folder.exists() else []
     if others and not (resume or overwrite):
         raise ArtifactError(
             f"`out` {folder} holds other files ({', '.join(others[:3])}{', …' if len(others) > 3 else ''}); "
-            "name a new folder, or give `resume` to go on "
+            "name a new folder, or set `resume` to continue "
             + ("(--resume)" if overwrite is None else "or `overwrite` to start again (--resume, --overwrite)")
         )
     return folder

@@ -59,11 +59,9 @@ class LabeledImages(Protocol):
 
     def __len__(self) -> int:
         """Number of images, N."""
-        ...
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
         """The image as RGB, uint8 ``(H, W, 3)``; raises `DatasetError` if it cannot be decoded."""
-        ...
 
     def file(self, index: int) -> str | None:
         """Absolute path of the image file on this machine; None if the image is not stored in a file."""
@@ -71,23 +69,18 @@ class LabeledImages(Protocol):
 
     def subset(self, split: Split) -> LabeledImages:
         """The images of one split, in order; all classes are kept, also those without images."""
-        ...
 
     def counts(self, split: Split = "train") -> ClassCounts:
         """Number of images per class in one split."""
-        ...
 
     def quarantine(self, faults: Mapping[int, str]) -> LabeledImages:
         """The dataset without these images: ``{index: reason}``; they are added to ``quarantined``."""
-        ...
 
     def without_unreadable(self) -> LabeledImages:
         """The dataset without the images that cannot be decoded; decodes every image once."""
-        ...
 
     def to_dict(self) -> dict[str, Any]:
         """How the dataset was made (source, seed, fractions, faults), for the record of a run."""
-        ...
 
 
 def checked_dataset(data: object) -> LabeledImages:

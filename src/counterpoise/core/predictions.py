@@ -1,4 +1,4 @@
-"""Predictions: the scores of a model on one split, to and from .npz."""
+"""`Predictions`: the logits of a model on one split, saved as an .npz file."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ __all__ = ["Predictions"]
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Final scores of a model on one split: the prediction is ``logits.argmax(1)``.
+    """Final logits of a model on one split; the predicted class is ``logits.argmax(1)``.
 
     Attributes:
-        logits: ``(N, C)`` float32 or float64.
-        labels: ``(N,)`` int64.
-        paths: ``(N,)`` unicode.
-        classes: ``(C,)`` unicode.
+        logits: ``(N, C)`` float32 or float64; with a post-hoc method, the adjusted logits.
+        labels: ``(N,)`` int64, the true classes.
+        paths: ``(N,)`` strings, the path of each image in the dataset.
+        classes: ``(C,)`` strings, the names of the classes.
+
+    Raises:
+        ArgumentError: the shapes do not match, or a label is not in 0..C-1.
     """
 
     logits: NDArray[np.floating[Any]]
@@ -43,18 +46,22 @@ class Predictions:
         bad = (self.labels < 0) | (self.labels >= c)
         if bad.any():
             row = int(np.argmax(bad))
-            raise ArgumentError(f"`labels` row {row} is {self.labels[row]}, outside the {c} classes")
+            raise ArgumentError(f"`labels` row {row} is {self.labels[row]}, outside the {c} classes; use 0 to {c - 1}")
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write as .npz, readable with ``allow_pickle=False``."""
+        """Write an .npz file that NumPy reads with ``allow_pickle=False``."""
         with atomic_write(path) as file:
             np.savez(file, logits=self.logits, labels=self.labels, paths=self.paths, classes=self.classes)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Predictions:
-        """Read a .npz of ours, or of anyone with the same four arrays; ``paths`` and ``classes`` may be missing."""
+        """Read an .npz file with these four arrays, also of other programs; ``paths`` and ``classes`` may be missing.
+
+        Raises:
+            ArtifactError: the file is missing, damaged or pickled, or its arrays do not match.
+        """
         try:
-            # Opened here: NumPy leaves a damaged file open.
+            # The file is opened here because NumPy does not close a damaged file.
             with Path(path).open("rb") as raw, np.lib.npyio.NpzFile(raw, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Worker processes that do not import the caller's script, and live and end with the process that started them."""
+"""A pool of worker processes that do not run the caller's script again and end with the process that started them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["workers"]
 class _Process(SpawnProcess):
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
-        with _another_main(), _without_interrupts():
+        with _without_main(), _without_interrupts():
             return SpawnProcess._Popen(process_obj)
 
 
@@ -32,23 +32,23 @@ class _Context(SpawnContext):
 def workers(
     number: int, *, initializer: Callable[..., Any] | None = None, arguments: tuple[Any, ...] = ()
 ) -> Iterator[ProcessPoolExecutor]:
-    """A pool of ``number`` fresh processes; leaving with an error ends them at once.
+    """Start a pool of spawned processes; they are terminated at once if the block raises.
 
-    Python's own spawned workers run the caller's script again to find what is defined there: without an
-    ``if __name__ == "__main__"`` it starts workers of its own, and a script read from a pipe is not found at all. Ours
-    are sent only what this package defines, so they start without it.
+    Spawned processes of the standard library import the caller's script: without ``if __name__ == "__main__"`` the
+    script starts workers of its own, and a script read from a pipe is not found. These processes get only functions of
+    this package, so they skip that import.
 
     Args:
-        number: of processes, at least 1.
-        initializer: called in each with ``arguments``.
-        arguments: of the initializer.
+        number: number of processes, at least 1.
+        initializer: function called in each process with ``arguments``.
+        arguments: arguments of the initializer.
     """
     before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(number, _Context(), initializer=_begin, initargs=(initializer, arguments))
+    pool = ProcessPoolExecutor(number, _Context(), initializer=_initialize, initargs=(initializer, arguments))
     try:
         yield pool
     except BaseException:
-        pool.shutdown(wait=False)  # a cancelled future would be told of the broken pool as well, and complain
+        pool.shutdown(wait=False)  # without cancel_futures: cancelled futures print errors when the pool breaks
         for child in set(multiprocessing.active_children()) - before:
             child.terminate()
         raise
@@ -56,14 +56,14 @@ def workers(
         pool.shutdown()
 
 
-def _begin(initializer: Callable[..., Any] | None, arguments: tuple[Any, ...]) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _initialize(initializer: Callable[..., Any] | None, arguments: tuple[Any, ...]) -> None:
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     if initializer is not None:
         initializer(*arguments)
 
 
-def _end_with_parent() -> None:
-    """However the parent ends (kill -9, a scheduler's SIGTERM): nobody is left to write for, nor to keep memory."""
+def _exit_with_parent() -> None:
+    """Exit when the parent process has ended, for whatever reason (SIGKILL, SIGTERM of a scheduler)."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -71,8 +71,8 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _another_main() -> Iterator[None]:
-    """While a process starts, there is no script to run again in it."""
+def _without_main() -> Iterator[None]:
+    """Hide the caller's script while a process starts, so that the process does not import it."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -83,7 +83,7 @@ def _another_main() -> Iterator[None]:
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """A process inherits which signals are blocked: only the parent hears Ctrl-C, and ends the others."""
+    """Block Ctrl-C in the processes started here, which inherit the blocked signals; the parent terminates them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

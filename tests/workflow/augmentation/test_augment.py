@@ -246,7 +246,7 @@ def test_what_an_interruption_left_is_taken_away_and_what_is_not_ours_refused(ph
     other.mkdir()
     (other / "mine.txt").write_text("x")
     for call in (preview, augment):
-        with pytest.raises(ArtifactError, match=r"\(mine.txt\); .*give `resume` to go on \(--resume\)$"):
+        with pytest.raises(ArtifactError, match=r"\(mine.txt\); .*set `resume` to continue \(--resume\)$"):
             call(photos, other)
     with pytest.raises(ArtifactError, match=r"'mine\.txt'"):
         augment(photos, other, resume=True)

@@ -58,10 +58,8 @@ def audit(
     if deep:
         dataset = dataset.without_unreadable()
     counts: Counts = {split: dataset.counts(split) for split in SPLITS}
-    groups = {
-        group: tuple(dataset.classes[c] for c in ids.tolist())
-        for group, ids in counts["train"].groups(many, few).items()
-    }
+    ids = counts["train"].groups(many, few)
+    groups = {group: tuple(dataset.classes[c] for c in ids[group].tolist()) for group in ids}
     ratio = counts["train"].imbalance_ratio
     reference: Split = next((split for split in reversed(SPLITS) if counts[split].total), "train")
     constant = int(np.argmax(counts["train"].counts))
@@ -124,16 +122,13 @@ def _missing_splits(counts: Counts) -> list[Finding]:
 
 
 def _missing_classes(counts: Counts) -> list[Finding]:
-    return [
-        Finding(
-            "class-missing-from-split",
-            "warning",
-            f"{plural(len(names), 'class has', 'classes have')} no image in {split}: {listed(names, 5)}. Add images.",
-            names,
-        )
-        for split in SPLITS
-        if counts[split].total and (names := counts[split].empty)
-    ]
+    findings = []
+    for split in SPLITS:
+        if counts[split].total and (names := counts[split].empty):
+            number = plural(len(names), "class has", "classes have")
+            reason = f"{number} no image in {split}: {listed(names, 5)}. Add images."
+            findings.append(Finding("class-missing-from-split", "warning", reason, names))
+    return findings
 
 
 def _similar_names(classes: Sequence[str]) -> list[Finding]:

@@ -45,8 +45,7 @@ class Augmented(Artifact):
     """A balanced copy of a dataset: images per class before and after, and the number of files.
 
     Attributes:
-        target: as given to `augment`.
-        seed: as given to `augment`.
+        target, seed, splits: as given to `augment`.
         classes: names of the classes.
         before: training images per class in the source.
         after: training images per class in the copy.
@@ -54,7 +53,6 @@ class Augmented(Artifact):
         made: number of augmented images.
         quarantined: number of files of the source that cannot be used.
         fingerprint: SHA-256 of the source's classes, paths, labels and splits.
-        splits: as given to `augment`.
         operations: names of the operations from which each new image draws some.
     """
 
@@ -164,23 +162,20 @@ def _planned(
     _check_folder(dataset, out)
     counts = dataset.counts("train")
     after = target_counts(counts, target)
-    operations = tuple(allowed_operations(None, dataset.symmetries))
-    items = _items(dataset, out, after, operations, seed=seed, splits=splits)
-    made = sum(bool(item.operations) for item in items)
     result = Augmented(
         target=target,
         seed=seed,
         classes=dataset.classes,
         before=tuple(counts.counts.tolist()),
         after=tuple(after.tolist()),
-        copied=len(items) - made,
-        made=made,
+        copied=len(dataset) if splits else counts.total,
+        made=int(after.sum()) - counts.total,
         quarantined=len(dataset.quarantined),
         fingerprint=dataset.fingerprint,
         splits=splits,
-        operations=operations,
+        operations=tuple(allowed_operations(None, dataset.symmetries)),
     )
-    return result, items
+    return result, _items(dataset, out, result)
 
 
 def target_counts(counts: ClassCounts, target: str) -> NDArray[np.int64]:
@@ -192,31 +187,26 @@ def target_counts(counts: ClassCounts, target: str) -> NDArray[np.int64]:
     """
     n = counts.counts
     kind, _, number = target.partition(":")
-    if target == "balanced":
-        level = int(n.max())
-    elif kind == "count" and number.isdigit() and int(number) > 0:
-        level = int(number)
-    elif kind == "ratio" and 1 <= _ratio(number) < np.inf:
-        level = int(np.ceil(n.max() / _ratio(number)))
-    else:
-        raise ArgumentError(f"`target` must be balanced, count:N or ratio:R with R at least 1; got {target!r}")
+    try:
+        if target == "balanced":
+            level = int(n.max())
+        elif kind == "count" and number.isdigit() and int(number) > 0:
+            level = int(number)
+        elif kind == "ratio" and 1 <= float(number) < np.inf:
+            level = int(np.ceil(n.max() / float(number)))
+        else:
+            raise ValueError
+    except ValueError:
+        expected = "balanced, count:N or ratio:R with R at least 1"
+        raise ArgumentError(f"`target` must be {expected}; got {target!r}") from None
     raised: NDArray[np.int64] = np.where(n > 0, np.maximum(n, level), 0)
     return raised
-
-
-def _ratio(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0
 
 
 def _check_folder(dataset: ImageDataset, out: Path) -> None:
     """Raise `ArgumentError` unless the dataset has files and ``out`` is a folder apart from them."""
     if dataset.root is None:
-        raise ArgumentError(
-            f"{dataset.name} has no files to copy, because its images are embedded; use `augment=` of `train` instead"
-        )
+        raise ArgumentError(f"{dataset.name} has no files to copy; augment its images in training, with `augment=`")
     if out.is_symlink():
         raise ArgumentError(f"`out` {out} is a link; name a folder")
     folder, source = out.resolve(), dataset.root.resolve()
@@ -227,21 +217,14 @@ def _check_folder(dataset: ImageDataset, out: Path) -> None:
         raise ArgumentError(f"`out` {out} and the data {dataset.root} lie inside each other; name a folder elsewhere")
 
 
-def _items(
-    dataset: ImageDataset,
-    out: Path,
-    after: NDArray[np.int64],
-    operations: tuple[OperationName, ...],
-    *,
-    seed: int,
-    splits: bool,
-) -> list[Item]:
+def _items(dataset: ImageDataset, out: Path, result: Augmented) -> list[Item]:
     """The files to write: the originals in the order of the dataset, then the new images, class by class."""
+    allowed = allowed_operations(None, dataset.symmetries)
     names: set[str] = set()
     originals: dict[int, list[Item]] = {}
     items = []
     for i, (label, split) in enumerate(zip(dataset.labels.tolist(), dataset.splits.tolist(), strict=True)):
-        if split != "train" and not splits:
+        if split != "train" and not result.splits:
             continue
         name = dataset.paths[i].rpartition("/")[2]
         target = _unused_path(names, f"{out}/{split}/{dataset.classes[label]}", name)
@@ -250,14 +233,14 @@ def _items(
         if split == "train":
             originals.setdefault(label, []).append(item)
     for label, sources in sorted(originals.items()):
-        order = np.random.default_rng((seed, label)).permutation(len(sources))
-        repeats = float(after[label] / len(sources))
+        order = np.random.default_rng((result.seed, label)).permutation(len(sources))
+        repeats = result.after[label] / len(sources)
         strength = round(max(0.4, (repeats - 1) / (repeats + 1)), 4)
-        for k in range(int(after[label]) - len(sources)):
+        for k in range(result.after[label] - len(sources)):
             item, copy = sources[order[k % len(sources)]], k // len(sources)
-            own_seed = _seed_of(seed, item.path, copy)
+            own_seed = _seed_of(result.seed, item.path, copy)
             target = _unused_path(names, item.target.rpartition("/")[0], _new_name(item.target, copy + 1))
-            drawn = draw_operations(own_seed, operations)
+            drawn = draw_operations(own_seed, allowed)
             items.append(Item(target, item.source, item.path, drawn, strength, own_seed))
     return items
 

@@ -23,37 +23,17 @@ from counterpoise.core.files import READ_FLAGS
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = [
-    "FORMATS",
-    "UNSUPPORTED",
-    "UNSUPPORTED_REASON",
-    "Header",
-    "UnreadableImage",
-    "extension_of",
-    "read_header",
-    "read_image",
-    "to_rgb",
-]
+__all__ = ["FORMATS", "UNSUPPORTED", "Header", "UnreadableImage", "extension_of", "read_header", "read_image"]
 
 MAX_PIXELS = 89_478_485
 """Larger images are refused before they are decoded: Pillow's own limit, a quarter of a GiB as RGB."""
 
-FORMATS: dict[str, str] = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".png": "PNG",
-    ".bmp": "BMP",
-    ".gif": "GIF",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-}
+FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".gif": "GIF", ".webp": "WEBP"}
+FORMATS |= {".tif": "TIFF", ".tiff": "TIFF"}
 """The extensions that are read, in lower case, and the format that each stands for."""
 
-UNSUPPORTED: frozenset[str] = frozenset(
-    {".eps", ".ps", ".pdf", ".svg", ".heic", ".heif", ".avif", ".ico", ".jp2", ".jxl", ".psd"}
-    | {".raw", ".dng", ".cr2", ".nef", ".arw"}
-)
+UNSUPPORTED: tuple[str, ...] = (".eps", ".ps", ".pdf", ".svg", ".heic", ".heif", ".avif", ".ico", ".jp2", ".jxl")
+UNSUPPORTED += (".psd", ".raw", ".dng", ".cr2", ".nef", ".arw")
 """Extensions of image formats that are never opened; such files are listed as quarantined."""
 
 UNSUPPORTED_REASON = "The format {extension} is not supported, and the file was not opened. Convert it to PNG or JPEG."
@@ -77,13 +57,12 @@ def _unreadable(problem: str, advice: str = "Copy it again, or remove it") -> Un
 
 
 class Header(NamedTuple):
-    """Format and mode by Pillow's names, size in pixels, and length of the file in bytes."""
+    """Format and colour mode by Pillow's names, and size in pixels."""
 
     format: str
     mode: str
     width: int
     height: int
-    length: int
 
 
 def extension_of(path: str) -> str:
@@ -102,9 +81,8 @@ def read_header(path: str) -> Header:
     except FileNotFoundError as error:
         raise _unreadable("does not exist", "Restore it, or delete the row that names it") from error
     except (OSError, ValueError) as error:  # ValueError: a name that this system cannot have
-        raise _unreadable(
-            f"cannot be opened: {getattr(error, 'strerror', error)}", "Check its name and its permissions"
-        ) from error
+        reason = getattr(error, "strerror", error)
+        raise _unreadable(f"cannot be opened: {reason}", "Check its name and its permissions") from error
     try:
         header = _read(handle, path)
     except OSError as error:
@@ -121,21 +99,19 @@ def _read(handle: int, path: str) -> Header:
     status = os.fstat(handle)
     if not stat.S_ISREG(status.st_mode):
         raise _unreadable("is not a regular file", "Move it out of the dataset")
-    length = status.st_size
-    head = os.read(handle, _HEAD)
-    if not head:
+    file = _File(handle, os.read(handle, _HEAD), status.st_size)
+    if not file.head:
         raise _unreadable("is empty (0 bytes)")
-
-    file = _File(handle, head, length)
-    if head.startswith(b"\xff\xd8\xff"):
-        header = _jpeg(file)
-        _expect_end(file, "JPEG", _END_OF_JPEG)
-        return header
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        header = _png(file)
-        _expect_end(file, "PNG", _END_OF_PNG)
-        return header
-    return _by_pillow(path, _other_format(head, length), length)
+    if file.head.startswith(b"\xff\xd8\xff"):
+        header, end = _jpeg(file), _END_OF_JPEG
+    elif file.head.startswith(b"\x89PNG\r\n\x1a\n"):
+        header, end = _png(file.head), _END_OF_PNG
+    else:
+        format = _other_format(file.head, file.length)
+        with _opened(path, (format,)) as image:
+            return Header(format, image.mode, image.width, image.height)
+    _expect_end(file, header.format, end)
+    return header
 
 
 class _File(NamedTuple):
@@ -157,7 +133,7 @@ def _jpeg(file: _File) -> Header:
     if len(frame) < 10:
         raise _unreadable("is a truncated JPEG: it ends within its header")
     height, width = frame[5] << 8 | frame[6], frame[7] << 8 | frame[8]
-    return Header("JPEG", _JPEG_MODES.get(frame[9], f"{frame[9]} channels"), width, height, file.length)
+    return Header("JPEG", _JPEG_MODES.get(frame[9], f"{frame[9]} channels"), width, height)
 
 
 def _segment(file: _File, wanted: frozenset[int]) -> int:
@@ -178,8 +154,7 @@ def _segment(file: _File, wanted: frozenset[int]) -> int:
     raise _unreadable("is a damaged JPEG: its header is not valid")
 
 
-def _png(file: _File) -> Header:
-    head = file.head
+def _png(head: bytes) -> Header:
     if len(head) < 33:
         raise _unreadable("is a truncated PNG: it ends within its header")
     if head[12:16] != b"IHDR":
@@ -187,7 +162,7 @@ def _png(file: _File) -> Header:
     width, height = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
     depth, colour = head[24], head[25]
     mode = "I;16" if (depth, colour) == (16, 0) else _PNG_MODES.get(colour, f"colour type {colour}")
-    return Header("PNG", mode, width, height, file.length)
+    return Header("PNG", mode, width, height)
 
 
 def _expect_end(file: _File, format: str, end: bytes) -> None:
@@ -220,11 +195,6 @@ def _other_format(head: bytes, length: int) -> str:
     if head[:2] == b"BM" and len(head) >= 26:
         return "BMP"
     raise _unreadable(f"is not an image: it starts with {head[:16]!r}", "Replace it, or remove it")
-
-
-def _by_pillow(path: str, format: str, length: int) -> Header:
-    with _opened(path, (format,)) as image:
-        return Header(format, image.mode, image.width, image.height, length)
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:

@@ -111,7 +111,10 @@ def load(
     dataset.name = dataset.name if name is None else display_name(name)
     dataset.symmetries = dataset.symmetries if chosen is None else chosen
     dataset.origin |= {"seed": seed, "val_fraction": val_fraction, "test_fraction": test_fraction}
-    return dataset if split is None else _only(dataset, split)
+    if split is None or (dataset.splits == split).any():
+        return dataset if split is None else dataset.subset(split)
+    present = ", ".join(f"{name} ({n})" for name in SPLITS if (n := int((dataset.splits == name).sum())))
+    raise DatasetError(f"{dataset.name!r} has no {split} split; it has {present}: load one of them")
 
 
 def _checked_source(source: str | os.PathLike[str]) -> str:
@@ -171,7 +174,10 @@ def _assembled(listing: Listing, val_fraction: float, test_fraction: float, seed
         origin={"kind": listing.kind, "source": listing.source},
         renamed=renamed,
     )
-    draw_missing_splits(dataset, _missing_splits(set(listing.splits), val_fraction, test_fraction), seed)
+    fractions: dict[Split, float] = {} if "val" in listing.splits else {"val": val_fraction}
+    if not any(listing.splits):
+        fractions["test"] = test_fraction
+    draw_missing_splits(dataset, fractions, seed)
     if not (dataset.splits == "train").any():
         raise DatasetError(f"{listing.source!r} has no image that can be used in train: {_first_problem(listing)}")
     return dataset
@@ -225,19 +231,3 @@ def _header_findings(paths: list[str], headers: list[Header]) -> list[Finding]:
         reason = f"Images are converted to RGB: {numbers}. Check that the colour mode does not depend on the class."
         findings.append(Finding("colour-modes", "info", reason, tuple(sorted(modes))))
     return findings
-
-
-def _missing_splits(given: set[Split | None], val: float, test: float) -> dict[Split, float]:
-    """The splits to draw, each with its share of the images of a class."""
-    missing: dict[Split, float] = {} if "val" in given else {"val": val}
-    if given == {None}:
-        missing["test"] = test
-    return {split: fraction for split, fraction in missing.items() if fraction > 0}
-
-
-def _only(dataset: ImageDataset, split: Split) -> ImageDataset:
-    kept = dataset.subset(split)
-    if not len(kept):
-        present = ", ".join(f"{name} ({n})" for name in SPLITS if (n := int((dataset.splits == name).sum())))
-        raise DatasetError(f"{dataset.name!r} has no {split} split; it has {present}")
-    return kept

@@ -91,10 +91,8 @@ def _read_parquet(path: Path) -> TextTable:
 def _encoding_findings(table: TextTable) -> list[Finding]:
     if table.not_utf8 is None:
         return []
-    reason = (
-        f"{table.name!r} is not UTF-8 (line {table.not_utf8}) and was read as Windows-1252. Check that its accents are "
-        "right, or save it as UTF-8."
-    )
+    problem = f"{table.name!r} is not UTF-8 (line {table.not_utf8}) and was read as Windows-1252"
+    reason = f"{problem}. Check that its accents are right, or save it as UTF-8."
     return [Finding("manifest-encoding", "warning", reason, (table.name,))]
 
 
@@ -114,9 +112,8 @@ def _faults(
         # Neither of two labels can be trusted; of equal rows, the first one stays.
         reason = contradiction or f"The row repeats {table.where(rows[0])}. Delete it."
         faults |= dict.fromkeys(rows if contradiction else rows[1:], reason)
-    unsupported = tuple(UNSUPPORTED)
     for row, path in enumerate(paths):
-        if row not in faults and path.lower().endswith(unsupported):
+        if row not in faults and path.lower().endswith(UNSUPPORTED):
             faults[row] = UNSUPPORTED_REASON.format(extension=extension_of(path))
     return {row: f"{table.where(row).capitalize()}: {reason}" for row, reason in faults.items()}
 
@@ -141,9 +138,8 @@ def _splits(table: TextTable) -> list[Split | None]:
     named = table.columns["split"]
     for row, name in enumerate(named):
         if name.lower() not in SPLIT_NAMES:
-            raise DatasetError(
-                f"{table.name!r} {table.where(row)}: the split must be one of {listed(SPLITS)}; got {name!r}"
-            )
+            where = f"{table.name!r} {table.where(row)}"
+            raise DatasetError(f"{where}: the split must be one of {listed(SPLITS)}; got {name!r}")
     return [SPLIT_NAMES[name.lower()] for name in named]
 
 

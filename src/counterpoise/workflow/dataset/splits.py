@@ -32,16 +32,12 @@ SPLIT_NAMES: dict[str, Split] = {
 
 
 def draw_missing_splits(dataset: ImageDataset, fractions: Mapping[Split, float], seed: int) -> None:
-    """Divide the training images of a dataset in place, and record each new split as a finding.
-
-    Args:
-        dataset: its training images are divided; images with identical content stay in one split.
-        fractions: share of the images of each class that each new split gets; empty draws none.
-        seed: seed of the draw.
+    """Move the share ``fractions`` of the training images of each class to new splits, and record that as findings.
 
     Raises:
         DatasetError: the folder was made by `augment`, so that copies of one image could be in two splits.
     """
+    fractions = {split: fraction for split, fraction in fractions.items() if fraction > 0}
     dataset.origin["drawn"] = sorted(fractions)
     if not fractions:
         return
@@ -59,10 +55,9 @@ def draw_missing_splits(dataset: ImageDataset, fractions: Mapping[Split, float],
     splits.setflags(write=False)
     dataset.splits = splits
     for split, fraction in fractions.items():
-        reason = (
-            f"The split {split} was set aside automatically: {fraction:.0%} of the images of each class, seed {seed}. "
-            f"Add a split {split} to the data to choose its images yourself."
-        )
+        share = f"{fraction:.0%} of the images of each class, seed {seed}"
+        advice = f"Add a split {split} to the data to choose its images yourself."
+        reason = f"The split {split} was set aside automatically: {share}. {advice}"
         dataset.findings += (Finding("split-drawn", "info", reason, (split,)),)
     dataset.findings += unrepresented(labels, splits[rows], dataset.classes, list(fractions))
 
