@@ -36,7 +36,7 @@ def test_what_does_not_fit_the_classes_is_named() -> None:
     with pytest.raises(ArgumentError, match="unknown parents"):
         from_links({**links, "z": "q"})
     for classes, what in (
-        (["x", "y", "w"], "'w'.*not in the tree"),
+        (["x", "y", "w"], "'w'.*must be in the tree"),
         (["x"], "lacks the leaves.*'y'"),
         (["x", "y", "a"], "inner"),
     ):
@@ -184,7 +184,7 @@ def test_files_that_cannot_be_parsed_are_named(tmp_path: Path) -> None:
         ("t.csv", "child,parent\n\udcff\udcfe,", hierarchy.from_csv),
     ):
         (tmp_path / name).write_bytes(text.encode("utf-8", "surrogateescape"))
-        with pytest.raises(ArgumentError, match=rf"{name} is no "):
+        with pytest.raises(ArgumentError, match=rf"{name} must be a "):
             reader(tmp_path / name)
 
 

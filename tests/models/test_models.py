@@ -41,7 +41,7 @@ def test_a_classifier_normalises_plain_images():
 @pytest.mark.parametrize("name", ["timm:resnet10t", "timm:mobilenetv3_small_050", "torchvision:squeezenet1_1"])
 def test_models_of_others_get_our_head_or_a_reason(name):
     if name.startswith("torchvision:squeezenet"):
-        with pytest.raises(ArgumentError, match="has no linear classifier to replace; use a timm model"):
+        with pytest.raises(ArgumentError, match="has no linear classifier to replace; use timm:NAME"):
             build_model(name, 5)
         return
     net = build_model(name, 5, head="cosine").eval()
@@ -63,7 +63,7 @@ def test_torchvisions_last_linear_layer_becomes_the_head():
         ("resnet19", "`model` 'resnet19' is unknown; did you mean"),
         ("timm:resnet", "'timm:resnet' is unknown to timm; did you mean"),
         ("torchvision:resnet17", "'torchvision:resnet17' is unknown to torchvision; did you mean"),
-        ("keras:resnet50", "'keras' is no source of models"),
+        ("keras:resnet50", "'keras' is not a supported library; use timm:NAME"),
     ],
 )
 def test_an_unknown_model_gets_the_nearest_names(name, message):
@@ -71,7 +71,7 @@ def test_an_unknown_model_gets_the_nearest_names(name, message):
         check_model(name)
 
 
-def test_weights_that_cannot_be_had_are_a_clear_error(monkeypatch):
+def test_weights_that_cannot_be_loaded_are_a_clear_error(monkeypatch):
     import timm
 
     def offline(*args, pretrained, **options):
@@ -79,6 +79,6 @@ def test_weights_that_cannot_be_had_are_a_clear_error(monkeypatch):
 
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(
-        ArgumentError, match=r"weights of timm:resnet18 could not be had \(We couldn't connect to the hub\.\)"
+        ArgumentError, match=r"weights of timm:resnet18 could not be loaded \(We couldn't connect to the hub\.\)"
     ):
         build_model("timm:resnet18", 2, pretrained=True)

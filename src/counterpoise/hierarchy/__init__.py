@@ -1,4 +1,4 @@
-"""The class tree: where it comes from, its roll-up, its distances, decoding by it. Free of torch."""
+"""Class trees for hierarchical classification: sources, distances and decoding; no torch."""
 
 from counterpoise.hierarchy.decoding import (
     back_off,
@@ -7,8 +7,7 @@ from counterpoise.hierarchy.decoding import (
     leaf_log_probabilities,
     node_probabilities,
 )
-from counterpoise.hierarchy.grown import balanced, from_confusion
-from counterpoise.hierarchy.sources import from_csv, from_json, from_paths, from_yaml
+from counterpoise.hierarchy.sources import balanced, from_confusion, from_csv, from_json, from_paths, from_yaml
 from counterpoise.hierarchy.tree import ClassTree, from_links
 
 __all__ = [

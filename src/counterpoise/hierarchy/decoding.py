@@ -1,27 +1,49 @@
-"""From edge logits to leaves and nodes: conditional softmax, roll-up, greedy and best path, back-off."""
+"""Predictions from the edge logits of a class tree: log-probabilities of leaves and nodes, and decoding."""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from counterpoise.core.checks import checked_number
 from counterpoise.core.errors import ArgumentError
 from counterpoise.hierarchy.tree import ClassTree, IntArray
 
-__all__ = ["back_off", "best_path", "greedy", "leaf_log_probabilities", "node_probabilities"]
+__all__ = [
+    "back_off",
+    "best_path",
+    "edge_log_probabilities",
+    "greedy",
+    "leaf_log_probabilities",
+    "node_probabilities",
+    "segment_log_softmax",
+]
 
 FloatArray = NDArray[np.float64]
 
 
 def leaf_log_probabilities(logits: ArrayLike, tree: ClassTree) -> FloatArray:
-    """Log-probabilities ``(N, C)`` from edge logits ``(N, E)``: a softmax in each inner node, multiplied down.
+    """Compute leaf log-probabilities from edge logits: the sum of the conditional log-probabilities along each path.
+
+    Args:
+        logits: ``(N, E)``, one per edge of the tree; each inner node has a softmax over its children.
+        tree: the class tree.
+
+    Returns:
+        float64 ``(N, C)``, in the order of ``tree.classes``.
+
+    Raises:
+        ArgumentError: another shape, or NaN (the row is named).
 
     Example:
         >>> from counterpoise.hierarchy import from_paths
         >>> np.exp(leaf_log_probabilities([[0.0, 0.0, 0.0, 0.0]], from_paths(["a/x", "a/y", "b"])))
         array([[0.25, 0.25, 0.5 ]])
     """
-    edges = _edge_log_probabilities(logits, tree)
+    edges = edge_log_probabilities(_checked(logits, "logits", tree.num_edges), tree)
     nodes = np.zeros((len(edges), tree.num_edges + 1))
     for level in tree.levels():
         nodes[:, level] = nodes[:, tree.parents[level]] + edges[:, level.start - 1 : level.stop - 1]
@@ -29,15 +51,37 @@ def leaf_log_probabilities(logits: ArrayLike, tree: ClassTree) -> FloatArray:
     return leaves
 
 
-def _edge_log_probabilities(logits: ArrayLike, tree: ClassTree) -> FloatArray:
-    z = _checked(logits, "logits", tree.num_edges)
+def edge_log_probabilities(z: FloatArray, tree: ClassTree) -> FloatArray:
+    """The log-softmax of a NumPy array ``(N, E)`` over the children of each inner node."""
     z = z - np.maximum.reduceat(z, tree.starts, axis=1)[:, tree.segments]
     result: FloatArray = z - np.log(np.add.reduceat(np.exp(z), tree.starts, axis=1))[:, tree.segments]
     return result
 
 
+def segment_log_softmax(z: Any, segments: Any, count: int) -> Any:
+    """The same of a torch tensor ``(N, E)``, by methods of the tensor, so that this module imports no torch.
+
+    Args:
+        z: floating-point tensor ``(N, E)``.
+        segments: int64 tensor ``(E,)``, `ClassTree.segments` on the device of ``z``.
+        count: number of inner nodes.
+    """
+    top = z.new_full((len(z), count), -math.inf).scatter_reduce(1, segments.expand_as(z), z.detach(), "amax")
+    shifted = z - top[:, segments]
+    total = z.new_zeros(len(z), count).index_add(1, segments, shifted.exp())
+    return shifted - total.log()[:, segments]
+
+
 def node_probabilities(leaf_probabilities: ArrayLike, tree: ClassTree) -> FloatArray:
-    """Probabilities ``(N, V)`` of all nodes from ``(N, C)`` of the leaves: a parent is the sum of its children."""
+    """Compute the probabilities of all nodes: the probability of a parent is the sum over its children.
+
+    Args:
+        leaf_probabilities: ``(N, C)``, in the order of ``tree.classes``.
+        tree: the class tree.
+
+    Returns:
+        float64 ``(N, V)``.
+    """
     leaves = _checked(leaf_probabilities, "leaf_probabilities", tree.num_classes)
     nodes = np.zeros((tree.num_edges + 1, len(leaves)))
     nodes[tree.leaves] = leaves.T
@@ -47,11 +91,19 @@ def node_probabilities(leaf_probabilities: ArrayLike, tree: ClassTree) -> FloatA
 
 
 def greedy(logits: ArrayLike, tree: ClassTree) -> IntArray:
-    """Class indices ``(N,)``: from the root, always to the child with the largest logit."""
+    """Predict by going from the root to the child with the largest logit, until a leaf.
+
+    Args:
+        logits: ``(N, E)`` edge logits.
+        tree: the class tree.
+
+    Returns:
+        int64 ``(N,)`` class indices.
+    """
     z = _checked(logits, "logits", tree.num_edges)
     node = np.zeros(len(z), dtype=np.int64)
     rows = np.arange(len(z))
-    # The first edge of each node that holds its segment's maximum.
+    # The first edge of each inner node that has the largest logit of its siblings.
     top = z == np.maximum.reduceat(z, tree.starts, axis=1)[:, tree.segments]
     first = np.minimum.reduceat(np.where(top, np.arange(tree.num_edges), tree.num_edges), tree.starts, axis=1)
     segment = np.full(len(tree.parents), -1)
@@ -63,20 +115,28 @@ def greedy(logits: ArrayLike, tree: ClassTree) -> IntArray:
 
 
 def best_path(logits: ArrayLike, tree: ClassTree) -> IntArray:
-    """Class indices ``(N,)``: the leaf with the largest probability, whichever way greedy would go."""
+    """Predict the leaf with the largest probability, int64 ``(N,)``; arguments as `greedy`."""
     best: IntArray = leaf_log_probabilities(logits, tree).argmax(axis=1)
     return best
 
 
 def back_off(leaf_probabilities: ArrayLike, tree: ClassTree, *, threshold: float) -> IntArray:
-    """Node numbers ``(N,)``: the likeliest leaf, or its lowest ancestor that is at least ``threshold`` likely."""
-    if not 0.0 <= threshold <= 1.0:
-        raise ArgumentError(f"`threshold` must be in [0, 1]; got {threshold}")
+    """Predict the most probable leaf, or its lowest ancestor with a probability of at least ``threshold``.
+
+    Args:
+        leaf_probabilities: ``(N, C)``, in the order of ``tree.classes``.
+        tree: the class tree.
+        threshold: in [0, 1].
+
+    Returns:
+        int64 ``(N,)`` node numbers; ``tree.names`` has their names.
+    """
+    checked_number("threshold", threshold, minimum=0.0, maximum=1.0)
     nodes = node_probabilities(leaf_probabilities, tree)
     rows = np.arange(len(nodes))
     node = tree.leaves[nodes[:, tree.leaves].argmax(axis=1)]
-    while (unsure := (nodes[rows, node] < threshold) & (node > 0)).any():
-        node = np.where(unsure, tree.parents[node], node)
+    while (uncertain := (nodes[rows, node] < threshold) & (node > 0)).any():
+        node = np.where(uncertain, tree.parents[node], node)
     chosen: IntArray = node
     return chosen
 
@@ -92,5 +152,5 @@ def _checked(values: ArrayLike, name: str, width: int) -> FloatArray:
     if array.ndim != 2 or array.shape[1] != width:
         raise ArgumentError(f"`{name}` must have shape (N, {width}) for this tree; got {array.shape}")
     if np.isnan(array).any():
-        raise ArgumentError(f"`{name}` row {int(np.argwhere(np.isnan(array))[0][0])} has NaN")
+        raise ArgumentError(f"`{name}` must not be NaN; row {int(np.argwhere(np.isnan(array))[0][0])} has NaN")
     return array

@@ -1,4 +1,4 @@
-"""ClassTree: the frozen tree of classes. Nodes are numbered breadth first, so the children of a node lie together."""
+"""The class tree. Nodes are numbered breadth first, so the children of a node are adjacent."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ IntArray = NDArray[np.int64]
 
 
 def from_links(links: Mapping[str, str | None], *, classes: Sequence[str] | None = None) -> ClassTree:
-    """The tree of ``{child: parent}``; a parent of ``None`` or ``""`` is the root.
+    """Build the tree from ``{child: parent}`` links.
 
-    One name that is a parent and has no link of its own is the root too. ``classes`` are the class names in the order
-    of the model's head, matched by name; default: the leaves, breadth first.
+    Args:
+        links: the parent of each node; ``None`` or ``""`` is the root. If exactly one parent has no link itself and
+            nothing else is below the root, it is the root.
+        classes: C class names in the order of the model's head; None for the leaves, breadth first.
 
     Raises:
         ArgumentError: a cycle (with its path), an unknown parent, a class without a leaf, a leaf without a class, or a
@@ -38,7 +40,7 @@ def from_links(links: Mapping[str, str | None], *, classes: Sequence[str] | None
     for child, above in parent.items():
         below.setdefault(above, []).append(child)
     names, parents = [""], [-1]
-    for index, name in enumerate(names):  # grows while it is walked: breadth first
+    for index, name in enumerate(names):  # the list grows during the loop: breadth first
         for child in below.get(name, ()):
             names.append(child)
             parents.append(index)
@@ -59,13 +61,13 @@ def _parents(links: Mapping[str, str | None]) -> dict[str, str]:
         parent = {child: "" if above == unknown[0] else above for child, above in parent.items()}
     elif unknown:
         raise ArgumentError(
-            f"`links` has unknown parents {unknown}; give each a line of its own, or no parent: the root"
+            f"`links` has unknown parents {unknown}; give each a link to its parent, or None for the root"
         )
     return parent
 
 
 def _cycle(parent: Mapping[str, str], reached: set[str]) -> list[str]:
-    """The cycle above the first node that the root does not reach."""
+    """The cycle above the first node that is not connected to the root."""
     node = next(name for name in parent if name not in reached)
     seen: dict[str, int] = {}
     while node not in seen:
@@ -81,13 +83,13 @@ def _with_classes(names: tuple[str, ...], parents: IntArray, classes: Sequence[s
         return ClassTree(names, parents, np.flatnonzero(~inner))
     where = {name: index for index, name in enumerate(names) if index}
     if len(set(classes)) != len(classes):
-        raise ArgumentError("`classes` names a class twice; each class is one leaf")
+        raise ArgumentError("`classes` must be distinct; each class is one leaf")
     missing = [name for name in classes if name not in where]
     if missing:
-        raise ArgumentError(f"`classes` {missing} are not in the tree; add each below its parent")
+        raise ArgumentError(f"`classes` {missing} must be in the tree; add a link to the parent of each")
     full = [name for name in classes if inner[where[name]]]
     if full:
-        raise ArgumentError(f"`classes` {full} are inner nodes of the tree; only leaves can have images")
+        raise ArgumentError(f"`classes` {full} must be leaves, as only leaves can have images; they are inner nodes")
     empty = sorted({names[node] for node in np.flatnonzero(~inner)} - set(classes))
     if empty:
         raise ArgumentError(f"`classes` lacks the leaves {empty} of the tree; remove them or add the classes")
@@ -96,9 +98,9 @@ def _with_classes(names: tuple[str, ...], parents: IntArray, classes: Sequence[s
 
 @dataclass(frozen=True, eq=False)
 class ClassTree:
-    """A tree of V nodes over C classes; built by `from_links` and its siblings.
+    """A tree of V nodes over C classes; built by `from_links` and the other ``from_`` functions.
 
-    Node 0 is the root, named ``""``; node ``e + 1`` is the lower end of edge ``e``, so a head has E = V − 1 logits.
+    Node 0 is the root, named ``""``. Node ``e + 1`` is the lower end of edge ``e``, so a head has E = V − 1 logits.
 
     Attributes:
         names: ``V`` node names.
@@ -106,7 +108,7 @@ class ClassTree:
         leaves: int64 ``(C,)``, the node of each class, in the order of the model's head.
         depth: int64 ``(V,)``, the number of edges above each node.
         starts: int64 ``(I,)``, the first edge of each inner node.
-        segments: int64 ``(E,)``, which inner node each edge starts in.
+        segments: int64 ``(E,)``, the inner node, numbered in the order of ``starts``, in which each edge starts.
 
     Example:
         >>> from counterpoise.hierarchy import from_paths
@@ -157,7 +159,7 @@ class ClassTree:
 
     @cached_property
     def paths(self) -> IntArray:
-        """The edges from each class up to the root, int64 ``(C, D)``; filled up with E where a path is shorter."""
+        """The edges from each class up to the root, int64 ``(C, D)``; padded with E where a path is shorter."""
         node = self.leaves
         columns = []
         while (node > 0).any():
@@ -166,12 +168,12 @@ class ClassTree:
         return np.stack(columns, axis=1)
 
     def children(self, node: int) -> IntArray:
-        """The nodes just below ``node``; empty for a leaf."""
+        """The child nodes of ``node``; empty for a leaf."""
         low, high = np.searchsorted(self.parents, [node, node + 1])
         return np.arange(low, high)
 
     def ancestors(self, node: int) -> IntArray:
-        """The nodes from ``node`` up to, and without, the root."""
+        """The nodes from ``node`` up to the root, without the root."""
         path = []
         while node > 0:
             path.append(node)
@@ -179,7 +181,7 @@ class ClassTree:
         return np.array(path, dtype=np.int64)
 
     def levels(self) -> list[slice]:
-        """The nodes of depth 1, 2, …, each one slice."""
+        """The nodes of depth 1, 2, …, one slice per depth."""
         edges = np.searchsorted(self.depth, np.arange(1, self.depth[-1] + 2)).tolist()
         return [slice(low, high) for low, high in zip(edges, [*edges[1:], len(self.depth)], strict=True) if high > low]
 
@@ -187,15 +189,15 @@ class ClassTree:
         """The lowest common ancestors of nodes ``a`` and ``b``, elementwise."""
         a, b = (np.array(x, dtype=np.int64) for x in np.broadcast_arrays(a, b))
         while (apart := a != b).any():
-            # A larger number is never higher up, so the larger of two cannot be above the other.
+            # An ancestor has a smaller number, so the larger of two is not an ancestor of the other.
             a, b = np.where(apart & (a > b), self.parents[a], a), np.where(apart & (b > a), self.parents[b], b)
         common: IntArray = a
         return common
 
     def distance(self, a: Any, b: Any) -> IntArray:
         """The number of edges between nodes ``a`` and ``b``, elementwise."""
-        meet: IntArray = self.depth[a] + self.depth[b] - 2 * self.depth[self.common_ancestor(a, b)]
-        return meet
+        distance: IntArray = self.depth[a] + self.depth[b] - 2 * self.depth[self.common_ancestor(a, b)]
+        return distance
 
     def node_counts(self, counts: Any) -> IntArray:
         """Images below each node, ``(V,)``, from the ``(C,)`` counts of the classes."""
@@ -209,17 +211,17 @@ class ClassTree:
         return total
 
     def to_dict(self) -> dict[str, Any]:
-        """What JSON can keep; `from_dict` reads it."""
+        """The tree as JSON-compatible data, which `from_dict` reads."""
         links = [[name, self.names[above]] for name, above in zip(self.names[1:], self.parents[1:], strict=True)]
         return {"links": links, "classes": list(self.classes)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ClassTree:
-        """The tree that `to_dict` wrote."""
+        """Build the tree from the result of `to_dict`."""
         return from_links(dict(data["links"]), classes=data["classes"])
 
     def draw(self) -> str:
-        """One line per node, indented by depth."""
+        """The tree as text: one line per node, indented by depth."""
         lines, stack = [], [*self.children(0)[::-1]]
         while stack:
             node = stack.pop()

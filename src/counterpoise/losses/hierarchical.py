@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError
+from counterpoise.hierarchy.decoding import segment_log_softmax
 from counterpoise.hierarchy.tree import ClassTree
 from counterpoise.kernels.reduction import Reduction, denominator, reduced
 from counterpoise.losses.arguments import checked_choice, checked_index_target, checked_logits, checked_row_vector
@@ -114,15 +115,6 @@ def hierarchical_loss(
     )
     equation: Tensor = loss.to(logits.device)(logits, target, sample_weight=sample_weight)
     return equation
-
-
-def segment_log_softmax(z: Tensor, segments: Tensor, count: int) -> Tensor:
-    """The log-softmax of ``(N, E)`` within each of the ``count`` segments of its columns."""
-    index = segments.expand_as(z)
-    top = z.new_full((len(z), count), -torch.inf).scatter_reduce(1, index, z.detach(), "amax")
-    shifted = z - top[:, segments]
-    total = z.new_zeros(len(z), count).index_add(1, segments, shifted.exp())
-    return shifted - total.log()[:, segments]
 
 
 def _balance(tree: ClassTree, counts: CountsLike | None, balance: Balance) -> tuple[np.ndarray, np.ndarray]:

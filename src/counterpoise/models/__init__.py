@@ -1,8 +1,7 @@
-"""Networks and heads: small residual networks, a cosine head, and any model of timm or torchvision by name."""
+"""Models by name: small residual networks, timm and torchvision backbones, cosine and hierarchical heads."""
 
 from counterpoise.models.build import Classifier, build_model, check_model
-from counterpoise.models.heads import CosineHead
-from counterpoise.models.hierarchical import HierarchicalHead, leaf_log_probabilities
+from counterpoise.models.heads import CosineHead, HierarchicalHead, leaf_log_probabilities
 from counterpoise.models.resnet import CifarResNet
 
 __all__ = [

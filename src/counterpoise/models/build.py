@@ -1,18 +1,18 @@
-"""A model by name: our small residual networks, any of timm's, any of torchvision's."""
+"""Build a classifier by name: a built-in residual network, or any model of timm or torchvision."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from counterpoise.core.errors import ArgumentError
+from counterpoise.core.names import did_you_mean
 from counterpoise.hierarchy import ClassTree
-from counterpoise.models.heads import CosineHead
-from counterpoise.models.hierarchical import HierarchicalHead
+from counterpoise.models.heads import CosineHead, HierarchicalHead
 from counterpoise.models.resnet import CifarResNet
 
 __all__ = ["BUILTIN", "IMAGENET_MEAN", "IMAGENET_STD", "Classifier", "build_model", "check_model"]
@@ -22,9 +22,15 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Classifier(nn.Module):
-    """Images in [0, 1] ``(N, 3, H, W)`` → logits ``(N, C)``: normalise, extract features, apply the head.
+    """A backbone and a head: images in [0, 1] ``(N, 3, H, W)`` → normalised images → features → logits ``(N, C)``.
 
-    The mean and standard deviation travel in the state dict, so a saved model takes plain images.
+    The mean and standard deviation are in the state dict, so a saved model takes images that are not normalised.
+
+    Args:
+        backbone: images → features ``(N, D)``.
+        head: features → logits.
+        mean: per channel, of images in [0, 1].
+        std: standard deviation per channel.
     """
 
     mean: Tensor
@@ -58,12 +64,16 @@ def build_model(
             ``torchvision:NAME``.
         num_classes: C.
         pretrained: start from published ImageNet weights (timm and torchvision only).
-        head: ``"linear"``, ``"cosine"`` for losses with margins, or ``"hierarchical"``: edge logits of ``tree``.
-        tree: the class tree, for the hierarchical head.
-        mean, std: per channel, of images in [0, 1].
+        head: ``"linear"``, ``"cosine"`` for losses with margins, or ``"hierarchical"`` for edge logits of ``tree``.
+        tree: the class tree of the hierarchical head.
+        mean: per channel, of images in [0, 1].
+        std: standard deviation per channel.
+
+    Returns:
+        A module that maps images ``(N, 3, H, W)`` in [0, 1] to logits ``(N, C)``, or to edge logits ``(N, E)``.
 
     Raises:
-        ArgumentError: the model is unknown, or its pretrained weights cannot be had; says what to do.
+        ArgumentError: the model is unknown, or its pretrained weights cannot be loaded.
 
     Example:
         >>> build_model("resnet20", 10)(torch.zeros(2, 3, 32, 32)).shape
@@ -88,29 +98,26 @@ def _head(kind: str, width: int, num_classes: int, tree: ClassTree | None) -> nn
 
 
 def check_model(name: str, *, pretrained: bool = False) -> None:
-    """Raise `ArgumentError` for a model that cannot be built, before any data is read."""
+    """Raise `ArgumentError` for a model that `build_model` cannot build."""
     library, colon, architecture = name.rpartition(":")
     if not colon:
         if name not in BUILTIN:
             raise ArgumentError(
-                f"`model` {name!r} is unknown; {_nearest(name, BUILTIN)} (or timm:NAME, torchvision:NAME)"
+                f"`model` {name!r} is unknown; {did_you_mean(name, BUILTIN)} (or timm:NAME, torchvision:NAME)"
             )
         if pretrained:
             raise ArgumentError(
-                f"`pretrained`: no weights are published for {name!r}; take timm:NAME or torchvision:NAME"
+                f"`pretrained`: no weights are published for {name!r}; use timm:NAME or torchvision:NAME"
             )
         return
     if library not in _LIBRARIES:
-        raise ArgumentError(f"`model` {name!r}: {library!r} is no source of models; use timm:NAME or torchvision:NAME")
-    known = _KNOWN[library]()
-    if architecture.split(".")[0] not in known:
-        raise ArgumentError(f"`model` {name!r} is unknown to {library}; {_nearest(architecture, known)}")
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3) or names[:4]
-    return f"did you mean {' or '.join(close)}?"
+        raise ArgumentError(
+            f"`model` {name!r}: {library!r} is not a supported library; use timm:NAME or torchvision:NAME"
+        )
+    names = _NAMES[library]()
+    if architecture.split(".")[0] not in names:
+        near = did_you_mean(architecture, difflib.get_close_matches(architecture, names, n=3) or sorted(names)[:4])
+        raise ArgumentError(f"`model` {name!r} is unknown to {library}; {near}")
 
 
 def _timm_names() -> set[str]:
@@ -151,17 +158,17 @@ def _no_weights(name: str, pretrained: bool, error: Exception) -> ArgumentError:
     first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     if pretrained:
         return ArgumentError(
-            f"`pretrained`: the weights of {name} could not be had ({first}); connect to the network or fill the "
-            "library's cache once, or train from scratch without `pretrained`"
+            f"`pretrained`: the weights of {name} could not be loaded ({first}); connect to the network once so that "
+            "the library caches them, or train without `pretrained`"
         )
     return ArgumentError(f"`model` {name} could not be built: {first}")
 
 
 def _last_linear(model: nn.Module, architecture: str) -> tuple[nn.Module, str]:
-    """Where torchvision keeps the classifier: the last linear layer, with its width noted on the model."""
+    """The parent and attribute name of the last linear layer; sets ``num_features`` of the model to its width."""
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
-        raise ArgumentError(f"`model` torchvision:{architecture} has no linear classifier to replace; use a timm model")
+        raise ArgumentError(f"`model` torchvision:{architecture} has no linear classifier to replace; use timm:NAME")
     path, _, attribute = linear[-1].rpartition(".")
     parent = model.get_submodule(path)
     model.num_features = getattr(parent, attribute).in_features
@@ -169,10 +176,10 @@ def _last_linear(model: nn.Module, architecture: str) -> tuple[nn.Module, str]:
 
 
 def _num_features(backbone: nn.Module) -> int:
-    # timm: head_hidden_size is what a model without classifier returns, where it differs from num_features.
+    # timm: head_hidden_size is the width of a model without classifier if it differs from num_features.
     width = getattr(backbone, "head_hidden_size", None) or backbone.num_features
     return int(width)  # type: ignore[arg-type]
 
 
 _LIBRARIES = {"timm": _timm, "torchvision": _torchvision}
-_KNOWN = {"timm": _timm_names, "torchvision": _torchvision_names}
+_NAMES = {"timm": _timm_names, "torchvision": _torchvision_names}

@@ -1,4 +1,4 @@
-"""The residual networks for small images of the long-tailed CIFAR literature."""
+"""Residual networks for small images, as used with long-tailed CIFAR."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["CifarResNet"]
 
 
 class Block(nn.Module):
-    """Two 3×3 convolutions around an identity; where the shape changes, the identity is subsampled and zero-padded."""
+    """Two 3×3 convolutions and a shortcut, which is subsampled and zero-padded if the shape changes."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()

@@ -217,6 +217,6 @@ def test_weights_that_cannot_be_had_are_a_mistake_not_six_failed_runs(tmp_path, 
         raise OSError("no network")
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(ArgumentError, match=r"weights of timm:resnet18 could not be had \(no network\)"):
+    with pytest.raises(ArgumentError, match=r"weights of timm:resnet18 could not be loaded \(no network\)"):
         compare(blobs(), strategies=["focal"], model="timm:resnet18", pretrained=True, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
