@@ -122,9 +122,9 @@ def test_workers_and_epochs_never_give_the_same_image_twice():
     [
         (lambda: ClassConditional(lambda s: None, [0.5, 1.5]), r"`strengths` must be \(C,\) numbers in \[0, 1\]"),
         (lambda: ClassConditional(lambda s: lambda x: x, [0.5])(0, 1), r"`label` must be in 0 .. 0; got 1"),
-        (lambda: rarity_strength([1, 2], low=0.5, high=0.2), "`low` and `high`"),
+        (lambda: rarity_strength([1, 2], low=0.5, high=0.2), "`low` must be at most `high`; got 0.5 and 0.2"),
         (lambda: repeat_strength([1, 2], [1.0]), r"`prior` must have shape \(2,\); got \(1,\)"),
-        (lambda: repeat_strength([1, 2], [0.5, 0.5], half=1.0), "`half` must be above 1; got 1.0"),
+        (lambda: repeat_strength([1, 2], [0.5, 0.5], half=1.0), "`half` must be above 1; got 1"),
     ],
 )
 def test_mistakes_are_named(call, message):

@@ -77,9 +77,9 @@ def test_the_symmetries_decide_what_is_done():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"operations": ["hflip"]}, "'hflip' changes the labels; the symmetries that keep them: none"),
-        ({"operations": ["rot90"], "symmetries": {"hflip"}}, "'rot90' changes the labels; .* hflip"),
-        ({"operations": ["sharpen"]}, "'sharpen' is unknown; expected some of hflip, .*erase"),
+        ({"operations": ["hflip"]}, "'hflip' may change the labels .* are none; leave it out"),
+        ({"operations": ["rot90"], "symmetries": {"hflip"}}, "'rot90' may change the labels .* are hflip; leave"),
+        ({"operations": ["sharpen"]}, "'sharpen' is unknown; expected one of hflip, .*erase"),
         ({"strength": torch.ones(3)}, r"`strength` must have shape \(6,\); got \(3,\)"),
         ({"images": images().byte()}, "`images` must be floating point"),
     ],

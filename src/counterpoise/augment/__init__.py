@@ -1,4 +1,4 @@
-"""Images → images: for a whole batch at once, by class, and two images into one."""
+"""Augmentation of images: of whole batches, with a strength per class, and by mixing two images."""
 
 from counterpoise.augment.batch import random_crop, random_symmetry
 from counterpoise.augment.conditional import ClassConditional, rarity_strength, repeat_strength, some_of

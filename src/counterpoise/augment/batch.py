@@ -1,4 +1,4 @@
-"""Random changes of a whole batch at once, on its device, from a generator of their own."""
+"""Random crops, flips and rotations of a whole batch on its device, with their own random generator."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ __all__ = ["random_crop", "random_symmetry"]
 
 
 def random_crop(images: Tensor, *, padding: int, generator: torch.Generator) -> Tensor:
-    """Pad each image with black and cut the original size out at a random place, each image its own.
+    """Pad the images with zeros and crop each to its original size at a random place.
 
     Args:
         images: ``(N, C, H, W)``, any dtype.
-        padding: pixels added on every side.
-        generator: on the CPU, so that every device draws the same places.
+        padding: pixels added on every side, at least 0.
+        generator: on the CPU, so that the places do not depend on the device.
+
+    Returns:
+        Images of the shape and dtype given.
 
     Reference: He et al., Deep Residual Learning, CVPR 2016, section 4.2 (padding 4 for 32×32).
 
@@ -31,17 +34,20 @@ def random_crop(images: Tensor, *, padding: int, generator: torch.Generator) -> 
     rows = top[:, None] + torch.arange(height, device=images.device)
     columns = left[:, None] + torch.arange(width, device=images.device)
     batch = torch.arange(n, device=images.device)
-    # Indexed as (N, H, W, C) and seen again as (N, C, H, W): channels last, which convolutions like.
+    # Indexed as (N, H, W, C) and viewed as (N, C, H, W): in channels_last memory format, fast in convolutions.
     return padded.permute(0, 2, 3, 1)[batch[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def random_symmetry(images: Tensor, symmetry: Symmetry, *, generator: torch.Generator) -> Tensor:
-    """Apply one symmetry at random: a flip with probability ½, or one of the four quarter turns.
+    """Flip each image with probability ½, or rotate it by a random multiple of 90 degrees.
 
     Args:
-        images: ``(N, C, H, W)``; square for ``"rot90"``.
-        symmetry: ``"hflip"``, ``"vflip"`` or ``"rot90"``.
-        generator: on the CPU.
+        images: ``(N, C, H, W)``, any dtype; square for ``"rot90"``.
+        symmetry: ``"hflip"`` (left and right), ``"vflip"`` (top and bottom) or ``"rot90"``.
+        generator: on the CPU, so that the result does not depend on the device.
+
+    Returns:
+        Images of the shape and dtype given.
 
     Example:
         >>> one = torch.ones(1, 1, 2, 2)

@@ -1,4 +1,4 @@
-"""Augmentation whose strength depends on the class: how rare it is, or how often its images are repeated."""
+"""Augmentation whose strength depends on the class: on its count, or on how often a sampler repeats its images."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError
+from counterpoise.core.hyperparameters import check_options
 
 __all__ = ["ClassConditional", "rarity_strength", "repeat_strength", "some_of"]
 
@@ -21,28 +22,30 @@ Transform = Callable[[Any], Any]
 
 
 def rarity_strength(counts: CountsLike, *, low: float = 0.0, high: float = 1.0) -> FloatArray:
-    """``low`` for the largest class, ``high`` for the smallest, between them by the logarithm of the count.
+    """Compute a strength per class, linear in the log count: ``low`` for the largest class, ``high`` for the smallest.
 
     Args:
-        counts: training images per class.
-        low, high: in [0, 1], low ≤ high.
+        counts: training images per class, ``(C,)``.
+        low: strength for the largest class, in [0, 1].
+        high: strength for the smallest class, in [0, 1], at least ``low``.
 
     Returns:
-        float64 ``(C,)``; a class without images gets ``high``, equal counts all get ``low``.
+        float64 ``(C,)``; a class without images gets ``high``; if all counts are equal, all classes get ``low``.
 
     Raises:
-        ArgumentError: low and high out of order or range, or no class with images.
+        ArgumentError: ``low`` or ``high`` out of range, ``low`` above ``high``, or no class with images.
 
     Example:
         >>> rarity_strength([1000, 100, 10])
         array([0. , 0.5, 1. ])
     """
-    if not 0 <= low <= high <= 1:
-        raise ArgumentError(f"`low` and `high` must be 0 ≤ low ≤ high ≤ 1; got {low} and {high}")
+    check_options("augment", "by_rarity", {"low": low, "high": high})
+    if low > high:
+        raise ArgumentError(f"`low` must be at most `high`; got {low} and {high}")
     given = counts if isinstance(counts, ClassCounts) else ClassCounts(counts)
     n = given.counts.astype(np.float64)
     if not n.any():
-        raise ArgumentError("`counts` has no class with images")
+        raise ArgumentError("`counts` must have at least one class with a count above 0")
     smallest, largest = n[n > 0].min(), n.max()
     share = np.log(largest / n.clip(min=smallest)) / np.log(largest / smallest) if largest > smallest else 0 * n
     strength: FloatArray = low + (high - low) * share
@@ -50,20 +53,21 @@ def rarity_strength(counts: CountsLike, *, low: float = 0.0, high: float = 1.0) 
 
 
 def repeat_strength(counts: CountsLike, prior: ArrayLike, *, half: float = 4.0) -> FloatArray:
-    """Strength from how often a sampler repeats a class's images: 0 where once an epoch or less, ½ at ``half`` times.
+    """Compute a strength per class from how often a sampler repeats its images.
 
-    An image that comes r times an epoch gets ``(r − 1) / (r + half − 2)``: 0.9 at 21 times, never quite 1.
+    An image that comes r times per epoch gets the strength ``(r − 1) / (r + half − 2)``: 0 for r ≤ 1, ½ for
+    ``r = half``, and 0.9 for r = 21 and ``half = 4``.
 
     Args:
-        counts: training images per class.
+        counts: training images per class, ``(C,)``.
         prior: ``(C,)``, the sampler's ``.prior``, for epochs as long as the dataset.
-        half: the number of times at which strength is ½, above 1.
+        half: repetitions per epoch at which the strength is ½, above 1.
 
     Returns:
         float64 ``(C,)``, in [0, 1).
 
     Raises:
-        ArgumentError: a prior that does not fit the counts, or a ``half`` that is not above 1.
+        ArgumentError: a prior whose shape is not that of the counts, or a ``half`` that is not above 1.
 
     Example:
         >>> repeat_strength([90, 10], [0.5, 0.5]).round(2)
@@ -73,18 +77,23 @@ def repeat_strength(counts: CountsLike, prior: ArrayLike, *, half: float = 4.0) 
     shares = np.asarray(prior, dtype=np.float64)
     if shares.shape != given.counts.shape:
         raise ArgumentError(f"`prior` must have shape {given.counts.shape}; got {shares.shape}")
-    if not half > 1:
-        raise ArgumentError(f"`half` must be above 1; got {half}")
+    check_options("augment", "by_repeats", {"half": half})
     often = (shares * given.total / given.counts.clip(min=1)).clip(min=1.0)
     strength: FloatArray = (often - 1) / (often + half - 2)
     return strength
 
 
 def some_of(operations: Sequence[Transform]) -> Callable[[float], Transform]:
-    """Strength as a number of operations: of ``m`` callables, ``round(strength · m)`` in their order, drawn anew.
+    """Turn a strength into a number of operations: ``round(strength · m)`` of ``m`` callables, chosen per image.
 
-    For transforms without a strength of their own: ``ClassConditional(some_of([flip, blur, noise]), strengths)``.
-    They are drawn with Python's ``random``, which `ClassConditional` seeds.
+    Use it for transforms without a strength: ``ClassConditional(some_of([flip, blur, noise]), strengths)``. The choice
+    uses Python's ``random``, which `ClassConditional` seeds; chosen operations keep their order.
+
+    Args:
+        operations: callables ``image → image``.
+
+    Returns:
+        A function from strength in [0, 1] to a callable ``image → image``.
 
     Example:
         >>> some_of([lambda x: x + 1, lambda x: x * 2])(1.0)(3)
@@ -106,20 +115,20 @@ def some_of(operations: Sequence[Transform]) -> Callable[[float], Transform]:
 
 @final
 class ClassConditional:
-    """Wraps any augmentation, torchvision's, Albumentations', Kornia's or your own, so that it depends on the class.
+    """Apply any augmentation (of torchvision, Albumentations, Kornia or your own) with a strength per class.
 
-    The strength of a class chooses the transform. Around each call the generators of torch, NumPy and ``random`` (and
-    the transform's own, where it is Albumentations') are seeded from ``seed`` and the number of
-    the call, in a DataLoader's worker from that worker's seed too, which is another each epoch; then they are put
-    back. So an image repeated is never the same twice, and nothing outside notices.
+    The strength of the class selects the transform. For each call the random generators of torch, NumPy and ``random``
+    (and that of an Albumentations transform) are seeded from ``seed`` and the number of the call, in a DataLoader
+    worker also from the worker's seed, which changes per epoch; afterwards their states are restored. So a repeated
+    image is augmented differently each time, and random numbers outside are not affected.
 
     Args:
-        make: strength in [0, 1] → a callable ``image → image``; called once for each strength.
-        strengths: ``(C,)`` of them; see `rarity_strength` and `repeat_strength`.
-        seed: of everything drawn.
+        make: function from a strength in [0, 1] to a callable ``image → image``; called once per distinct strength.
+        strengths: ``(C,)``, in [0, 1]; see `rarity_strength` and `repeat_strength`.
+        seed: at least 0; seeds all random numbers.
 
     Raises:
-        ArgumentError: strengths outside [0, 1], or a label outside the classes.
+        ArgumentError: strengths outside [0, 1], or a label outside ``0 .. C − 1`` in a call.
 
     Example:
         >>> from torchvision.transforms import v2
@@ -140,14 +149,20 @@ class ClassConditional:
         self.seed, self.calls = seed, 0
 
     def __call__(self, image: Any, label: int, *, draw: int | None = None) -> Any:
-        """The image, augmented as its class is; ``draw`` fixes what is drawn, else every call draws anew."""
+        """Augment an image with the strength of its class.
+
+        Args:
+            image: whatever the transform accepts.
+            label: class index.
+            draw: fixes the random numbers of this call; None for new ones in every call.
+        """
         if not 0 <= label < len(self.strengths):
             raise ArgumentError(f"`label` must be in 0 .. {len(self.strengths) - 1}; got {label}")
         transform: Any = self.transforms[float(self.strengths[label])]
-        with seeded(self.seed, *self._entropy(draw)) as word:
+        with _seeded(self.seed, *self._entropy(draw)) as seed:
             if not hasattr(transform, "set_random_seed"):
                 return transform(image)
-            transform.set_random_seed(word)  # Albumentations: a generator of its own, and named arguments
+            transform.set_random_seed(seed)  # Albumentations has its own generator and keyword arguments
             return transform(image=image)["image"]
 
     def _entropy(self, draw: int | None) -> tuple[int, ...]:
@@ -159,10 +174,10 @@ class ClassConditional:
 
 
 @contextlib.contextmanager
-def seeded(*entropy: int) -> Iterator[int]:
-    """torch's, NumPy's and Python's generators seeded from these numbers, then as they were; yields one more."""
+def _seeded(*entropy: int) -> Iterator[int]:
+    """Seed the generators of torch, NumPy and Python, restore their states afterwards, and yield one more seed."""
     words = [int(word) for word in np.random.SeedSequence(entropy).generate_state(4)]
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - what others' transforms draw from
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the generator that transforms of other libraries use
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(words[0])
         np.random.seed(words[1])  # noqa: NPY002

@@ -1,4 +1,4 @@
-"""Batch mixing: two images and their labels become one, with soft targets for any softmax loss."""
+"""Mixing of two images and their labels: mixup, CutMix, Remix and CMO, with soft targets for any softmax loss."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
+from counterpoise.core.hyperparameters import check_options
 
 __all__ = ["cmo", "cutmix", "mixup", "remix"]
 
@@ -16,23 +17,23 @@ Mixed = tuple[Tensor, Tensor]
 
 
 def mixup(images: Tensor, target: Tensor, *, num_classes: int, alpha: float = 1.0, generator: torch.Generator) -> Mixed:
-    """``λ x_i + (1−λ) x_j`` with target ``λ y_i + (1−λ) y_j``; λ ~ Beta(α, α), j a permutation of the batch.
-
-    Zhang et al., mixup, ICLR 2018 (arXiv:1710.09412).
+    """mixup: images ``λ x_i + (1−λ) x_j`` with targets ``λ y_i + (1−λ) y_j``; λ ~ Beta(α, α), j a permutation.
 
     Args:
         images: ``(N, ...)``, floating point.
-        target: ``(N,)`` class ids, or ``(N, C)`` probabilities.
+        target: ``(N,)`` class indices, or ``(N, C)`` probabilities.
         num_classes: C.
-        alpha: above 0; the smaller, the closer λ is to 0 or 1.
-        generator: on the CPU, so that every device draws the same.
+        alpha: α, above 0; for small α, λ is close to 0 or 1.
+        generator: on the CPU, so that the result does not depend on the device.
 
     Returns:
-        Mixed images as given, and float32 targets ``(N, C)`` that sum to 1.
+        Mixed images of the shape and dtype given, and float32 targets ``(N, C)`` that sum to 1.
 
     Raises:
-        ArgumentError: a class id out of range, or an alpha that is not above 0.
+        ArgumentError: a class index out of range, or an alpha that is not above 0.
         ArgumentTypeError: images that are not floating point.
+
+    Reference: Zhang et al., mixup, ICLR 2018 (arXiv:1710.09412).
 
     Example:
         >>> images, target = mixup(torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 1, 0]), num_classes=2,
@@ -40,7 +41,7 @@ def mixup(images: Tensor, target: Tensor, *, num_classes: int, alpha: float = 1.
         >>> images.shape, target.sum(1)
         (torch.Size([4, 3, 8, 8]), tensor([1., 1., 1., 1.]))
     """
-    soft, lam, j = _drawn(images, target, num_classes, alpha, generator)
+    soft, lam, j = _sampled_mix(images, target, num_classes, alpha, generator)
     return lam * images + (1 - lam) * images[j], lam * soft + (1 - lam) * soft[j]
 
 
@@ -54,22 +55,28 @@ def remix(
     tau: float = 0.5,
     generator: torch.Generator,
 ) -> Mixed:
-    """mixup whose label goes to the rarer class wherever that class is still to be seen in the image.
+    """Remix: mixup that gives the whole label to the rarer class if the image of the other class has a small share.
 
-    ``λ_y = 0`` where ``n_i/n_j ≥ κ`` and ``λ < τ``; 1 where ``n_i/n_j ≤ 1/κ`` and ``1 − λ < τ``; else λ.
-    Chou et al., Remix, ECCV Workshops 2020 (arXiv:2007.03943).
+    The share of the label is ``λ_y = 0`` if ``n_i/n_j ≥ κ`` and ``λ < τ``, 1 if ``n_i/n_j ≤ 1/κ`` and ``1 − λ < τ``,
+    and λ otherwise.
 
     Args:
         images: ``(N, ...)``, floating point.
-        target: ``(N,)`` class ids.
-        class_counts: of the training split, ``(C,)``.
-        alpha: of the Beta distribution of λ.
-        kappa: how uneven two classes must be, at least 1.
-        tau: up to which share of the frequent image's λ the label may go over, in [0, 1].
-        generator: on the CPU.
+        target: ``(N,)`` class indices.
+        class_counts: training images per class, ``(C,)``.
+        alpha: α of λ ~ Beta(α, α), above 0.
+        kappa: κ, the ratio of class counts from which the rarer class gets the label, at least 1.
+        tau: τ, the share of the frequent class's image up to which the rarer class gets the label, in [0, 1].
+        generator: on the CPU, so that the result does not depend on the device.
 
     Returns:
-        Mixed images, and float32 targets ``(N, C)``.
+        Mixed images of the shape and dtype given, and float32 targets ``(N, C)``.
+
+    Raises:
+        ArgumentError: a class index or a hyperparameter out of range.
+        ArgumentTypeError: images that are not floating point.
+
+    Reference: Chou et al., Remix, ECCV Workshops 2020 (arXiv:2007.03943).
 
     Example:
         >>> images, target = remix(torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 1, 0]), class_counts=[90, 10],
@@ -77,12 +84,11 @@ def remix(
         >>> target.sum(1)
         tensor([1., 1., 1., 1.])
     """
-    if not kappa >= 1 or not 0 <= tau <= 1:
-        raise ArgumentError(f"`kappa` must be at least 1 and `tau` in [0, 1]; got {kappa} and {tau}")
+    check_options("mixing", "remix", {"kappa": kappa, "tau": tau})
     if target.dim() != 1:
-        raise ArgumentError(f"`target` must be class ids (N,) for remix; got shape {tuple(target.shape)}")
+        raise ArgumentError(f"`target` must be class indices (N,) for remix; got shape {tuple(target.shape)}")
     counts = class_counts if isinstance(class_counts, ClassCounts) else ClassCounts(class_counts)
-    soft, lam, j = _drawn(images, target, counts.num_classes, alpha, generator)
+    soft, lam, j = _sampled_mix(images, target, counts.num_classes, alpha, generator)
     n = torch.from_numpy(counts.counts.astype(np.float32)).to(target.device)[target]
     ratio = n / n[j]
     label = torch.full_like(ratio, lam)
@@ -94,20 +100,25 @@ def remix(
 def cutmix(
     images: Tensor, target: Tensor, *, num_classes: int, alpha: float = 1.0, generator: torch.Generator
 ) -> Mixed:
-    """A rectangle of one image pasted on another; the target shares are those of the areas.
+    """CutMix: paste a rectangle of one image onto another; the shares of the target are the shares of the area.
 
-    Yun et al., CutMix, ICCV 2019 (arXiv:1905.04899). The rectangle has the area 1 − λ, λ ~ Beta(α, α), before it is cut
-    at the border; the target has the area that is left.
+    The rectangle covers the share 1 − λ of the image, λ ~ Beta(α, α), before it is clipped at the border; the target
+    uses the clipped area.
 
     Args:
         images: ``(N, K, H, W)``, any dtype.
-        target: ``(N,)`` class ids, or ``(N, C)`` probabilities.
+        target: ``(N,)`` class indices, or ``(N, C)`` probabilities.
         num_classes: C.
-        alpha: above 0.
-        generator: on the CPU.
+        alpha: α, above 0.
+        generator: on the CPU, so that the result does not depend on the device.
 
     Returns:
-        New images of the dtype given, and float32 targets ``(N, C)``.
+        New images of the shape and dtype given, and float32 targets ``(N, C)``.
+
+    Raises:
+        ArgumentError: a class index out of range, or an alpha that is not above 0.
+
+    Reference: Yun et al., CutMix, ICCV 2019 (arXiv:1905.04899).
 
     Example:
         >>> images, target = cutmix(torch.rand(2, 3, 8, 8), torch.tensor([0, 1]), num_classes=2,
@@ -130,25 +141,28 @@ def cmo(
     alpha: float = 1.0,
     generator: torch.Generator,
 ) -> Mixed:
-    """CutMix with a rare foreground on an ordinary background: the context of the many for the objects of the few.
+    """CMO: CutMix that pastes rectangles of images of rare classes onto images of all classes.
 
-    Park et al., The Majority Can Help the Minority, CVPR 2022 (arXiv:2112.00412). Draw the foregrounds with
-    ``ClassBalancedSampler(labels, power=-1)``, whose ``p(class) ∝ 1/n_c`` is the paper's, the backgrounds as they come.
+    Sample the foregrounds with ``ClassBalancedSampler(labels, power=-1)``, whose ``p(class) ∝ 1/n_c`` is that of the
+    paper, and the backgrounds with instance-balanced sampling.
 
     Args:
-        images: backgrounds ``(N, K, H, W)``.
-        target: their ``(N,)`` class ids or ``(N, C)`` probabilities.
+        images: backgrounds ``(N, K, H, W)``, any dtype.
+        target: labels of the backgrounds: ``(N,)`` class indices or ``(N, C)`` probabilities.
         foreground: ``(N, K, H, W)``, from which the rectangles are cut.
-        foreground_target: theirs.
+        foreground_target: labels of the foregrounds, ``(N,)`` or ``(N, C)``.
         num_classes: C.
-        alpha: above 0; of the Beta distribution of the background's share.
-        generator: on the CPU.
+        alpha: α of the Beta(α, α) distribution of the background's share, above 0.
+        generator: on the CPU, so that the result does not depend on the device.
 
     Returns:
-        New images, and float32 targets ``(N, C)``.
+        New images of the shape and dtype given, and float32 targets ``(N, C)``.
 
     Raises:
-        ArgumentError: images and foreground of different shapes.
+        ArgumentError: images and foreground of different shapes, a class index out of range, or an alpha that is not
+            above 0.
+
+    Reference: Park et al., The Majority Can Help the Minority, CVPR 2022 (arXiv:2112.00412).
 
     Example:
         >>> images, target = cmo(torch.zeros(2, 3, 8, 8), torch.tensor([0, 0]), torch.ones(2, 3, 8, 8),
@@ -165,19 +179,19 @@ def cmo(
 
 
 def one_hot(target: Tensor, num_classes: int) -> Tensor:
-    """Class ids or probabilities → float32 ``(N, C)``."""
+    """Convert class indices or probabilities to float32 ``(N, C)``."""
     if target.is_floating_point():
         if target.dim() != 2 or target.shape[1] != num_classes:
             raise ArgumentError(f"`target` must have shape (N, {num_classes}); got {tuple(target.shape)}")
         return target.float()
     if target.dim() != 1:
-        raise ArgumentError(f"`target` must be class ids (N,) or probabilities (N, C); got {tuple(target.shape)}")
+        raise ArgumentError(f"`target` must be class indices (N,) or probabilities (N, C); got {tuple(target.shape)}")
     if target.device.type == "cpu" and len(target) and not 0 <= int(target.min()) <= int(target.max()) < num_classes:
         raise ArgumentError(f"`target` must be in 0 .. {num_classes - 1}; got {target.min()} .. {target.max()}")
     return F.one_hot(target.long(), num_classes).float()
 
 
-def _drawn(
+def _sampled_mix(
     images: Tensor, target: Tensor, num_classes: int, alpha: float, generator: torch.Generator
 ) -> tuple[Tensor, float, Tensor]:
     if not images.is_floating_point():
@@ -187,9 +201,8 @@ def _drawn(
 
 
 def _beta(alpha: float, generator: torch.Generator) -> float:
-    """λ ~ Beta(α, α); torch's own takes no generator."""
-    if not (np.isfinite(alpha) and alpha > 0):
-        raise ArgumentError(f"`alpha` must be finite and above 0; got {alpha}")
+    """λ ~ Beta(α, α) by NumPy, as torch's Beta distribution takes no generator."""
+    check_options("mixing", "mixup", {"alpha": alpha})
     seed = int(torch.randint(2**62, (), generator=generator))
     return float(np.random.default_rng(seed).beta(alpha, alpha))
 

@@ -1,7 +1,7 @@
-"""Random operations on a batch whose strength each image has for itself, from 0 (nothing) to 1.
+"""Random operations on a batch of images with a strength per image, from 0 (no change) to 1.
 
 Every operation is a function ``(images, strength, generator) → images``: images float ``(N, K, H, W)`` in [0, 1],
-strength ``(N,)`` in [0, 1], generator on the CPU. What is drawn is continuous: an image repeated is another image.
+strength ``(N,)`` in [0, 1], generator on the CPU.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from torch.nn import functional as F
 
 from counterpoise.augment.batch import random_symmetry
 from counterpoise.core.errors import ArgumentError
+from counterpoise.core.images import SYMMETRIES
+from counterpoise.core.names import did_you_mean
 
 __all__ = ["OPERATIONS", "OperationName", "allowed_operations", "strengthened"]
 
 Operation = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 OperationName = Literal["hflip", "vflip", "rot90", "rotate", "crop", "colour", "blur", "noise", "erase"]
-_ANGLE = math.radians(15)  # small enough to leave a 6 a 6; any angle where quarter turns keep the label
+_ANGLE = math.radians(15)  # keeps the label of a 6; if rot90 preserves labels, any angle does
 _TURN = math.pi
 
 
@@ -33,20 +35,23 @@ def strengthened(
     operations: Sequence[OperationName] | None = None,
     symmetries: Collection[str] = frozenset(),
 ) -> Tensor:
-    """Change every image by its own strength: 0 leaves it as it is, bit for bit; 1 applies every operation in full.
+    """Augment every image with its own strength: 0 leaves it unchanged bit for bit, 1 applies every operation in full.
+
+    An image gets each operation with the probability of its strength, and then with that strength.
 
     Args:
         images: ``(N, K, H, W)``, floating point in [0, 1].
         strength: ``(N,)`` in [0, 1]; see `rarity_strength` and `repeat_strength`.
         generator: on the CPU; the same state gives the same images.
-        operations: in this order; default all that ``symmetries`` allow. Each takes place with probability strength.
-        symmetries: what keeps the labels of this dataset: some of "hflip", "vflip", "rot90".
+        operations: names from `OPERATIONS`, applied in the order of that table; None for all that preserve labels.
+        symmetries: the label-preserving transforms of this dataset: some of "hflip", "vflip", "rot90".
 
     Returns:
-        New images, in [0, 1].
+        New images of the shape and dtype given, in [0, 1].
 
     Raises:
-        ArgumentError: an unknown operation, one that the symmetries forbid, or a strength that does not fit.
+        ArgumentError: an unknown operation, a flip or rotation that is not label-preserving, or shapes that do not
+            match.
 
     Example:
         >>> images = torch.rand(2, 3, 8, 8)
@@ -61,7 +66,6 @@ def strengthened(
         raise ArgumentError(f"`strength` must have shape ({len(images)},); got {tuple(strength.shape)}")
     changed = images
     for name in names:
-        # An image takes an operation with the probability of its strength, and then by that strength.
         taken = torch.rand(len(images), generator=generator).to(images.device) < strength
         full = _bounded_rotate(symmetries) if name == "rotate" else OPERATIONS[name]
         changed = torch.where(taken[:, None, None, None], full(changed, strength, generator), changed)
@@ -69,18 +73,29 @@ def strengthened(
 
 
 def allowed_operations(operations: Sequence[str] | None, symmetries: Collection[str]) -> tuple[OperationName, ...]:
-    """The operations asked for, checked; or all that keep the labels."""
-    known: tuple[OperationName, ...] = get_args(OperationName)
-    free = tuple(name for name in known if name not in ("hflip", "vflip", "rot90") or name in symmetries)
+    """Check the names of the operations, or return all that preserve the labels, in the order of `OPERATIONS`.
+
+    Args:
+        operations: names; None for all that preserve the labels.
+        symmetries: the label-preserving transforms of the dataset: some of "hflip", "vflip", "rot90".
+
+    Raises:
+        ArgumentError: an unknown operation, or a flip or rotation that is not label-preserving.
+    """
+    names: tuple[OperationName, ...] = get_args(OperationName)
+    allowed = tuple(name for name in names if name not in SYMMETRIES or name in symmetries)
     if operations is None:
-        return free
+        return allowed
     for name in operations:
-        if name not in known:
-            raise ArgumentError(f"`operations` {name!r} is unknown; expected some of {', '.join(known)}")
-        if name not in free:
-            allowed = ", ".join(sorted(symmetries)) or "none"
-            raise ArgumentError(f"`operations`: {name!r} changes the labels; the symmetries that keep them: {allowed}")
-    return tuple(name for name in known if name in operations)
+        if name not in names:
+            raise ArgumentError(f"`operations` {name!r} is unknown; {did_you_mean(name, names)}")
+        if name not in allowed:
+            listed = ", ".join(sorted(symmetries)) or "none"
+            raise ArgumentError(
+                f"`operations`: {name!r} may change the labels of this dataset, whose label-preserving transforms are "
+                f"{listed}; leave it out, or add it to the symmetries of the dataset"
+            )
+    return tuple(name for name in names if name in operations)
 
 
 def _symmetry(name: Literal["hflip", "vflip", "rot90"]) -> Operation:
@@ -105,7 +120,7 @@ def _rotate_by(images: Tensor, strength: Tensor, generator: torch.Generator, mos
 
 
 def _bounded_rotate(symmetries: Collection[str]) -> Operation:
-    """By up to 15 degrees; by any angle where quarter turns keep the label."""
+    """Rotation by up to 15 degrees, or by any angle if "rot90" preserves labels."""
     most = _TURN if "rot90" in symmetries else _ANGLE
     return lambda images, strength, generator: _rotate_by(images, strength, generator, most)
 
@@ -115,17 +130,16 @@ def _rotate(images: Tensor, strength: Tensor, generator: torch.Generator) -> Ten
 
 
 def _crop(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
-    """A part of the image, down to 60 % of each side, brought back to its size."""
+    """A crop of at least 60 % of each side, resized to the original size."""
     scale = 1 - 0.4 * strength * _uniform(images, generator, 0, 1)
-    room = 1 - scale
     zero = torch.zeros_like(scale)
-    x, y = (_uniform(images, generator) * room for _ in range(2))
+    x, y = (_uniform(images, generator) * (1 - scale) for _ in range(2))
     matrix = torch.stack([torch.stack([scale, zero, x], 1), torch.stack([zero, scale, y], 1)], 1)
     return _warp(images, matrix).clamp(0, 1)
 
 
 def _colour(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
-    """Brightness, contrast and saturation, each by up to 40 %."""
+    """Changes of brightness, contrast and saturation by up to 40 % each."""
     brightness, contrast, saturation = (
         (1 + 0.4 * strength * _uniform(images, generator))[:, None, None, None] for _ in range(3)
     )
@@ -137,7 +151,7 @@ def _colour(images: Tensor, strength: Tensor, generator: torch.Generator) -> Ten
 
 
 def _blur(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
-    """A Gaussian of up to one part in 24 of the shorter side."""
+    """Gaussian blur with a standard deviation of up to 1/24 of the shorter side."""
     most = max(0.5, min(images.shape[-2:]) / 24)
     sigma = 0.25 + (most - 0.25) * strength * _uniform(images, generator, 0, 1)
     radius = max(1, min(math.ceil(2 * most), min(images.shape[-2:]) - 1))
@@ -152,14 +166,14 @@ def _blur(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tenso
 
 
 def _noise(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
-    """Gaussian, of a standard deviation up to 0.1."""
+    """Gaussian noise with a standard deviation of up to 0.1."""
     sigma = 0.1 * strength * _uniform(images, generator, 0.2, 1.0)
     drawn = torch.randn(images.shape, generator=generator).to(device=images.device, dtype=images.dtype)
     return (images + sigma[:, None, None, None] * drawn).clamp(0, 1)
 
 
 def _erase(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
-    """A rectangle of up to a quarter of the area, filled with the image's mean colour (Zhong et al., AAAI 2020)."""
+    """Random erasing (Zhong et al., AAAI 2020) of up to a quarter of the area, filled with the mean colour."""
     n, _, height, width = images.shape
     side = (0.25 * strength * _uniform(images, generator, 0.1, 1.0)).sqrt()
     ratio = torch.exp(_uniform(images, generator) * math.log(2.0)).sqrt()
