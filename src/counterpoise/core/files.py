@@ -97,10 +97,10 @@ def claim(path: str | Path, *, resume: bool = False, overwrite: bool | None = Fa
         raise ArtifactError("`resume` and `overwrite` exclude each other; pass one of them")
     if folder.exists() and not folder.is_dir():
         raise ArtifactError(f"`out` {folder} is a file; name a folder")
-    others = sorted(p.name for p in folder.iterdir() if p.name != LOCK) if folder.exists() else []
-    if others and not (resume or overwrite):
+    existing = sorted(p.name for p in folder.iterdir() if p.name != LOCK) if folder.exists() else []
+    if existing and not (resume or overwrite):
         raise ArtifactError(
-            f"`out` {folder} holds other files ({', '.join(others[:3])}{', …' if len(others) > 3 else ''}); "
+            f"`out` {folder} holds other files ({', '.join(existing[:3])}{', …' if len(existing) > 3 else ''}); "
             "name a new folder, or set `resume` to continue "
             + ("(--resume)" if overwrite is None else "or `overwrite` to start again (--resume, --overwrite)")
         )

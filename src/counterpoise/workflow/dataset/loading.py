@@ -209,10 +209,10 @@ def _first_problem(listing: Listing) -> str:
 def _unique_names(paths: list[str]) -> tuple[list[str], dict[str, str]]:
     """The paths as valid Unicode, and the names on disk of those that had to be changed."""
     names = [display_name(path) for path in paths]
-    renamed, taken = {}, set(names)
+    renamed, used = {}, set(names)
     for i, (name, path) in enumerate(zip(names, paths, strict=True)):
         if name != path:
-            while name in taken and names.count(name) > 1:
+            while name in used and names.count(name) > 1:
                 name += "_"
             names[i], renamed[name] = name, path
     return names, renamed

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import platform
 from collections.abc import Sequence
@@ -21,6 +19,7 @@ from counterpoise.core.artifacts import Predictions, Run, Strategy
 from counterpoise.core.errors import ArtifactError
 from counterpoise.core.files import atomic_write, read_json, write_json
 from counterpoise.core.hyperparameters import KINDS, defaults, hyperparameters
+from counterpoise.core.tables import read_own_csv, write_csv
 from counterpoise.workflow.training.posthoc import LinearHead
 from counterpoise.workflow.training.setup import TrainingSetup
 
@@ -58,21 +57,17 @@ class RunFolder:
 
     def write_history(self, rows: list[dict[str, float | None]]) -> None:
         """Write history.csv: one line per epoch, floats in full precision, undefined numbers empty."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, HISTORY_COLUMNS)
-        writer.writeheader()
         # Rows that were read from the file have floats throughout.
-        writer.writerows({**row, **{key: int(row[key] or 0) for key in ("epoch", "step")}} for row in rows)
-        with atomic_write(self.path / "history.csv") as file:
-            file.write(text.getvalue().encode())
+        whole = ({**row, **{key: int(row[key] or 0) for key in ("epoch", "step")}} for row in rows)
+        write_csv(self.path / "history.csv", HISTORY_COLUMNS, ([row[key] for key in HISTORY_COLUMNS] for row in whole))
 
     def read_history(self) -> list[dict[str, float | None]]:
         """The inverse of `write_history`; empty for a strategy that trains nothing."""
         file = self.path / "history.csv"
         if not file.exists():
             return []
-        with file.open(newline="") as lines:
-            return [{key: float(text) if text else None for key, text in row.items()} for row in csv.DictReader(lines)]
+        rows = read_own_csv(file, HISTORY_COLUMNS)
+        return [{key: float(text) if text else None for key, text in row.items()} for row in rows]
 
     def write_weights(self, classes: Sequence[str], epochs: Sequence[Sequence[float]]) -> None:
         """Write weights.json: the class weights of each epoch, for a strategy that changes them."""
