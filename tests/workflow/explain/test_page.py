@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+import re
 
+import pytest
+from typer.main import get_command
+
+from counterpoise.cli import app
 from counterpoise.workflow.explain.assemble import PAGES, page_of
 from counterpoise.workflow.explain.losses import weighted_cross_entropy
 from counterpoise.workflow.explain.page import PAGES_FOLDER, Content, PageError, load_page
 from counterpoise.workflow.explain.series import chart, table
 from counterpoise.workflow.explain.worked import accuracy, separate
+from counterpoise.workflow.strategy.catalog import strategy_named
 
 METHODS = [(kind, method) for kind, pages in PAGES.items() for method in pages]
 WITHOUT_METHOD = (accuracy, separate, lambda: weighted_cross_entropy("inverse", {}))
@@ -39,6 +44,24 @@ def test_every_file_is_used(monkeypatch):
     for content in WITHOUT_METHOD:
         load_page(content())
     assert set(PAGES_FOLDER.rglob("*.md")) == {path for path in read if PAGES_FOLDER in path.parents}
+
+
+QUOTED = sorted(
+    {quoted for path in PAGES_FOLDER.rglob("*.md") for quoted in re.findall(r"`([^`\n]+)`", path.read_text("utf-8"))}
+)
+
+
+@pytest.mark.parametrize("text", [quoted for quoted in QUOTED if re.match(r"[a-z-]+:", quoted)])
+def test_a_recommended_strategy_with_overrides_exists(text):
+    assert strategy_named(text).name
+
+
+def test_the_recommended_options_exist():
+    commands = get_command(app).commands.values()
+    known = {name for command in commands for parameter in command.params for name in parameter.opts}
+    options = {word for quoted in QUOTED for word in quoted.split() if word.startswith("--")}
+    assert options
+    assert options <= known
 
 
 CONTENT = Content(
