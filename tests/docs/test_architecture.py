@@ -1,0 +1,31 @@
+"""The map of the package names only modules that exist, and every package has its row."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SRC = ROOT / "src" / "counterpoise"
+TEXT = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+
+
+def test_every_path_exists():
+    table = TEXT.partition("## Packages")[0]
+    missing = []
+    for row in table.splitlines():
+        folder = SRC
+        for path in re.findall(r"`([\w/]+(?:\.py|/))`", row):
+            places = (SRC / path, folder / path, ROOT / path)
+            if not any(place.exists() for place in places):
+                missing.append(path)
+            if "/" in path.rstrip("/"):
+                folder = (SRC / path).parent
+    assert not missing
+
+
+def test_every_package_has_a_row():
+    rows = set(re.findall(r"^\| `([\w/]+)/` \|", TEXT, re.MULTILINE))
+    packages = {path.parent.relative_to(SRC).as_posix() for path in SRC.glob("*/__init__.py")} - {"workflow"}
+    packages |= {path.parent.relative_to(SRC).as_posix() for path in SRC.glob("workflow/*/__init__.py")}
+    assert rows == packages
