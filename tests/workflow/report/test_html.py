@@ -305,3 +305,28 @@ def test_importing_the_report_loads_no_drawing_library_and_no_torch():
     code += "print(sorted({'altair', 'vl_convert', 'jinja2', 'PIL', 'torch', 'polars', 'sklearn'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_option_and_strategy_that_the_text_advises_exists():
+    import typer
+
+    from counterpoise.cli import app
+    from counterpoise.workflow.strategy import strategy_named
+
+    commands = typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]
+    options = {option for command in commands for parameter in command.params for option in parameter.opts}
+    arm = samples.arm("baseline", samples.NAMES, (0,))
+    other = replace(arm.test[0].classes[0], predicted=0)
+    found = samples.Finding("never-predicted", "warning", "never predicted", (other.name,))
+    arm = replace(arm, test=(replace(arm.test[0], findings=(found,)),))
+    whole = samples.comparison(seeds=(0,))
+    tree = Tree(render_html(replace(whole, arms=(arm, *whole.arms[1:]))))
+    code = [text for around, text in tree.texts if "code" in around and "pre" not in around]
+    named = {word for text in code for word in text.split() if word.startswith("--")}
+    assert {"--seeds", "--val-fraction", "--resume", "--strategies", "--tune"} <= named <= options
+    advised = re.findall(
+        r"--strategies ([a-z,-]+[a-z])", "".join(f"{text}\n" if "," in text else text for text in code)
+    )
+    assert len(advised) == 2
+    for name in ",".join(advised).split(","):
+        assert strategy_named(name).name == name

@@ -36,7 +36,6 @@ from counterpoise.workflow.report.page import (
     Cell,
     Code,
     Column,
-    Fact,
     Facts,
     Headline,
     Page,
@@ -130,15 +129,15 @@ def _headline(comparison: Comparison) -> Headline:
     return Headline(label, tone, sentence(verdict.headline), costs, notes)
 
 
-def _facts(comparison: Comparison) -> tuple[Fact, ...]:
+def _facts(comparison: Comparison) -> tuple[tuple[str, Cell], ...]:
     audit, settings = comparison.audit, comparison.settings
     seconds = sum(s for arm in comparison.arms for s in arm.seconds if finite(s) is not None)
     return (
-        Fact("Classes", number_cell(len(audit.classes))),
-        Fact("Training images", number_cell(audit.splits.get("train", 0))),
-        Fact("Imbalance ratio", imbalance_ratio_cell(audit)),
-        *(Fact(key.capitalize(), value_cell(settings[key])) for key in ("model", "epochs") if key in settings),
-        Fact("Training time (sum over strategies and seeds)", Cell(duration(seconds))),
+        ("Classes", number_cell(len(audit.classes))),
+        ("Training images", number_cell(audit.splits.get("train", 0))),
+        ("Imbalance ratio", imbalance_ratio_cell(audit)),
+        *((key.capitalize(), value_cell(settings[key])) for key in ("model", "epochs") if key in settings),
+        ("Training time (sum over strategies and seeds)", Cell(duration(seconds))),
     )
 
 
@@ -212,12 +211,10 @@ def _difference_cell(comparison: Comparison, arm: Arm) -> Cell:
 
 
 def _result_notes(comparison: Comparison) -> tuple[str, ...]:
-    over = (
-        "± is the standard deviation over the seeds"
-        if len(comparison.seeds) > 1
-        else ("there is one seed, so the standard deviation over seeds is unknown; use at least 3 seeds (`--seeds 3`)")
-    )
-    notes = [f"Scores are percentages on the test images, except for the validation column; {over}."]
+    over = "± is the standard deviation over the seeds."
+    if len(comparison.seeds) == 1:
+        over = "The standard deviation over seeds is unknown; use at least 3 seeds (`--seeds 3`)."
+    notes = [f"Scores are percentages on the test images, except for the validation column. {over}"]
     differences = collect_strategies.differences_from_baseline(comparison)
     for method, level, n in dict.fromkeys((d.method, d.confidence, d.resamples) for d in differences):
         resamples = f" ({n:,} resamples)" if n else ""

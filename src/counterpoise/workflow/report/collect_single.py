@@ -43,7 +43,6 @@ from counterpoise.workflow.report.page import (
     Code,
     Column,
     Definitions,
-    Fact,
     Facts,
     Findings,
     Headline,
@@ -53,7 +52,6 @@ from counterpoise.workflow.report.page import (
     Section,
     Series,
     Table,
-    Thumbnail,
     Tone,
     text_columns,
 )
@@ -71,10 +69,10 @@ def audit_page(audit: AuditResult, *, data: LabeledImages | None = None) -> Page
     label = f"{plural(len(serious), 'finding')} {verb} attention" if serious else "No findings need attention"
     notes = ("The audit was interrupted, so the counts are incomplete. Run `counterpoise audit` again.",)
     facts = (
-        Fact("Images", number_cell(audit.num_images)),
-        Fact("Classes", number_cell(len(audit.classes))),
-        Fact("Imbalance ratio", imbalance_ratio_cell(audit)),
-        Fact("Quarantined files", number_cell(len(audit.quarantined))),
+        ("Images", number_cell(audit.num_images)),
+        ("Classes", number_cell(len(audit.classes))),
+        ("Imbalance ratio", imbalance_ratio_cell(audit)),
+        ("Quarantined files", number_cell(len(audit.quarantined))),
     )
     headline = Headline(label, tone, _imbalance_text(audit), notes=notes if audit.partial else ())
     return Page(
@@ -116,7 +114,7 @@ def dataset_section(audit: AuditResult, *, data: LabeledImages | None = None) ->
     )
 
 
-def _dataset_facts(audit: AuditResult) -> tuple[Fact, ...]:
+def _dataset_facts(audit: AuditResult) -> tuple[tuple[str, Cell], ...]:
     split = SPLIT_NAMES.get(audit.reference_split, audit.reference_split)
     where, nothing = f"on the {split} images", f"there are no {split} images"
     splits = ", ".join(f"{n:,} {SPLIT_NAMES.get(name, name)}" for name, n in audit.splits.items())
@@ -128,13 +126,13 @@ def _dataset_facts(audit: AuditResult) -> tuple[Fact, ...]:
         "Balanced accuracy of always predicting it": audit.constant_balanced_accuracy,
     }
     return (
-        Fact("Source", name_cell(without_absolute_paths(audit.source), limit=120)),
-        Fact("Images", replace(number_cell(audit.num_images), detail=splits)),
-        Fact("Classes", replace(number_cell(len(audit.classes)), detail=groups)),
-        Fact("Imbalance ratio", imbalance_ratio_cell(audit)),
-        Fact("Largest class", name_cell(audit.constant_class)),
-        *(Fact(name, percent_cell(share, nothing, detail=where, sign=True)) for name, share in always.items()),
-        Fact("Files", replace(number_cell(audit.num_files), detail=files)),
+        ("Source", name_cell(without_absolute_paths(audit.source), limit=120)),
+        ("Images", replace(number_cell(audit.num_images), detail=splits)),
+        ("Classes", replace(number_cell(len(audit.classes)), detail=groups)),
+        ("Imbalance ratio", imbalance_ratio_cell(audit)),
+        ("Largest class", name_cell(audit.constant_class)),
+        *((name, percent_cell(share, nothing, detail=where, sign=True)) for name, share in always.items()),
+        ("Files", replace(number_cell(audit.num_files), detail=files)),
     )
 
 
@@ -147,7 +145,7 @@ def _thumbnails(data: LabeledImages) -> Images | None:
         images = training[data.labels[training] == index]
         source = _data_url(data, int(images[0])) if images.size else None
         if source is not None:
-            thumbnails.append(Thumbnail(cell, source))
+            thumbnails.append((cell, source))
     return Images("First training image of each class", tuple(thumbnails)) if thumbnails else None
 
 
@@ -216,7 +214,7 @@ def settings_section(settings: Mapping[str, Any], environment: Mapping[str, str]
     """Settings, versions and machine."""
     blocks: list[Block] = [*more]
     for caption, values in (("Settings", settings), ("Versions and machine", environment)):
-        facts = tuple(Fact(one_line(key).replace("_", " "), value_cell(value)) for key, value in values.items())
+        facts = tuple((one_line(key).replace("_", " "), value_cell(value)) for key, value in values.items())
         blocks += [Facts(facts, caption)] if facts else []
     return Section("settings", "Settings and versions", tuple(blocks))
 
@@ -248,11 +246,11 @@ def run_page(run: Run) -> Page:
     if run.status == "failed":
         notes = ("Fix the cause, then run `counterpoise train` again with `--resume`.", *notes)
     facts = (
-        Fact("Model", value_cell(run.model)),
-        Fact("Seed", Cell(str(run.seed))),
-        Fact("Steps", number_cell(run.steps)),
-        Fact("Training time", Cell(duration(run.seconds))),
-        Fact("Started at step", value_cell(list(run.starts)) if run.starts else missing_cell("never started")),
+        ("Model", value_cell(run.model)),
+        ("Seed", Cell(str(run.seed))),
+        ("Steps", number_cell(run.steps)),
+        ("Training time", Cell(duration(run.seconds))),
+        ("Started at step", value_cell(list(run.starts)) if run.starts else missing_cell("never started")),
     )
     settings = {**run.settings, **{f"data: {key}": value for key, value in run.data.items()}}
     sections = (
@@ -288,8 +286,8 @@ def evaluation_page(evaluation: Evaluation) -> Page:
     shares = {METRICS[metric][0]: getattr(evaluation, metric) for metric in metrics}
     for g in evaluation.groups:
         shares[f"{METRICS[g.group][0]} ({plural(len(g.classes), 'class', 'classes')})"] = g.accuracy
-    facts = [Fact("Images", number_cell(evaluation.num_images))]
-    facts += [Fact(name, percent_cell(share, reason, sign=True)) for name, share in shares.items()]
+    facts = [("Images", number_cell(evaluation.num_images))]
+    facts += [(name, percent_cell(share, reason, sign=True)) for name, share in shares.items()]
     sections = (
         _classes_section(evaluation),
         Section("findings", "Findings", (_findings(evaluation.findings, empty="There are no findings."),)),

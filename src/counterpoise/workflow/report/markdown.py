@@ -80,7 +80,7 @@ def _list(texts: Iterable[str]) -> list[str]:
 
 def _facts(b: Facts) -> list[str]:
     heading = [f"### {_text(b.caption)}", ""] if b.caption else []
-    return [*heading, *(f"- {escaped(f.name)}: {_cell(f.value)}" for f in b.facts), ""]
+    return [*heading, *(f"- {escaped(name)}: {_cell(value)}" for name, value in b.facts), ""]
 
 
 def _table(b: Table) -> list[str]:

@@ -23,15 +23,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Cell:
-    """A table cell with formatted text.
+    """A table cell with formatted text, and ``detail`` in smaller letters.
 
-    Attributes:
-        missing: why there is no value; the text is then a dash.
-        full: the complete text, if ``text`` is shortened.
-        series: the strategy whose mark is shown before the text.
-        is_name: whether the text comes from the data (class, file): it is then isolated from the text around it.
-        detail: smaller text after the text, for example an interval.
-        strong: whether the text is emphasised.
+    ``missing`` is the reason for a dash, ``full`` the complete text if ``text`` is shortened, ``series`` the strategy
+    whose mark is shown. ``is_name`` marks text from the data (class, file), which never contains markup.
     """
 
     text: str
@@ -134,18 +129,10 @@ class Headline:
 
 
 @dataclass(frozen=True)
-class Fact:
-    """A name with its value."""
-
-    name: str
-    value: Cell
-
-
-@dataclass(frozen=True)
 class Facts:
     """Names with values, as a list or (``wide``) as a row of large numbers."""
 
-    facts: tuple[Fact, ...]
+    facts: tuple[tuple[str, Cell], ...]
     caption: str = ""
     wide: bool = False
 
@@ -183,19 +170,11 @@ class Definitions:
 
 
 @dataclass(frozen=True)
-class Thumbnail:
-    """A small image as a data URL, labelled with its class."""
-
-    label: Cell
-    source: str
-
-
-@dataclass(frozen=True)
 class Images:
-    """Thumbnails of the data."""
+    """Thumbnails of the data: the class and the data URL of each image."""
 
     caption: str
-    images: tuple[Thumbnail, ...]
+    images: tuple[tuple[Cell, str], ...]
 
 
 Block = Headline | Facts | Table | Figure | FigureGroup | Findings | Paragraph | Code | Definitions | Images
