@@ -151,7 +151,7 @@ def test_nan_logits_are_never_hidden_and_found_on_request():
         (losses.sigmoid_focal_loss, {"alpha": 1.5}, "`alpha` must be at least 0 and at most 1; got 1.5"),
         (SOFTMAX, {"label_smoothing": 1.0}, "`label_smoothing` must be at least 0 and below 1; got 1"),
         (SOFTMAX, {"label_smoothing": -0.1}, "`label_smoothing`"),
-        (SOFTMAX, {"reduction": "avg"}, "`reduction` must be one of 'none', 'mean'"),
+        (SOFTMAX, {"reduction": "avg"}, "`reduction` must be one of 'mean', 'batchmean'"),
         (SOFTMAX, {"impl": "cuda"}, "`impl` must be one of 'auto'"),
         (SOFTMAX, {"normalizer": -1.0}, "`normalizer` must be at least 0"),
         (SOFTMAX, {"normalizer": 1.0, "reduction": "sum"}, "`normalizer` replaces the denominator"),

@@ -191,7 +191,7 @@ def test_tversky_by_hand():
     close(out, ((1 - ti[0]) ** 2 + (1 - ti[1]) ** 2) / 2)
     dice = [2 * 0.75 / (2 * 0.75 + 0.75 + 0.25), 2 * 0.25 / (2 * 0.25 + 0.25 + 0.75)]
     close(losses.dice_loss(z, y, smooth=0.0), 1 - sum(dice) / 2)
-    options = losses.FocalTverskyLoss().options
+    options = losses.FocalTverskyLoss().keywords
     assert options["gamma"] == 0.75  # Abraham & Khan 2019: 1/γ of their γ = 4/3
     close(losses.focal_tversky_loss(z, y, smooth=0.0), losses.tversky_loss(z, y, **{**options, "smooth": 0.0}))
 

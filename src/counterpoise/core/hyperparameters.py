@@ -88,6 +88,7 @@ class Hyperparameter:
 _BETA = Hyperparameter(
     "beta", "how fast the effective number of samples saturates", 0.9999, "β", minimum=0.0, maximum=1.0
 )
+_BETA_OR_AUTO = replace(_BETA, choices=("auto",))
 _TAU = Hyperparameter("tau", "strength of the adjustment; 1 is the full log prior", 1.0, "τ", minimum=0.0)
 _POWER = Hyperparameter("power", "exponent q of the class counts: p(class) ∝ n_c^q", 0.0, "q")
 _ALPHA_MIX = Hyperparameter("alpha", "parameter of the Beta(α, α) distribution of mixing shares", 1.0, "α", above=0.0)
@@ -137,7 +138,7 @@ _LOSSES: dict[str, tuple[Hyperparameter, ...]] = {
     "softmax": _SOFTMAX,
     "cross_entropy": _SOFTMAX,
     "focal": _with(_SOFTMAX, replace(_GAMMA, default=2.0)),
-    "class_balanced": _with(_SOFTMAX, _BETA, _GAMMA),
+    "class_balanced": _with(_SOFTMAX, _BETA_OR_AUTO, _GAMMA),
     "logit_adjusted": _with(_SOFTMAX, _TAU),
     "balanced_softmax": _SOFTMAX,
     "vector_scaling": _with(
@@ -169,7 +170,7 @@ _LOSSES: dict[str, tuple[Hyperparameter, ...]] = {
             "plain",
             choices=("plain", "weighted", "logit-adjusted"),
         ),
-        replace(_REDUCTION, choices=("mean", "sum", "none")),
+        _REDUCTION,
     ),
     "sigmoid": _SIGMOID,
     "binary_cross_entropy": _SIGMOID,
@@ -186,7 +187,7 @@ _LOSSES: dict[str, tuple[Hyperparameter, ...]] = {
         replace(_CLIP, default=0.05),
         replace(_DETACH, default=True),
     ),
-    "class_balanced_sigmoid": (_BETA, replace(_GAMMA, per_class=False), *_WEIGHTED_BCE, _REDUCTION),
+    "class_balanced_sigmoid": (_BETA_OR_AUTO, replace(_GAMMA, per_class=False), *_WEIGHTED_BCE, _REDUCTION),
     "tversky": (_FALSE_POSITIVES, _FALSE_NEGATIVES, _TVERSKY_GAMMA, _SMOOTH, _REDUCTION_OVERLAP),
     "dice": (_SMOOTH, _REDUCTION_OVERLAP),
     "focal_tversky": (
@@ -208,7 +209,7 @@ _WEIGHTS: dict[str, tuple[Hyperparameter, ...]] = {
         _NORMALIZE,
     ),
     "inverse_sqrt": (_MAX_WEIGHT, _NORMALIZE),
-    "effective_number": (replace(_BETA, choices=("auto",)), _MAX_WEIGHT, _NORMALIZE),
+    "effective_number": (_BETA_OR_AUTO, _MAX_WEIGHT, _NORMALIZE),
     "median_frequency": (_MAX_WEIGHT, _NORMALIZE),
     "balanced": (_MAX_WEIGHT, _NORMALIZE),
 }

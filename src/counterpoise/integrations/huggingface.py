@@ -24,10 +24,9 @@ from torch import Tensor
 from counterpoise.core.checks import checked_vector
 from counterpoise.core.counts import FEW, MANY, ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, MissingExtraError
-from counterpoise.losses.arguments import vector_tensor
+from counterpoise.losses.arguments import Vector, vector_tensor
 from counterpoise.losses.base import Loss
-from counterpoise.losses.options import Vector
-from counterpoise.losses.sigmoid import sigmoid_loss, sigmoid_loss_by_class
+from counterpoise.losses.sigmoid import sigmoid_loss
 from counterpoise.losses.softmax import softmax_loss
 from counterpoise.metrics import accuracy, average_precision, balanced_accuracy, macro_f1, shot_accuracy
 from counterpoise.samplers import ClassBalancedSampler, OrderedSampler, labels_of
@@ -78,24 +77,24 @@ def loss_for_trainer(loss: Loss, *, prior: Vector | None = None) -> LossFunction
         raise ArgumentTypeError(
             f"`loss` must be a module of counterpoise.losses, such as FocalLoss(); got {type(loss).__name__}"
         )
-    reduction = loss.options.get("reduction", "mean")
+    reduction = loss.reduction
     if reduction not in ("mean", "batchmean"):
         raise ArgumentError(
             f'`loss` must have reduction "mean" or "batchmean", because the Trainer averages; got {reduction!r}'
         )
-    ignored = loss.options.get("ignore_index", IGNORED)
-    if ignored != IGNORED:
+    if loss.ignore_index != IGNORED:
         raise ArgumentError(
-            f"`loss` must have ignore_index={IGNORED}, the label that the Trainer does not count; got {ignored}"
+            f"`loss` must have ignore_index={IGNORED}, the label that the Trainer does not count; got "
+            f"{loss.ignore_index}"
         )
     return partial(_loss_of_step, loss=loss, mean_weight=_mean_weight(loss, reduction, prior))
 
 
 def _mean_weight(loss: Loss, reduction: str, prior: Vector | None) -> float:
     """Σ π_c w_c, the expected weight of a row: the denominator of a weighted mean per counted row."""
-    if reduction != "mean" or loss.equation is not softmax_loss or "weight" not in loss.vectors:
+    if reduction != "mean" or loss.equation is not softmax_loss or loss.weight is None:
         return 1.0
-    weight = loss.get_buffer("weight").double().cpu()
+    weight = loss.weight.double().cpu()
     if prior is None:
         raise ArgumentError(
             '`prior` is required: the Trainer counts rows, but the "mean" of this loss divides by the sum of their '
@@ -133,7 +132,7 @@ def _loss_of_step(
     counted = labels.ne(IGNORED).sum()
     # DataParallel passes one count per GPU, and the Trainer multiplies by the number of GPUs: hence the sum.
     items = counted if num_items_in_batch is None else torch.as_tensor(num_items_in_batch).sum()
-    if loss.equation not in (softmax_loss, sigmoid_loss, sigmoid_loss_by_class):
+    if loss.equation not in (softmax_loss, sigmoid_loss):
         share: Tensor = loss(logits, labels) * counted / items.to(counted.device).clamp(min=1)
         return share
     value: Tensor = loss(logits, labels, normalizer=_denominator(loss, logits, labels, items) * mean_weight)
@@ -144,7 +143,7 @@ def _denominator(loss: Loss, logits: Tensor, labels: Tensor, items: Tensor) -> T
     """The denominator of the reduction: the number of rows, or of elements for the "mean" of a sigmoid loss."""
     classes = logits.shape[1] if logits.dim() > 1 else 1
     rows = items / classes if labels.dim() == logits.dim() else items
-    by_element = loss.equation is not softmax_loss and loss.options.get("reduction", "mean") == "mean"
+    by_element = loss.equation is not softmax_loss and loss.reduction == "mean"
     return rows * classes if by_element else rows
 
 

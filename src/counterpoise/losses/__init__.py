@@ -1,8 +1,23 @@
-"""Logits and targets to losses: two equations and an overlap, every named loss a preset of one of them."""
+"""Loss functions and modules for imbalanced data: two equations and the Tversky index, and named presets of them."""
 
 from counterpoise.losses.arguments import checks
+from counterpoise.losses.class_balanced import (
+    ClassBalancedLoss,
+    ClassBalancedSigmoidLoss,
+    class_balanced_loss,
+    class_balanced_sigmoid_loss,
+)
 from counterpoise.losses.hierarchical import HierarchicalLoss, hierarchical_loss
 from counterpoise.losses.linear import linear_softmax_loss
+from counterpoise.losses.logit_adjusted import (
+    BalancedSoftmaxLoss,
+    LogitAdjustedLoss,
+    VectorScalingLoss,
+    balanced_softmax_loss,
+    logit_adjusted_loss,
+    vector_scaling_loss,
+)
+from counterpoise.losses.margins import LabelAwareSmoothingLoss, LDAMLoss, label_aware_smoothing_loss, ldam_loss
 from counterpoise.losses.normalizer import global_normalizer
 from counterpoise.losses.overlap import (
     DiceLoss,
@@ -13,42 +28,24 @@ from counterpoise.losses.overlap import (
     tversky_loss,
 )
 from counterpoise.losses.sigmoid import (
+    AsymmetricLoss,
+    BinaryCrossEntropyLoss,
+    SigmoidFocalLoss,
+    SigmoidLoss,
     asymmetric_loss,
     binary_cross_entropy,
-    class_balanced_sigmoid_loss,
     sigmoid_focal_loss,
     sigmoid_loss,
 )
-from counterpoise.losses.sigmoid_modules import (
-    AsymmetricLoss,
-    BinaryCrossEntropyLoss,
-    ClassBalancedSigmoidLoss,
-    SigmoidFocalLoss,
-    SigmoidLoss,
-)
 from counterpoise.losses.softmax import (
-    balanced_softmax_loss,
-    class_balanced_loss,
-    cross_entropy,
-    focal_loss,
-    label_aware_smoothing_loss,
-    ldam_loss,
-    logit_adjusted_loss,
-    poly_loss,
-    softmax_loss,
-    vector_scaling_loss,
-)
-from counterpoise.losses.softmax_modules import (
-    BalancedSoftmaxLoss,
-    ClassBalancedLoss,
     CrossEntropyLoss,
     FocalLoss,
-    LabelAwareSmoothingLoss,
-    LDAMLoss,
-    LogitAdjustedLoss,
     PolyLoss,
     SoftmaxLoss,
-    VectorScalingLoss,
+    cross_entropy,
+    focal_loss,
+    poly_loss,
+    softmax_loss,
 )
 
 __all__ = [

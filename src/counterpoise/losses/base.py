@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,30 +11,50 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
-from counterpoise.losses.arguments import vector_tensor
-from counterpoise.losses.options import Vector
+from counterpoise.core.hyperparameters import Hyperparameter
+from counterpoise.kernels.reduction import Reduction
+from counterpoise.losses.arguments import Vector, check_values, checked_arguments, values_readable, vector_tensor
 
 __all__ = ["Loss"]
 
+_VECTORS = ("weight", "offset", "class_scale", "margin", "pos_weight", "neg_weight")
+
 
 class Loss(nn.Module):
-    """Keeps the options of one equation: vectors as buffers that move and persist, the rest as plain values."""
+    """Checks and stores the arguments of an equation and calls it in `forward`.
 
-    weight: Tensor
+    Each argument is an attribute of the module: numbers and strings as they are, ``(C,)`` vectors as buffers, which
+    move with the module and persist in its ``state_dict``. `forward` reads the attributes, so that
+    ``criterion.reduction = "none"`` takes effect. A named loss stores what it sets in the equation: `PolyLoss` has
+    ``poly``, `LogitAdjustedLoss` has ``offset``.
 
-    def __init__(self, equation: Callable[..., Tensor], options: dict[str, Any]) -> None:
+    Args:
+        equation: a function of logits, target and the arguments.
+        table: the bounds of the equation's hyperparameters.
+        arguments: keyword arguments of the equation.
+
+    Raises:
+        ArgumentError: a value that is out of bounds, or vectors of different lengths.
+        ArgumentTypeError: a value of the wrong type.
+    """
+
+    reduction: Reduction
+    ignore_index: int
+    weight: Tensor | None
+
+    def __init__(
+        self, equation: Callable[..., Tensor], table: Mapping[str, Hyperparameter], arguments: Mapping[str, Any]
+    ) -> None:
         super().__init__()
-        if options.get("sample_weight") is not None:
-            raise ArgumentError("`sample_weight` belongs to a batch: give it when calling the loss")
         self.equation = equation
-        self.options: dict[str, Any] = {}
-        self.vectors: tuple[str, ...] = ()
-        for name, value in options.items():
-            if value is None or isinstance(value, (str, bool, int, float)):
-                self.options[name] = value
+        self.defaults = {name: inspect.signature(equation).parameters[name].default for name in arguments}
+        for name, value in checked_arguments(arguments, table).items():
+            if isinstance(value, Tensor):
+                self.register_buffer(name, value.detach().clone())
+            elif value is None and name in _VECTORS:
+                self.register_buffer(name, None)
             else:
-                self.vectors += (name,)
-                self.register_buffer(name, vector_tensor(value, name).detach().clone())
+                setattr(self, name, value)
 
     def forward(
         self,
@@ -44,11 +65,20 @@ class Loss(nn.Module):
         normalizer: float | Tensor | None = None,
         **unknown: object,
     ) -> Tensor:
-        """The loss; ``sample_weight`` and ``normalizer`` belong to a batch and are given here."""
+        """Return the loss of a batch.
+
+        Args:
+            logits: as the function of this loss takes them.
+            target: as the function of this loss takes it.
+            sample_weight: weight of each row or image, at least 0.
+            normalizer: number to divide by, instead of the denominator of ``reduction``.
+            unknown: refused; the message names the argument and where to give it.
+        """
         if unknown:
             name = min(unknown)
-            hint = "wrap the loss: integrations.huggingface.loss_for_trainer(loss)"
-            wanted = hint if name == "num_items_in_batch" else "options of the loss are given where it is made"
+            wanted = "options of the loss are given where it is made"
+            if name == "num_items_in_batch":
+                wanted = "wrap the loss: integrations.huggingface.loss_for_trainer(loss)"
             raise ArgumentTypeError(f"`{name}` is no argument of a batch; {wanted}")
         batch = {"sample_weight": sample_weight, "normalizer": normalizer}
         given = {name: value for name, value in batch.items() if value is not None}
@@ -56,24 +86,30 @@ class Loss(nn.Module):
 
     @property
     def keywords(self) -> dict[str, Any]:
-        """The letters of the equation that this loss sets, as its function takes them."""
-        return {**self.options, **{name: getattr(self, name) for name in self.vectors}}
+        """The arguments that differ from the equation's defaults, for its function or for `linear_softmax_loss`."""
+        values = {name: getattr(self, name) for name in self.defaults}
+        return {n: value for n, value in values.items() if isinstance(value, Tensor) or value != self.defaults[n]}
 
     def reweight(self, weight: Vector) -> None:
-        """Use other class weights ``(C,)`` from now on, as deferred or adaptive re-weighting does.
+        """Use other class weights ``(C,)`` from now on, as deferred and adaptive re-weighting do.
+
+        Args:
+            weight: ``(C,)`` class weights, at least 0.
 
         Raises:
-            ArgumentError: the loss has no class weight, or one of another length.
+            ArgumentError: the loss was made without class weights, or these have another length or a wrong value.
         """
-        if "weight" not in self.vectors:
+        if self.weight is None:
             raise ArgumentError("`reweight` needs a loss that was made with `weight`, such as weight=[1.0] * C")
         values = vector_tensor(weight, "weight").detach()
         if values.shape != self.weight.shape:
             raise ArgumentError(f"`weight` must have shape {tuple(self.weight.shape)}; got {tuple(values.shape)}")
+        if values_readable(values):
+            check_values(values, "weight", minimum=0.0)
         self.weight.copy_(values)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move as asked, but keep the vectors' precision: a weight of 1e-8 is 0 in half precision."""
+        """Move as asked, but keep the precision of the vectors: a weight of 1e-8 is 0 in half precision."""
         kept = dict(self._buffers)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, before in kept.items():
@@ -83,6 +119,6 @@ class Loss(nn.Module):
         return self
 
     def extra_repr(self) -> str:
-        shown = {name: value for name, value in self.options.items() if value is not None}
-        vectors = [f"{name}={tuple(getattr(self, name).shape)}" for name in self.vectors]
-        return ", ".join([*(f"{name}={value!r}" for name, value in shown.items()), *vectors])
+        """The arguments that differ from the equation's defaults; of vectors the shape."""
+        shown = {**self.keywords, **{name: value for name, value in self._buffers.items() if value is not None}}
+        return ", ".join(f"{n}={tuple(v.shape) if isinstance(v, Tensor) else repr(v)}" for n, v in shown.items())

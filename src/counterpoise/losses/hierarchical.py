@@ -1,4 +1,4 @@
-"""The joint loss of a class tree: in each inner node on a sample's path, the softmax loss of that node's children."""
+"""Loss of a class tree: at each inner node on a sample's path, the softmax loss over that node's children."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError
+from counterpoise.core.hyperparameters import check_options
 from counterpoise.hierarchy.decoding import segment_log_softmax
 from counterpoise.hierarchy.tree import ClassTree
 from counterpoise.kernels.reduction import Reduction, denominator, reduced
-from counterpoise.losses.arguments import checked_choice, checked_index_target, checked_logits, checked_row_vector
-from counterpoise.losses.options import REDUCTIONS, Vector
+from counterpoise.losses.arguments import Vector
+from counterpoise.losses.targets import checked_index_target, checked_logits, checked_row_vector
 
 __all__ = ["HierarchicalLoss", "hierarchical_loss"]
 
@@ -22,7 +23,18 @@ Balance = Literal["plain", "weighted", "logit-adjusted"]
 
 
 class HierarchicalLoss(nn.Module):
-    """`hierarchical_loss` as a module, same keywords; what it derives from the tree is computed once.
+    """Loss of a class tree with its arguments stored; what it derives from the tree is computed once.
+
+    Args:
+        tree: the class tree.
+        class_counts: training images per class; counts with names are matched by name. Needed unless "plain".
+        balance: "plain"; "weighted" weighs each child by ``n_node / (K n_child)``, K the number of children with
+            images; "logit-adjusted" adds ``log(n_child / n_node)`` to its logit.
+        ignore_index: rows with this target are left out.
+        reduction: "mean" (over the summed sample weight), "batchmean" (over the rows), "sum" or "none".
+
+    Raises:
+        ArgumentError, ArgumentTypeError: an argument that cannot be used, or missing counts; the message names it.
 
     Example:
         >>> from counterpoise.hierarchy import from_paths
@@ -40,8 +52,7 @@ class HierarchicalLoss(nn.Module):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
-        checked_choice("balance", balance, ("plain", "weighted", "logit-adjusted"))
-        checked_choice("reduction", reduction, REDUCTIONS)
+        check_options("loss", "hierarchical", {"balance": balance, "reduction": reduction})
         self.tree, self.ignore_index, self.reduction = tree, ignore_index, reduction
         weight, offset = _balance(tree, class_counts, balance)
         for name, value in {"weight": weight, "offset": offset, "segments": tree.segments, "paths": tree.paths}.items():
@@ -85,24 +96,26 @@ def hierarchical_loss(
     sample_weight: Vector | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """The sum, over the inner nodes on each sample's path, of the softmax loss of that node's children.
+    """Sum, over the inner nodes on each sample's path, of the softmax loss over that node's children.
+
+    A child without images has weight 0 and offset 0, so that the loss is finite whichever classes are absent.
 
     Args:
-        logits: ``(N, E)``, one per edge of the tree, as `models.HierarchicalHead` gives.
-        target: ``(N,)`` class indices in the order of ``tree.classes``.
+        logits: ``(N, E)``, one per edge of the tree, as `counterpoise.models.HierarchicalHead` gives.
+        target: ``(N,)`` class indices in the order of ``tree.classes``, any integer dtype.
         tree: the class tree.
-        class_counts: images of each class; a mapping or `ClassCounts` is matched by name where it has names.
-        balance: "plain"; "weighted": each child by ``n_node / (K n_child)``, K children with images;
-            "logit-adjusted": ``+ log(n_child / n_node)``.
-        ignore_index: rows with this index count nowhere.
-        sample_weight: ``(N,)``, at least 0; each row counts this often.
-        reduction: "mean" (over the rows, as often as they count), "batchmean" (over the number of rows), "sum" or
-            "none".
+        class_counts: training images per class; counts with names are matched by name. Needed unless "plain".
+        balance: "plain"; "weighted" weighs each child by ``n_node / (K n_child)``, K the number of children with
+            images; "logit-adjusted" adds ``log(n_child / n_node)`` to its logit.
+        ignore_index: rows with this target are left out.
+        sample_weight: ``(N,)`` weight of each row, at least 0.
+        reduction: "mean" (over the summed sample weight), "batchmean" (over the rows), "sum" or "none".
 
-    A child without images has weight 0 and offset 0, so the loss is finite whatever is absent.
+    Returns:
+        A scalar, or ``(N,)`` for "none"; float32, or float64 for float64 logits.
 
     Raises:
-        ArgumentError: a shape, value or choice that cannot be used, or counts that are missing.
+        ArgumentError, ArgumentTypeError: an argument that cannot be used, or missing counts; the message names it.
 
     Example:
         >>> from counterpoise.hierarchy import from_paths
@@ -113,11 +126,12 @@ def hierarchical_loss(
     loss = HierarchicalLoss(
         tree=tree, class_counts=class_counts, balance=balance, ignore_index=ignore_index, reduction=reduction
     )
-    equation: Tensor = loss.to(logits.device)(logits, target, sample_weight=sample_weight)
-    return equation
+    value: Tensor = loss.to(logits.device)(logits, target, sample_weight=sample_weight)
+    return value
 
 
 def _balance(tree: ClassTree, counts: CountsLike | None, balance: Balance) -> tuple[np.ndarray, np.ndarray]:
+    """Weight and offset of each edge."""
     ones, zeros = np.ones(tree.num_edges), np.zeros(tree.num_edges)
     if balance == "plain":
         return ones, zeros
@@ -133,7 +147,7 @@ def _balance(tree: ClassTree, counts: CountsLike | None, balance: Balance) -> tu
 
 
 def _in_order(tree: ClassTree, counts: CountsLike) -> np.ndarray:
-    """Counts with names are matched by name; others are in the order of the classes."""
+    """The counts in the order of the tree's classes; counts with names are matched by name."""
     named = hasattr(counts, "names") or hasattr(counts, "keys")
     counts = ClassCounts(counts)
     if not named or set(counts.names) == {str(i) for i in range(len(counts))} != set(tree.classes):

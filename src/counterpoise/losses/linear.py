@@ -1,62 +1,68 @@
-"""Head and loss in one: the softmax equation of a linear layer's output that never exists as a whole."""
+"""Head and loss in one: the softmax equation on the output of a linear layer, without holding the logits in memory."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from typing_extensions import Unpack
 
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
-from counterpoise.kernels.dispatch import chosen_implementation
+from counterpoise.kernels.dispatch import Impl, chosen_implementation
 from counterpoise.kernels.linear import Head, linear_softmax
-from counterpoise.kernels.reduction import Batch
-from counterpoise.losses.arguments import (
-    checked_choice,
+from counterpoise.kernels.reduction import Batch, Reduction
+from counterpoise.kernels.reference import SoftmaxParameters
+from counterpoise.losses.arguments import SOFTMAX, Vector, check_choices, checked_normalizer, parameters_for
+from counterpoise.losses.softmax import softmax_loss
+from counterpoise.losses.targets import (
     checked_logits,
-    checked_normalizer,
     checked_row_vector,
     checked_target,
     checked_tensor,
     warn_if_massless,
 )
-from counterpoise.losses.letters import softmax_terms
-from counterpoise.losses.options import IMPLS, REDUCTIONS, SoftmaxOptions
-from counterpoise.losses.softmax import softmax_loss
 
 __all__ = ["linear_softmax_loss"]
 
-_OF_A_BATCH = ("sample_weight", "ignore_index", "reduction", "normalizer", "impl")
-
 
 def linear_softmax_loss(
-    hidden: Tensor,
-    head_weight: Tensor,
-    target: Tensor,
-    *,
-    bias: Tensor | None = None,
-    **options: Unpack[SoftmaxOptions],
+    hidden: Tensor, head_weight: Tensor, target: Tensor, *, bias: Tensor | None = None,
+    weight: Vector | None = None, sample_weight: Vector | None = None, offset: Vector | None = None,
+    class_scale: Vector | None = None, scale: float = 1.0, margin: float | Vector | None = None,
+    gamma: float | Vector = 0.0, poly: float = 0.0, label_smoothing: float | Vector = 0.0, ignore_index: int = -100,
+    reduction: Reduction = "mean", normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
 ) -> Tensor:
-    """`softmax_loss` of ``hidden @ head_weight.T + bias`` without the logits in memory, a chunk of rows at a time.
+    """`softmax_loss` of ``hidden @ head_weight.T + bias``, computed a chunk of rows at a time.
 
-    Value and gradient are exact; no small gradient is dropped. A preset's letters are ``.keywords`` of its module:
+    The logits are never in memory as a whole. Value and gradient are exact; no small gradient is dropped. The
+    hyperparameters of a named loss are ``.keywords`` of its module:
     ``linear_softmax_loss(h, w, y, **BalancedSoftmaxLoss(class_counts=n).keywords)``. Under autocast the head runs in
-    the dtype of autocast, as a linear layer would. `impl="reference"`, and "auto" where a letter requires a gradient,
-    hold the logits as a whole.
+    the dtype of autocast, as a linear layer does. "auto" takes the reference if a hyperparameter requires a gradient.
 
     Args:
-        hidden: ``(N, D)``, any floating dtype.
-        head_weight: ``(C, D)``, the weight of the linear layer.
+        hidden: ``(N, D)`` inputs of the linear layer, any floating dtype.
+        head_weight: ``(C, D)`` weight of the linear layer.
         target: ``(N,)`` class indices of any integer dtype, or ``(N, C)`` probabilities.
-        bias: ``(C,)``, or None.
-        options: the keywords of `softmax_loss`.
+        bias: ``(C,)`` bias of the linear layer, or None.
+        weight: ``(C,)`` weight of each class, at least 0.
+        sample_weight: ``(N,)`` weight of each row, at least 0.
+        offset: ``(C,)`` added to the logits; −inf masks the class.
+        class_scale: ``(C,)`` factor of each logit, above 0.
+        scale: factor of all logits, above 0.
+        margin: subtracted from the target's logit before scaling; a number or ``(C,)``.
+        gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
+        poly: coefficient κ of the first polynomial term.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        ignore_index: rows with this target are left out.
+        reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
+        normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
+        impl: "auto", "reference", "closed_form" or "triton"; the reference holds all logits in memory.
+        inplace: must be False, because there are no logits in memory to write over.
 
     Returns:
         A scalar, or ``(N,)`` for "none" (which computes the logits twice); float32, or float64 for float64.
 
     Raises:
-        ArgumentError: a shape, value or choice that cannot be used; the message names the argument.
-        ArgumentTypeError: an argument of the wrong type.
-        UnsupportedError: a form asked for by name that cannot run here.
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
+        UnsupportedError: an implementation asked for by name that cannot run here.
 
     Example:
         >>> import torch
@@ -64,31 +70,34 @@ def linear_softmax_loss(
         >>> linear_softmax_loss(hidden, head, torch.tensor([0]))  # log(1 + e^-2)
         tensor(0.1269)
     """
-    reduction, impl = options.get("reduction", "mean"), options.get("impl", "auto")
-    checked_choice("reduction", reduction, REDUCTIONS)
-    checked_choice("impl", impl, IMPLS)
-    if options.pop("inplace", False):
+    check_choices(SOFTMAX, reduction, impl)
+    if inplace:
         raise ArgumentError("`inplace` must be False: there are no logits in memory to write over")
     head = _autocast(_checked_head(hidden, head_weight, bias))
     like = checked_logits(head.hidden.new_empty(()).expand(len(hidden), len(head_weight)))  # no memory
-    ignore_index = options.get("ignore_index", -100)
     target = checked_target(target, like, ignore_index)
-    terms = softmax_terms(like, **{k: v for k, v in options.items() if k not in _OF_A_BATCH})  # type: ignore[arg-type]
-    u = checked_row_vector(options.get("sample_weight"), like)
-    normalizer = checked_normalizer(options.get("normalizer"), reduction, like)
-    implementation = chosen_implementation(impl, "softmax", like, (target, u, normalizer, *terms))
+    parameters = SoftmaxParameters(**parameters_for(like, SOFTMAX, {
+        "weight": weight, "offset": offset, "class_scale": class_scale, "scale": scale, "margin": margin,
+        "gamma": gamma, "poly": poly, "label_smoothing": label_smoothing,
+    }))
+    u = checked_row_vector(sample_weight, like)
+    normalizer = checked_normalizer(normalizer, reduction, like.device)
+    implementation = chosen_implementation(impl, "softmax", like, (target, u, normalizer, *parameters))
     if implementation == "reference":
         logits = torch.nn.functional.linear(head.hidden, head.weight, head.bias)
-        options["impl"] = "reference"
-        return softmax_loss(logits, target, **options)
+        return softmax_loss(
+            logits, target, **parameters._asdict(), sample_weight=u, ignore_index=ignore_index, reduction=reduction,
+            normalizer=normalizer, impl="reference",
+        )
     if reduction == "mean" and normalizer is None:
-        warn_if_massless(target, ignore_index, terms.weight, u)
+        warn_if_massless(target, ignore_index, parameters.weight, u)
     batch = Batch(target, u, ignore_index, reduction, normalizer)
     with torch.autocast(like.device.type, enabled=False):
-        return linear_softmax(head, like, batch, terms, impl=impl, implementation=implementation)
+        return linear_softmax(head, like, batch, parameters, impl=impl, implementation=implementation)
 
 
 def _checked_head(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Head:
+    """The head, with devices, dtypes and shapes that fit together."""
     for name, tensor in (("hidden", hidden), ("head_weight", weight), ("bias", bias)):
         if tensor is None:
             continue
@@ -110,7 +119,7 @@ def _checked_head(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Head:
 
 
 def _autocast(head: Head) -> Head:
-    """All in one dtype: that of autocast, as `torch.nn.functional.linear` would have it, or that of ``hidden``."""
+    """The head in one dtype: that of autocast, as in `torch.nn.functional.linear`, or that of ``hidden``."""
     device = head.hidden.device.type
     dtype = head.hidden.dtype
     if torch.is_autocast_enabled(device) and dtype != torch.float64:

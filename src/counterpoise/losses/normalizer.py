@@ -9,10 +9,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from counterpoise.core.checks import checked_choice
 from counterpoise.core.errors import ArgumentError
 from counterpoise.kernels.reduction import Reduction, across_ranks, denominator, kept, valid_rows
-from counterpoise.losses.arguments import check_values, checked_choice, checked_tensor, values_readable, vector_tensor
-from counterpoise.losses.options import Vector
+from counterpoise.losses.arguments import Vector, check_values, values_readable, vector_tensor
+from counterpoise.losses.targets import checked_tensor
 
 __all__ = ["global_normalizer"]
 
@@ -95,7 +96,7 @@ def _count(
     target = target if target.is_floating_point() else target.to(torch.int64)
     w = None if weight is None else vector_tensor(weight, "weight").to(target.device, dtype)
     if w is not None and values_readable(w):
-        check_values(w, "weight", low=0.0)
+        check_values(w, "weight", minimum=0.0)
     rows = valid_rows(target, ignore_index)
     u = None if sample_weight is None else sample_weight.to(target.device, dtype)
     if u is not None:

@@ -1,59 +1,53 @@
-"""Overlap losses for segmentation: the Tversky index of soft counts pooled over the batch."""
+"""Overlap losses for segmentation: the Tversky index of soft counts, summed over the whole batch."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from typing_extensions import Unpack
 
 from counterpoise.kernels.reduction import Reduction, reduced
 from counterpoise.kernels.reference import dense_target, log_one_minus_p
-from counterpoise.losses.arguments import (
-    checked_choice,
-    checked_logits,
-    checked_number,
-    checked_row_vector,
-    checked_target,
-    class_vector,
-)
+from counterpoise.losses.arguments import TVERSKY, Vector, check_choices, parameters_for
 from counterpoise.losses.base import Loss
-from counterpoise.losses.options import OverlapOptions, Vector
+from counterpoise.losses.targets import checked_logits, checked_row_vector, checked_target
 
-__all__ = ["DiceLoss", "FocalTverskyLoss", "TverskyLoss", "dice_loss", "focal_tversky_loss", "tversky_loss"]
+__all__ = [
+    "DiceLoss",
+    "FocalTverskyLoss",
+    "TverskyLoss",
+    "dice_loss",
+    "focal_tversky_loss",
+    "tversky_loss",
+]
 
 
-def tversky_loss(  # noqa: PLR0913  the equation has this many letters
-    logits: Tensor,
-    target: Tensor,
-    *,
-    alpha: float = 0.5,
-    beta: float = 0.5,
-    gamma: float = 1.0,
-    weight: Vector | None = None,
-    sample_weight: Vector | None = None,
-    ignore_index: int = -100,
-    reduction: Reduction = "mean",
-    smooth: float = 1e-5,
+def tversky_loss(
+    logits: Tensor, target: Tensor, *, alpha: float = 0.5, beta: float = 0.5, gamma: float = 1.0,
+    weight: Vector | None = None, sample_weight: Vector | None = None, ignore_index: int = -100,
+    reduction: Reduction = "mean", smooth: float = 1e-5,
 ) -> Tensor:
     """Tversky loss: ``mean_c (1 − TI_c)^γ``, ``TI_c = (TP_c + s)/(TP_c + α FP_c + β FN_c + s)``.
 
-    Counts are sums of softmax probabilities over the whole batch. Classes absent from the targets are left out of the
-    mean: predicting nothing of them would be perfect, whatever is learnt.
+    Counts are sums of softmax probabilities over the whole batch. Classes that are absent from the targets do not enter
+    the mean, because predicting none of them would be perfect whatever the model has learnt.
 
     Args:
-        logits: ``(N, C, …)``.
-        target: ``(N, …)`` class indices, or ``(N, C, …)`` probabilities.
-        alpha: weight of the false positives.
-        beta: weight of the false negatives (Abraham's code has the two the other way round).
-        gamma: exponent of each class's ``1 − TI``, above 0.
-        weight: ``(C,)`` weight of each class in the mean.
-        sample_weight: ``(N, …)`` or ``(N,)`` weight of each position in the counts.
-        ignore_index: positions with this index count nowhere.
-        reduction: "mean" over the classes present, "sum" over them, or "none": ``(C,)`` with 0 for absent classes.
-        smooth: s.
+        logits: ``(N, C, …)``, any floating dtype.
+        target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
+        alpha: weight of the false positives, at least 0.
+        beta: weight of the false negatives, at least 0.
+        gamma: exponent γ of each class's ``1 − TI``, above 0.
+        weight: ``(C,)`` weight of each class in the mean, at least 0.
+        sample_weight: ``(N, …)`` weight of each position, or ``(N,)`` of each image, at least 0.
+        ignore_index: positions with this target are left out.
+        reduction: "mean" over the classes present, "sum" over them, or "none": ``(C,)``, with 0 for absent classes.
+        smooth: number s added to numerator and denominator of the index, at least 0.
+
+    Returns:
+        A scalar, or ``(C,)`` for "none"; float32, or float64 for float64 logits.
 
     Raises:
-        ArgumentError: a shape, value or choice that cannot be used; the message names the argument.
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
 
     Reference: Salehi et al., Tversky loss function for image segmentation, MLMI 2017 (arXiv:1706.05721).
 
@@ -63,25 +57,185 @@ def tversky_loss(  # noqa: PLR0913  the equation has this many letters
         >>> tversky_loss(logits, torch.tensor([[[0, 1]]]), smooth=0.0)
         tensor(0.5000)
     """
-    checked_choice("reduction", reduction, ("mean", "sum", "none"))
+    check_choices(TVERSKY, reduction)
     logits = checked_logits(logits)
     target = checked_target(target, logits, ignore_index)
-    w = class_vector(weight, "weight", logits, low=0.0)
-    a, b, s = (checked_number(name, x, low=0.0) for name, x in (("alpha", alpha), ("beta", beta), ("smooth", smooth)))
-    u = checked_row_vector(sample_weight, logits)
-    hit, over, missed, there = _soft_counts(logits, target, u, ignore_index)
+    given = {"weight": weight, "alpha": alpha, "beta": beta, "gamma": gamma, "smooth": smooth}
+    w, a, b, exponent, s = parameters_for(logits, TVERSKY, given).values()
+    hit, over, missed, present = _soft_counts(logits, target, checked_row_vector(sample_weight, logits), ignore_index)
     # 1 − TI = (α FP + β FN)/(TP + α FP + β FN + s): no cancellation where TI is near 1.
     off = a * over + b * missed
-    classes = _power(_ratio(off, hit + off + s), checked_number("gamma", gamma, above=0.0))
-    counts = there if w is None else there * w
-    classes = torch.where(there > 0, classes, 0.0) * (1.0 if w is None else w)
+    classes = _power(_ratio(off, hit + off + s), exponent)
+    classes = torch.where(present > 0, classes, 0.0) * (1.0 if w is None else w)
+    counts = present if w is None else present * w
     return reduced(classes, reduction, counts.sum() if reduction == "mean" else None)
+
+
+class TverskyLoss(Loss):
+    """Tversky loss with its arguments stored; the formula is that of `tversky_loss`.
+
+    Args:
+        alpha: weight of the false positives, at least 0.
+        beta: weight of the false negatives, at least 0.
+        gamma: exponent γ of each class's ``1 − TI``, above 0.
+        weight: ``(C,)`` weight of each class in the mean, at least 0.
+        ignore_index: positions with this target are left out.
+        reduction: "mean" over the classes present, "sum" over them, or "none": ``(C,)``, with 0 for absent classes.
+        smooth: number s added to numerator and denominator of the index, at least 0.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
+
+    Example:
+        >>> import torch
+        >>> TverskyLoss(smooth=0.0)(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]))
+        tensor(0.5000)
+    """
+
+    def __init__(
+        self, *, alpha: float = 0.5, beta: float = 0.5, gamma: float = 1.0,
+        weight: Vector | None = None, ignore_index: int = -100, reduction: Reduction = "mean", smooth: float = 1e-5,
+    ) -> None:
+        super().__init__(tversky_loss, TVERSKY, {
+            "alpha": alpha, "beta": beta, "gamma": gamma, "weight": weight, "ignore_index": ignore_index,
+            "reduction": reduction, "smooth": smooth,
+        })
+
+
+def dice_loss(
+    logits: Tensor, target: Tensor, *, weight: Vector | None = None, sample_weight: Vector | None = None,
+    ignore_index: int = -100, reduction: Reduction = "mean", smooth: float = 1e-5,
+) -> Tensor:
+    """Dice loss ``1 − 2 TP/(2 TP + FP + FN)``: `tversky_loss` with α = β = ½.
+
+    Args:
+        logits: ``(N, C, …)``, any floating dtype.
+        target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
+        weight: ``(C,)`` weight of each class in the mean, at least 0.
+        sample_weight: ``(N, …)`` weight of each position, or ``(N,)`` of each image, at least 0.
+        ignore_index: positions with this target are left out.
+        reduction: "mean" over the classes present, "sum" over them, or "none": ``(C,)``, with 0 for absent classes.
+        smooth: number s added to numerator and denominator of the index, at least 0.
+
+    Returns:
+        A scalar, or ``(C,)`` for "none"; float32, or float64 for float64 logits.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
+
+    Reference: Milletari et al., V-Net, 3DV 2016 (arXiv:1606.04797).
+
+    Example:
+        >>> import torch
+        >>> dice_loss(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]), smooth=0.0)
+        tensor(0.5000)
+    """
+    return tversky_loss(
+        logits, target,
+        weight=weight, sample_weight=sample_weight, ignore_index=ignore_index, reduction=reduction, smooth=smooth,
+    )
+
+
+class DiceLoss(Loss):
+    """Dice loss with its arguments stored; the formula is that of `dice_loss`.
+
+    Args:
+        weight: ``(C,)`` weight of each class in the mean, at least 0.
+        ignore_index: positions with this target are left out.
+        reduction: "mean" over the classes present, "sum" over them, or "none": ``(C,)``, with 0 for absent classes.
+        smooth: number s added to numerator and denominator of the index, at least 0.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
+
+    Example:
+        >>> import torch
+        >>> DiceLoss(smooth=0.0)(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]))
+        tensor(0.5000)
+    """
+
+    def __init__(
+        self, *, weight: Vector | None = None, ignore_index: int = -100, reduction: Reduction = "mean",
+        smooth: float = 1e-5,
+    ) -> None:
+        super().__init__(tversky_loss, TVERSKY, {
+            "weight": weight, "ignore_index": ignore_index, "reduction": reduction, "smooth": smooth,
+        })
+
+
+def focal_tversky_loss(
+    logits: Tensor, target: Tensor, *, alpha: float = 0.3, beta: float = 0.7, gamma: float = 0.75,
+    weight: Vector | None = None, sample_weight: Vector | None = None, ignore_index: int = -100,
+    reduction: Reduction = "mean", smooth: float = 1e-5,
+) -> Tensor:
+    """Focal Tversky loss: `tversky_loss` in which false negatives weigh more, with γ = ¾ (the paper's 1/γ).
+
+    Args:
+        logits: ``(N, C, …)``, any floating dtype.
+        target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
+        alpha: weight of the false positives, at least 0.
+        beta: weight of the false negatives, at least 0. Abraham's code has the two the other way round.
+        gamma: exponent γ of each class's ``1 − TI``, above 0.
+        weight: ``(C,)`` weight of each class in the mean, at least 0.
+        sample_weight: ``(N, …)`` weight of each position, or ``(N,)`` of each image, at least 0.
+        ignore_index: positions with this target are left out.
+        reduction: "mean" over the classes present, "sum" over them, or "none": ``(C,)``, with 0 for absent classes.
+        smooth: number s added to numerator and denominator of the index, at least 0.
+
+    Returns:
+        A scalar, or ``(C,)`` for "none"; float32, or float64 for float64 logits.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
+
+    Reference: Abraham and Khan, A Novel Focal Tversky Loss, ISBI 2019 (arXiv:1810.07842).
+
+    Example:
+        >>> import torch
+        >>> focal_tversky_loss(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]), smooth=0.0)  # ½^¾
+        tensor(0.5946)
+    """
+    return tversky_loss(
+        logits, target, alpha=alpha, beta=beta, gamma=gamma,
+        weight=weight, sample_weight=sample_weight, ignore_index=ignore_index, reduction=reduction, smooth=smooth,
+    )
+
+
+class FocalTverskyLoss(Loss):
+    """Focal Tversky loss with its arguments stored; the formula is that of `focal_tversky_loss`.
+
+    Args:
+        alpha: weight of the false positives, at least 0.
+        beta: weight of the false negatives, at least 0. Abraham's code has the two the other way round.
+        gamma: exponent γ of each class's ``1 − TI``, above 0.
+        weight: ``(C,)`` weight of each class in the mean, at least 0.
+        ignore_index: positions with this target are left out.
+        reduction: "mean" over the classes present, "sum" over them, or "none": ``(C,)``, with 0 for absent classes.
+        smooth: number s added to numerator and denominator of the index, at least 0.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
+
+    Example:
+        >>> import torch
+        >>> FocalTverskyLoss(smooth=0.0)(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]))
+        tensor(0.5946)
+    """
+
+    def __init__(
+        self, *, alpha: float = 0.3, beta: float = 0.7, gamma: float = 0.75,
+        weight: Vector | None = None, ignore_index: int = -100, reduction: Reduction = "mean", smooth: float = 1e-5,
+    ) -> None:
+        super().__init__(tversky_loss, TVERSKY, {
+            "alpha": alpha, "beta": beta, "gamma": gamma, "weight": weight, "ignore_index": ignore_index,
+            "reduction": reduction, "smooth": smooth,
+        })
 
 
 def _soft_counts(
     logits: Tensor, target: Tensor, sample_weight: Tensor | None, ignore_index: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """TP, FP, FN and whether the targets have the class (1 or 0), each (C,)."""
+    """TP, FP, FN and whether the targets have the class (1 or 0), each ``(C,)``."""
     t, valid, wrong = (
         x if x.dim() == logits.dim() else x.unsqueeze(1) for x in dense_target(logits, target, ignore_index)
     )
@@ -96,7 +250,7 @@ def _soft_counts(
 
 
 def _ratio(total: Tensor, denominator: Tensor) -> Tensor:
-    """Element by element, 0 where both are 0: α or β is 0 and there is no smoothing."""
+    """total / denominator, and 0 where both are 0: α or β is 0 and there is no smoothing."""
     empty = denominator == 0
     return torch.where(empty, 0.0, total / torch.where(empty, 1.0, denominator))
 
@@ -107,82 +261,3 @@ def _power(base: Tensor, exponent: float) -> Tensor:
         return base
     zero = base == 0
     return torch.where(zero, 0.0, torch.where(zero, 1.0, base) ** exponent)
-
-
-def dice_loss(logits: Tensor, target: Tensor, **options: Unpack[OverlapOptions]) -> Tensor:
-    """Dice loss: `tversky_loss` with α = β = ½, that is ``1 − 2 TP/(2 TP + FP + FN)``. Keywords as `tversky_loss`.
-
-    Reference: Milletari et al., V-Net, 3DV 2016 (arXiv:1606.04797).
-
-    Example:
-        >>> import torch
-        >>> dice_loss(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]), smooth=0.0)
-        tensor(0.5000)
-    """
-    return tversky_loss(logits, target, **options)
-
-
-def focal_tversky_loss(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    alpha: float = 0.3,
-    beta: float = 0.7,
-    gamma: float = 0.75,
-    **options: Unpack[OverlapOptions],
-) -> Tensor:
-    """Focal Tversky loss: `tversky_loss` with misses weighing more and γ = ¾ (the paper's 1/γ).
-
-    Other keywords as `tversky_loss`.
-
-    Reference: Abraham and Khan, A Novel Focal Tversky Loss, ISBI 2019 (arXiv:1810.07842).
-
-    Example:
-        >>> import torch
-        >>> focal_tversky_loss(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]), smooth=0.0)  # ½^¾
-        tensor(0.5946)
-    """
-    return tversky_loss(logits, target, alpha=alpha, beta=beta, gamma=gamma, **options)
-
-
-class TverskyLoss(Loss):
-    """`tversky_loss` as a module, same keywords.
-
-    Example:
-        >>> import torch
-        >>> TverskyLoss(smooth=0.0)(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]))
-        tensor(0.5000)
-    """
-
-    def __init__(
-        self, *, alpha: float = 0.5, beta: float = 0.5, gamma: float = 1.0, **options: Unpack[OverlapOptions]
-    ) -> None:
-        super().__init__(tversky_loss, {"alpha": alpha, "beta": beta, "gamma": gamma, **options})
-
-
-class DiceLoss(Loss):
-    """`dice_loss` as a module, same keywords.
-
-    Example:
-        >>> import torch
-        >>> DiceLoss(smooth=0.0)(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]))
-        tensor(0.5000)
-    """
-
-    def __init__(self, **options: Unpack[OverlapOptions]) -> None:
-        super().__init__(tversky_loss, dict(options))
-
-
-class FocalTverskyLoss(Loss):
-    """`focal_tversky_loss` as a module, same keywords.
-
-    Example:
-        >>> import torch
-        >>> FocalTverskyLoss(smooth=0.0)(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]))
-        tensor(0.5946)
-    """
-
-    def __init__(
-        self, *, alpha: float = 0.3, beta: float = 0.7, gamma: float = 0.75, **options: Unpack[OverlapOptions]
-    ) -> None:
-        super().__init__(tversky_loss, {"alpha": alpha, "beta": beta, "gamma": gamma, **options})

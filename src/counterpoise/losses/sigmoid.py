@@ -1,140 +1,246 @@
-"""The sigmoid family: one equation (`sigmoid_loss`) and its named presets, for multi-label and one-vs-rest targets."""
+"""The sigmoid equation and its presets, for multi-label and one-vs-rest targets."""
 
 from __future__ import annotations
 
 from torch import Tensor
-from typing_extensions import Unpack
 
-from counterpoise.core.counts import CountsLike
 from counterpoise.kernels.dispatch import Impl, sigmoid_equation
 from counterpoise.kernels.reduction import Reduction
 from counterpoise.kernels.reference import SigmoidParameters
 from counterpoise.losses import presets
 from counterpoise.losses.arguments import (
-    checked_choice,
+    SIGMOID,
+    Vector,
+    check_choices,
     checked_inplace,
-    checked_logits,
     checked_normalizer,
-    checked_number,
-    checked_row_vector,
-    class_vector,
-    number_or_vector,
+    parameters_for,
 )
-from counterpoise.losses.labels import checked_labels, class_mass, labelled
-from counterpoise.losses.options import IMPLS, REDUCTIONS, SigmoidOptions, SigmoidPresetOptions, Vector
+from counterpoise.losses.base import Loss
+from counterpoise.losses.targets import checked_labels, checked_logits, checked_row_vector, with_class_dimension
 
 __all__ = [
+    "AsymmetricLoss",
+    "BinaryCrossEntropyLoss",
+    "SigmoidFocalLoss",
+    "SigmoidLoss",
     "asymmetric_loss",
     "binary_cross_entropy",
-    "class_balanced_sigmoid_loss",
     "sigmoid_focal_loss",
     "sigmoid_loss",
-    "sigmoid_loss_by_class",
 ]
 
 
-def sigmoid_loss(  # noqa: PLR0913  the equation has this many letters
-    logits: Tensor,
-    target: Tensor,
-    *,
-    weight: Vector | None = None,
-    sample_weight: Vector | None = None,
-    pos_weight: float | Vector | None = None,
-    neg_weight: float | Vector | None = None,
-    gamma_pos: float = 0.0,
-    gamma_neg: float = 0.0,
-    clip: float = 0.0,
-    detach_focus: bool = False,
-    ignore_index: int = -100,
-    reduction: Reduction = "mean",
-    normalizer: float | Tensor | None = None,
-    impl: Impl = "auto",
-    inplace: bool = False,
+def sigmoid_loss(
+    logits: Tensor, target: Tensor, *, weight: Vector | None = None, sample_weight: Vector | None = None,
+    pos_weight: float | Vector | None = None, neg_weight: float | Vector | None = None, gamma_pos: float = 0.0,
+    gamma_neg: float = 0.0, clip: float = 0.0, detach_focus: bool = False, ignore_index: int = -100,
+    reduction: Reduction = "mean", normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
 ) -> Tensor:
-    """The sigmoid equation: every loss of the sigmoid family is this function with some letters set.
+    """The sigmoid equation, of which every loss of the sigmoid family is a preset.
+
+    With ``p = σ(z)`` and ``p_m = max(p − m, 0)`` the loss of a row is
+    ``u · Σ_c w_c [α⁺ t_c (1 − p)^γ⁺ (−log p) + α⁻ (1 − t_c) p_m^γ⁻ (−log(1 − p_m))]``.
 
     Args:
         logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; ``(N,)`` is one class.
-        target: labels in [0, 1] of the logits' shape and any dtype, or ``(N, …)`` class indices (one-vs-rest).
+        target: labels in [0, 1] of the logits' shape, any dtype, or ``(N, …)`` class indices (one-vs-rest).
         weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
-        sample_weight: ``(N, …)`` weight of each row, at least 0; ``(N,)`` weighs whole images.
-        pos_weight: weight of the positives, a number or ``(C,)``.
-        neg_weight: weight of the negatives, a number or ``(C,)``.
-        gamma_pos: focusing exponent of the positives, at least 0.
-        gamma_neg: focusing exponent of the negatives, at least 0.
-        clip: margin taken from the probability of negatives, in [0, 1); negatives below it count nothing.
-        detach_focus: treat the focusing factor as a constant in the gradient.
-        ignore_index: elements (for class indices: rows) with this value count nowhere.
-        reduction: "mean" (over elements), "batchmean" (over rows: summed over the classes), "sum" or "none".
-        normalizer: what the sum is divided by instead, for "mean" and "batchmean".
+        sample_weight: ``(N, …)`` weight of each row, or ``(N,)`` of each image, at least 0.
+        pos_weight: weight α⁺ of the positives, at least 0; a number or ``(C,)``.
+        neg_weight: weight α⁻ of the negatives, at least 0; a number or ``(C,)``.
+        gamma_pos: focusing parameter γ⁺ of the positives, at least 0.
+        gamma_neg: focusing parameter γ⁻ of the negatives, at least 0.
+        clip: probability margin m, in [0, 1): negatives with p below it have loss 0.
+        detach_focus: treat the modulating factor as a constant in the gradient.
+        ignore_index: labels, or rows of class indices, with this value are left out.
+        reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
+        normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards: nothing else may use them. Where the
-            reference runs, and inside `torch.compile`, it has no effect.
+        inplace: write the gradient over the logits, which are empty afterwards, so that nothing else may use them. It
+            has no effect where the reference runs and inside `torch.compile`.
 
     Returns:
         A scalar, or the logits' shape for "none"; float32, or float64 for float64 logits.
 
     Raises:
-        ArgumentError: a shape, value or choice that cannot be used; the message names the argument.
-        ArgumentTypeError: an argument of the wrong type.
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
 
     Example:
         >>> import torch
         >>> sigmoid_loss(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), pos_weight=3.0)  # (3 + 1)/2 · log 2
         tensor(1.3863)
     """
-    checked_choice("reduction", reduction, REDUCTIONS)
-    checked_choice("impl", impl, IMPLS)
-    given, logits, target = labelled(logits, target)
+    check_choices(SIGMOID, reduction, impl)
+    shape, logits, target = with_class_dimension(logits, target)
     logits = checked_logits(logits)
     target = checked_labels(target, logits, ignore_index)
-    terms = SigmoidParameters(
-        weight=class_vector(weight, "weight", logits, low=0.0),
-        pos_weight=1.0 if pos_weight is None else number_or_vector(pos_weight, "pos_weight", logits, low=0.0),
-        neg_weight=1.0 if neg_weight is None else number_or_vector(neg_weight, "neg_weight", logits, low=0.0),
-        gamma_pos=checked_number("gamma_pos", gamma_pos, low=0.0),
-        gamma_neg=checked_number("gamma_neg", gamma_neg, low=0.0),
-        clip=checked_number("clip", clip, low=0.0, below=1.0),
-        detach_focus=bool(detach_focus),
-    )
-    normalizer = checked_normalizer(normalizer, reduction, logits)
+    parameters = SigmoidParameters(**parameters_for(logits, SIGMOID, {
+        "weight": weight, "pos_weight": 1.0 if pos_weight is None else pos_weight,
+        "neg_weight": 1.0 if neg_weight is None else neg_weight, "gamma_pos": gamma_pos, "gamma_neg": gamma_neg,
+        "clip": clip, "detach_focus": detach_focus,
+    }))
     loss = sigmoid_equation(
-        logits,
-        target,
-        terms,
-        sample_weight=checked_row_vector(sample_weight, logits),
-        ignore_index=ignore_index,
-        reduction=reduction,
-        denominator=normalizer,
-        impl=impl,
+        logits, target, parameters, sample_weight=checked_row_vector(sample_weight, logits), ignore_index=ignore_index,
+        reduction=reduction, denominator=checked_normalizer(normalizer, reduction, logits.device), impl=impl,
         inplace=checked_inplace(inplace, logits, impl),
     )
-    return loss.reshape(given) if reduction == "none" else loss
+    return loss.reshape(shape) if reduction == "none" else loss
 
 
-def binary_cross_entropy(logits: Tensor, target: Tensor, **options: Unpack[SigmoidOptions]) -> Tensor:
-    """Binary cross-entropy with logits, weighted or not. Keywords as `sigmoid_loss`.
+class SigmoidLoss(Loss):
+    """The sigmoid equation with its arguments stored; `sigmoid_loss` writes it out.
+
+    Args:
+        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
+        pos_weight: weight α⁺ of the positives, at least 0; a number or ``(C,)``.
+        neg_weight: weight α⁻ of the negatives, at least 0; a number or ``(C,)``.
+        gamma_pos: focusing parameter γ⁺ of the positives, at least 0.
+        gamma_neg: focusing parameter γ⁻ of the negatives, at least 0.
+        clip: probability margin m, in [0, 1): negatives with p below it have loss 0.
+        detach_focus: treat the modulating factor as a constant in the gradient.
+        ignore_index: labels, or rows of class indices, with this value are left out.
+        reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
+        normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
+        impl: "auto", "reference", "closed_form" or "triton".
+        inplace: write the gradient over the logits, which are empty afterwards, so that nothing else may use them. It
+            has no effect where the reference runs and inside `torch.compile`.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
+
+    Example:
+        >>> import torch
+        >>> SigmoidLoss(pos_weight=3.0)(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))
+        tensor(1.3863)
+    """
+
+    def __init__(
+        self, *, weight: Vector | None = None, pos_weight: float | Vector | None = None,
+        neg_weight: float | Vector | None = None, gamma_pos: float = 0.0, gamma_neg: float = 0.0, clip: float = 0.0,
+        detach_focus: bool = False, ignore_index: int = -100, reduction: Reduction = "mean",
+        normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
+    ) -> None:
+        super().__init__(sigmoid_loss, SIGMOID, {
+            "weight": weight, "pos_weight": pos_weight, "neg_weight": neg_weight, "gamma_pos": gamma_pos,
+            "gamma_neg": gamma_neg, "clip": clip, "detach_focus": detach_focus, "ignore_index": ignore_index,
+            "reduction": reduction, "normalizer": normalizer, "impl": impl, "inplace": inplace,
+        })
+
+
+def binary_cross_entropy(
+    logits: Tensor, target: Tensor, *, weight: Vector | None = None, sample_weight: Vector | None = None,
+    pos_weight: float | Vector | None = None, neg_weight: float | Vector | None = None, gamma_pos: float = 0.0,
+    gamma_neg: float = 0.0, clip: float = 0.0, detach_focus: bool = False, ignore_index: int = -100,
+    reduction: Reduction = "mean", normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
+) -> Tensor:
+    """Binary cross-entropy with logits, with weights or without.
+
+    Args:
+        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; ``(N,)`` is one class.
+        target: labels in [0, 1] of the logits' shape, any dtype, or ``(N, …)`` class indices (one-vs-rest).
+        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
+        sample_weight: ``(N, …)`` weight of each row, or ``(N,)`` of each image, at least 0.
+        pos_weight: weight α⁺ of the positives, at least 0; a number or ``(C,)``.
+        neg_weight: weight α⁻ of the negatives, at least 0; a number or ``(C,)``.
+        gamma_pos: focusing parameter γ⁺ of the positives, at least 0.
+        gamma_neg: focusing parameter γ⁻ of the negatives, at least 0.
+        clip: probability margin m, in [0, 1): negatives with p below it have loss 0.
+        detach_focus: treat the modulating factor as a constant in the gradient.
+        ignore_index: labels, or rows of class indices, with this value are left out.
+        reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
+        normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
+        impl: "auto", "reference", "closed_form" or "triton".
+        inplace: write the gradient over the logits, which are empty afterwards.
+
+    Returns:
+        A scalar, or the logits' shape for "none"; float32, or float64 for float64 logits.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
 
     Example:
         >>> import torch
         >>> binary_cross_entropy(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))  # log 2
         tensor(0.6931)
     """
-    return sigmoid_loss(logits, target, **options)
+    return sigmoid_loss(
+        logits, target,
+        weight=weight, sample_weight=sample_weight, pos_weight=pos_weight, neg_weight=neg_weight, gamma_pos=gamma_pos,
+        gamma_neg=gamma_neg, clip=clip, detach_focus=detach_focus, ignore_index=ignore_index, reduction=reduction,
+        normalizer=normalizer, impl=impl, inplace=inplace,
+    )
+
+
+class BinaryCrossEntropyLoss(Loss):
+    """Binary cross-entropy with logits, with its arguments stored.
+
+    Args:
+        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
+        pos_weight: weight α⁺ of the positives, at least 0; a number or ``(C,)``.
+        neg_weight: weight α⁻ of the negatives, at least 0; a number or ``(C,)``.
+        gamma_pos: focusing parameter γ⁺ of the positives, at least 0.
+        gamma_neg: focusing parameter γ⁻ of the negatives, at least 0.
+        clip: probability margin m, in [0, 1): negatives with p below it have loss 0.
+        detach_focus: treat the modulating factor as a constant in the gradient.
+        ignore_index: labels, or rows of class indices, with this value are left out.
+        reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
+        normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
+        impl: "auto", "reference", "closed_form" or "triton".
+        inplace: write the gradient over the logits, which are empty afterwards.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
+
+    Example:
+        >>> import torch
+        >>> BinaryCrossEntropyLoss()(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))
+        tensor(0.6931)
+    """
+
+    def __init__(
+        self, *, weight: Vector | None = None, pos_weight: float | Vector | None = None,
+        neg_weight: float | Vector | None = None, gamma_pos: float = 0.0, gamma_neg: float = 0.0, clip: float = 0.0,
+        detach_focus: bool = False, ignore_index: int = -100, reduction: Reduction = "mean",
+        normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
+    ) -> None:
+        super().__init__(sigmoid_loss, SIGMOID, {
+            "weight": weight, "pos_weight": pos_weight, "neg_weight": neg_weight, "gamma_pos": gamma_pos,
+            "gamma_neg": gamma_neg, "clip": clip, "detach_focus": detach_focus, "ignore_index": ignore_index,
+            "reduction": reduction, "normalizer": normalizer, "impl": impl, "inplace": inplace,
+        })
 
 
 def sigmoid_focal_loss(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    alpha: float | None = 0.25,
-    gamma: float = 2.0,
-    **options: Unpack[SigmoidPresetOptions],
+    logits: Tensor, target: Tensor, *, alpha: float | None = 0.25, gamma: float = 2.0,
+    weight: Vector | None = None, sample_weight: Vector | None = None, pos_weight: float | Vector | None = None,
+    neg_weight: float | Vector | None = None, ignore_index: int = -100, reduction: Reduction = "mean",
+    normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
 ) -> Tensor:
     """Focal loss on sigmoids: ``α (1−p)^γ (−log p)`` for positives, ``(1−α) p^γ (−log(1−p))`` for negatives.
 
-    ``alpha`` in [0, 1], or None for neither; the paper lowers it as γ rises. RetinaNet divides by the number of
-    positives: ``reduction="mean", normalizer=positives``. Other keywords as `sigmoid_loss`.
+    RetinaNet divides by the number of positives: ``reduction="mean", normalizer=positives``.
+
+    Args:
+        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; ``(N,)`` is one class.
+        target: labels in [0, 1] of the logits' shape, any dtype, or ``(N, …)`` class indices (one-vs-rest).
+        alpha: weight α of the positives, in [0, 1], or None for no weight; the paper lowers it as γ rises.
+        gamma: focusing parameter γ, at least 0.
+        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
+        sample_weight: ``(N, …)`` weight of each row, or ``(N,)`` of each image, at least 0.
+        pos_weight: weight of the positives, at least 0; a number or ``(C,)``; multiplied with α.
+        neg_weight: weight of the negatives, at least 0; a number or ``(C,)``; multiplied with 1 − α.
+        ignore_index: labels, or rows of class indices, with this value are left out.
+        reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
+        normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
+        impl: "auto", "reference", "closed_form" or "triton".
+        inplace: write the gradient over the logits, which are empty afterwards.
+
+    Returns:
+        A scalar, or the logits' shape for "none"; float32, or float64 for float64 logits.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
 
     Reference: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017 (arXiv:1708.02002).
 
@@ -144,22 +250,84 @@ def sigmoid_focal_loss(
         tensor(0.0433)
     """
     own = presets.sigmoid_focal(alpha=alpha, gamma=gamma)
-    return sigmoid_loss(logits, target, **presets.combined_sigmoid(own, options))
+    return sigmoid_loss(
+        logits, target, **presets.combined_sigmoid(own, {"pos_weight": pos_weight, "neg_weight": neg_weight}),
+        weight=weight, sample_weight=sample_weight, ignore_index=ignore_index, reduction=reduction,
+        normalizer=normalizer, impl=impl, inplace=inplace,
+    )
+
+
+class SigmoidFocalLoss(Loss):
+    """Focal loss on sigmoids with its arguments stored; the formula is that of `sigmoid_focal_loss`.
+
+    Args:
+        alpha: weight α of the positives, in [0, 1], or None for no weight; the paper lowers it as γ rises.
+        gamma: focusing parameter γ, at least 0.
+        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
+        pos_weight: weight of the positives, at least 0; a number or ``(C,)``; multiplied with α.
+        neg_weight: weight of the negatives, at least 0; a number or ``(C,)``; multiplied with 1 − α.
+        ignore_index: labels, or rows of class indices, with this value are left out.
+        reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
+        normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
+        impl: "auto", "reference", "closed_form" or "triton".
+        inplace: write the gradient over the logits, which are empty afterwards.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
+
+    Example:
+        >>> import torch
+        >>> SigmoidFocalLoss()(torch.zeros(1, 1), torch.tensor([[1.0]]))
+        tensor(0.0433)
+    """
+
+    def __init__(
+        self, *, alpha: float | None = 0.25, gamma: float = 2.0,
+        weight: Vector | None = None, pos_weight: float | Vector | None = None,
+        neg_weight: float | Vector | None = None, ignore_index: int = -100, reduction: Reduction = "mean",
+        normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
+    ) -> None:
+        own = presets.sigmoid_focal(alpha=alpha, gamma=gamma)
+        super().__init__(sigmoid_loss, SIGMOID, {
+            **presets.combined_sigmoid(own, {"pos_weight": pos_weight, "neg_weight": neg_weight}), "weight": weight,
+            "ignore_index": ignore_index, "reduction": reduction, "normalizer": normalizer, "impl": impl,
+            "inplace": inplace,
+        })
 
 
 def asymmetric_loss(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    gamma_neg: float = 4.0,
-    gamma_pos: float = 1.0,
-    clip: float = 0.05,
+    logits: Tensor, target: Tensor, *, gamma_neg: float = 4.0, gamma_pos: float = 1.0, clip: float = 0.05,
     detach_focus: bool = True,
-    **options: Unpack[SigmoidPresetOptions],
+    weight: Vector | None = None, sample_weight: Vector | None = None, pos_weight: float | Vector | None = None,
+    neg_weight: float | Vector | None = None, ignore_index: int = -100, reduction: Reduction = "mean",
+    normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
 ) -> Tensor:
-    """Asymmetric loss: easy negatives are focused away, those below the margin ``clip`` left out altogether.
+    """Asymmetric loss: negatives are focused more than positives, and those with p below ``clip`` have loss 0.
 
-    The paper sums over N and C: ``reduction="sum"``. Other keywords as `sigmoid_loss`.
+    The paper sums over N and C: ``reduction="sum"``.
+
+    Args:
+        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; ``(N,)`` is one class.
+        target: labels in [0, 1] of the logits' shape, any dtype, or ``(N, …)`` class indices (one-vs-rest).
+        gamma_neg: focusing parameter γ⁻ of the negatives, at least 0.
+        gamma_pos: focusing parameter γ⁺ of the positives, at least 0.
+        clip: probability margin m, in [0, 1): negatives with p below it have loss 0.
+        detach_focus: treat the modulating factor as a constant in the gradient.
+        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
+        sample_weight: ``(N, …)`` weight of each row, or ``(N,)`` of each image, at least 0.
+        pos_weight: weight α⁺ of the positives, at least 0; a number or ``(C,)``.
+        neg_weight: weight α⁻ of the negatives, at least 0; a number or ``(C,)``.
+        ignore_index: labels, or rows of class indices, with this value are left out.
+        reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
+        normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
+        impl: "auto", "reference", "closed_form" or "triton".
+        inplace: write the gradient over the logits, which are empty afterwards.
+
+    Returns:
+        A scalar, or the logits' shape for "none"; float32, or float64 for float64 logits.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
 
     Reference: Ridnik et al., Asymmetric Loss For Multi-Label Classification, ICCV 2021 (arXiv:2009.14119).
 
@@ -168,48 +336,47 @@ def asymmetric_loss(
         >>> asymmetric_loss(torch.zeros(1, 1), torch.tensor([[1.0]]))  # ½ · log 2
         tensor(0.3466)
     """
-    own = presets.asymmetric(gamma_neg=gamma_neg, gamma_pos=gamma_pos, clip=clip, detach_focus=detach_focus)
-    return sigmoid_loss(logits, target, **presets.combined_sigmoid(own, options))
+    return sigmoid_loss(
+        logits, target, gamma_neg=gamma_neg, gamma_pos=gamma_pos, clip=clip, detach_focus=detach_focus,
+        weight=weight, sample_weight=sample_weight, pos_weight=pos_weight, neg_weight=neg_weight,
+        ignore_index=ignore_index, reduction=reduction, normalizer=normalizer, impl=impl, inplace=inplace,
+    )
 
 
-def class_balanced_sigmoid_loss(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    class_counts: CountsLike | Tensor,
-    beta: float = 0.9999,
-    gamma: float = 0.0,
-    empty: presets.Empty = "error",
-    **options: Unpack[SigmoidPresetOptions],
-) -> Tensor:
-    """One-vs-rest binary cross-entropy (or focal loss), each row weighted by the class it belongs to.
+class AsymmetricLoss(Loss):
+    """Asymmetric loss with its arguments stored; the formula is that of `asymmetric_loss`.
 
-    ``target`` is class indices, or rows that sum to 1. The paper sums over the classes and divides by N
-    (``reduction="batchmean"``) and starts the last bias at −log(C−1). Other keywords as `sigmoid_loss`.
+    Args:
+        gamma_neg: focusing parameter γ⁻ of the negatives, at least 0.
+        gamma_pos: focusing parameter γ⁺ of the positives, at least 0.
+        clip: probability margin m, in [0, 1): negatives with p below it have loss 0.
+        detach_focus: treat the modulating factor as a constant in the gradient.
+        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
+        pos_weight: weight α⁺ of the positives, at least 0; a number or ``(C,)``.
+        neg_weight: weight α⁻ of the negatives, at least 0; a number or ``(C,)``.
+        ignore_index: labels, or rows of class indices, with this value are left out.
+        reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
+        normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
+        impl: "auto", "reference", "closed_form" or "triton".
+        inplace: write the gradient over the logits, which are empty afterwards.
 
-    Reference: Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019 (arXiv:1901.05555).
+    Raises:
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
 
     Example:
         >>> import torch
-        >>> class_balanced_sigmoid_loss(torch.zeros(1, 2), torch.tensor([1]), class_counts=[50, 50])  # log 2
-        tensor(0.6931)
+        >>> AsymmetricLoss()(torch.zeros(1, 1), torch.tensor([[1.0]]))
+        tensor(0.3466)
     """
-    weight, own = presets.class_balanced_sigmoid(class_counts=class_counts, beta=beta, gamma=gamma, empty=empty)
-    return sigmoid_loss_by_class(logits, target, class_weight=weight, **presets.combined_sigmoid(own, options))
 
-
-def sigmoid_loss_by_class(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    class_weight: Vector,
-    **options: Unpack[SigmoidOptions],
-) -> Tensor:
-    """`sigmoid_loss` with u_i = the weight of row i's class, times ``sample_weight``."""
-    logits = checked_logits(logits)
-    w = class_vector(class_weight, "class_weight", logits, low=0.0)
-    assert w is not None
-    mass = class_mass(target, logits, w, options.get("ignore_index", -100))
-    u = checked_row_vector(options.get("sample_weight"), logits)
-    options["sample_weight"] = mass if u is None else mass * u
-    return sigmoid_loss(logits, target, **options)
+    def __init__(
+        self, *, gamma_neg: float = 4.0, gamma_pos: float = 1.0, clip: float = 0.05, detach_focus: bool = True,
+        weight: Vector | None = None, pos_weight: float | Vector | None = None,
+        neg_weight: float | Vector | None = None, ignore_index: int = -100, reduction: Reduction = "mean",
+        normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
+    ) -> None:
+        super().__init__(sigmoid_loss, SIGMOID, {
+            "gamma_neg": gamma_neg, "gamma_pos": gamma_pos, "clip": clip, "detach_focus": detach_focus,
+            "weight": weight, "pos_weight": pos_weight, "neg_weight": neg_weight, "ignore_index": ignore_index,
+            "reduction": reduction, "normalizer": normalizer, "impl": impl, "inplace": inplace,
+        })

@@ -1,97 +1,72 @@
-"""The softmax family: one equation (`softmax_loss`) and its named presets.
-
-A preset sets some letters of the equation and takes all the others by keyword, so presets combine freely: a weight
-given besides the preset's own is multiplied with it, an offset added to it.
-"""
+"""The softmax equation, and the losses that set only its focusing and polynomial terms."""
 
 from __future__ import annotations
 
 from torch import Tensor
-from typing_extensions import Unpack
 
-from counterpoise.core.counts import CountsLike
 from counterpoise.kernels.dispatch import Impl, softmax_equation
 from counterpoise.kernels.reduction import Reduction
+from counterpoise.kernels.reference import SoftmaxParameters
 from counterpoise.losses import presets
 from counterpoise.losses.arguments import (
-    checked_choice,
-    checked_inplace,
-    checked_logits,
-    checked_normalizer,
-    checked_row_vector,
-    checked_target,
-    warn_if_massless,
-)
-from counterpoise.losses.letters import softmax_terms
-from counterpoise.losses.options import (
-    IMPLS,
-    REDUCTIONS,
-    ScaledOptions,
-    SoftmaxOptions,
-    SoftmaxPresetOptions,
+    SOFTMAX,
     Vector,
+    check_choices,
+    checked_inplace,
+    checked_normalizer,
+    parameters_for,
 )
+from counterpoise.losses.base import Loss
+from counterpoise.losses.targets import checked_logits, checked_row_vector, checked_target, warn_if_massless
 
 __all__ = [
-    "balanced_softmax_loss",
-    "class_balanced_loss",
+    "CrossEntropyLoss",
+    "FocalLoss",
+    "PolyLoss",
+    "SoftmaxLoss",
     "cross_entropy",
     "focal_loss",
-    "label_aware_smoothing_loss",
-    "ldam_loss",
-    "logit_adjusted_loss",
     "poly_loss",
     "softmax_loss",
-    "vector_scaling_loss",
 ]
 
 
-def softmax_loss(  # noqa: PLR0913  the equation has this many letters
-    logits: Tensor,
-    target: Tensor,
-    *,
-    weight: Vector | None = None,
-    sample_weight: Vector | None = None,
-    offset: Vector | None = None,
-    class_scale: Vector | None = None,
-    scale: float = 1.0,
-    margin: float | Vector | None = None,
-    gamma: float | Vector = 0.0,
-    poly: float = 0.0,
-    label_smoothing: float | Vector = 0.0,
-    ignore_index: int = -100,
-    reduction: Reduction = "mean",
-    normalizer: float | Tensor | None = None,
-    impl: Impl = "auto",
-    inplace: bool = False,
+def softmax_loss(
+    logits: Tensor, target: Tensor, *, weight: Vector | None = None, sample_weight: Vector | None = None,
+    offset: Vector | None = None, class_scale: Vector | None = None, scale: float = 1.0,
+    margin: float | Vector | None = None, gamma: float | Vector = 0.0, poly: float = 0.0,
+    label_smoothing: float | Vector = 0.0, ignore_index: int = -100, reduction: Reduction = "mean",
+    normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
 ) -> Tensor:
-    """The softmax equation: every loss of the softmax family is this function with some letters set.
+    """The softmax equation, of which every loss of the softmax family is a preset.
+
+    ``z' = s · a_c · (z_c − m_c t_c) + b_c``, ``p = softmax(z')``, and for each row
+    ``u · Σ_c w_c q_c [(1 − p_c)^γ (−log p_c) + κ (1 − p_c)^(γ+1)]``, where q is the smoothed target.
 
     Args:
         logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; −inf masks a class of a row.
         target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
-        weight: ``(C,)`` weight of each class, at least 0.
-        sample_weight: ``(N, …)`` weight of each row, at least 0; ``(N,)`` weighs whole images.
-        offset: ``(C,)`` added to the logits; −inf masks the class.
-        class_scale: ``(C,)`` factor of each logit, above 0.
-        scale: factor of all logits.
-        margin: taken from the target's logit, before the scales.
-        gamma: focusing exponent, at least 0; ``(C,)`` for one per class.
-        poly: factor of the first polynomial term.
-        label_smoothing: share of the target spread over the row's classes, in [0, 1); ``(C,)`` for one per class.
-        ignore_index: rows with this index count nowhere, also when it is a valid class.
-        reduction: "mean" (over the summed weight of the targets), "batchmean" (over rows), "sum" or "none".
-        normalizer: what the sum is divided by instead, for "mean" and "batchmean"; see `global_normalizer`.
+        weight: ``(C,)`` weight w of each class, at least 0.
+        sample_weight: ``(N, …)`` weight u of each row, or ``(N,)`` of each image, at least 0.
+        offset: ``(C,)`` b, added to the logits; −inf masks the class.
+        class_scale: ``(C,)`` factor a of each logit, above 0.
+        scale: factor s of all logits, above 0.
+        margin: m, subtracted from the target's logit before scaling; a number or ``(C,)``.
+        gamma: focusing parameter γ, at least 0: rows that are already right count less; a number or ``(C,)``.
+        poly: coefficient κ of the first polynomial term.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        ignore_index: rows with this target are left out, also where it is the index of a class.
+        reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
+        normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards: nothing else may use them. Where the
-            reference runs, and inside `torch.compile`, it has no effect.
+        inplace: write the gradient over the logits, which are empty afterwards, so that nothing else may use them. It
+            has no effect where the reference runs and inside `torch.compile`.
 
     Returns:
         A scalar, or ``(N, …)`` for "none"; float32, or float64 for float64 logits.
 
     Raises:
-        ArgumentError: a shape, value or choice that cannot be used; the message names the argument.
-        ArgumentTypeError: an argument of the wrong type.
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
 
     Example:
         >>> import torch
@@ -99,61 +74,182 @@ def softmax_loss(  # noqa: PLR0913  the equation has this many letters
         >>> softmax_loss(logits, torch.tensor([0, 2]), weight=[1.0, 1.0, 3.0], gamma=2.0)
         tensor(0.7253)
     """
-    checked_choice("reduction", reduction, REDUCTIONS)
-    checked_choice("impl", impl, IMPLS)
-    logits = checked_logits(logits)
-    target = checked_target(target, logits, ignore_index)
-    terms = softmax_terms(
-        logits,
-        weight=weight,
-        offset=offset,
-        class_scale=class_scale,
-        scale=scale,
-        margin=margin,
-        gamma=gamma,
-        poly=poly,
-        label_smoothing=label_smoothing,
-    )
+    check_choices(SOFTMAX, reduction, impl)
+    target = checked_target(target, checked_logits(logits), ignore_index)
+    parameters = SoftmaxParameters(**parameters_for(logits, SOFTMAX, {
+        "weight": weight, "offset": offset, "class_scale": class_scale, "scale": scale, "margin": margin,
+        "gamma": gamma, "poly": poly, "label_smoothing": label_smoothing,
+    }))
     u = checked_row_vector(sample_weight, logits)
-    normalizer = checked_normalizer(normalizer, reduction, logits)
+    normalizer = checked_normalizer(normalizer, reduction, logits.device)
     if reduction == "mean" and normalizer is None:
-        warn_if_massless(target, ignore_index, terms.weight, u)
+        warn_if_massless(target, ignore_index, parameters.weight, u)
     return softmax_equation(
-        logits,
-        target,
-        terms,
-        sample_weight=u,
-        ignore_index=ignore_index,
-        reduction=reduction,
-        denominator=normalizer,
-        impl=impl,
-        inplace=checked_inplace(inplace, logits, impl),
+        logits, target, parameters, sample_weight=u, ignore_index=ignore_index, reduction=reduction,
+        denominator=normalizer, impl=impl, inplace=checked_inplace(inplace, logits, impl),
     )
 
 
-def cross_entropy(logits: Tensor, target: Tensor, **options: Unpack[SoftmaxOptions]) -> Tensor:
-    """Cross-entropy, weighted or not: ``−w_y log p_y``. Keywords as `softmax_loss`.
+class SoftmaxLoss(Loss):
+    """The softmax equation with its arguments stored; `softmax_loss` writes it out.
+
+    Args:
+        weight: ``(C,)`` weight w of each class, at least 0.
+        offset: ``(C,)`` b, added to the logits; −inf masks the class.
+        class_scale: ``(C,)`` factor a of each logit, above 0.
+        scale: factor s of all logits, above 0.
+        margin: m, subtracted from the target's logit before scaling; a number or ``(C,)``.
+        gamma: focusing parameter γ, at least 0: rows that are already right count less; a number or ``(C,)``.
+        poly: coefficient κ of the first polynomial term.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        ignore_index: rows with this target are left out, also where it is the index of a class.
+        reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
+        normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
+        impl: "auto", "reference", "closed_form" or "triton".
+        inplace: write the gradient over the logits, which are empty afterwards, so that nothing else may use them. It
+            has no effect where the reference runs and inside `torch.compile`.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
+
+    Example:
+        >>> import torch
+        >>> SoftmaxLoss(gamma=1.0)(torch.zeros(1, 2), torch.tensor([0]))
+        tensor(0.3466)
+    """
+
+    def __init__(
+        self, *, weight: Vector | None = None, offset: Vector | None = None, class_scale: Vector | None = None,
+        scale: float = 1.0, margin: float | Vector | None = None, gamma: float | Vector = 0.0, poly: float = 0.0,
+        label_smoothing: float | Vector = 0.0, ignore_index: int = -100, reduction: Reduction = "mean",
+        normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
+    ) -> None:
+        super().__init__(softmax_loss, SOFTMAX, {
+            "weight": weight, "offset": offset, "class_scale": class_scale, "scale": scale, "margin": margin,
+            "gamma": gamma, "poly": poly, "label_smoothing": label_smoothing, "ignore_index": ignore_index,
+            "reduction": reduction, "normalizer": normalizer, "impl": impl, "inplace": inplace,
+        })
+
+
+def cross_entropy(
+    logits: Tensor, target: Tensor, *, weight: Vector | None = None, sample_weight: Vector | None = None,
+    offset: Vector | None = None, class_scale: Vector | None = None, scale: float = 1.0,
+    margin: float | Vector | None = None, gamma: float | Vector = 0.0, poly: float = 0.0,
+    label_smoothing: float | Vector = 0.0, ignore_index: int = -100, reduction: Reduction = "mean",
+    normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
+) -> Tensor:
+    """Cross-entropy ``−w_y log p_y``, with class weights or without.
+
+    Args:
+        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; −inf masks a class of a row.
+        target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
+        weight: ``(C,)`` weight of each class, at least 0.
+        sample_weight: ``(N, …)`` weight of each row, or ``(N,)`` of each image, at least 0.
+        offset: ``(C,)`` added to the logits; −inf masks the class.
+        class_scale: ``(C,)`` factor of each logit, above 0.
+        scale: factor of all logits, above 0.
+        margin: subtracted from the target's logit before scaling; a number or ``(C,)``.
+        gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
+        poly: coefficient κ of the first polynomial term.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        ignore_index: rows with this target are left out.
+        reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
+        normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
+        impl: "auto", "reference", "closed_form" or "triton".
+        inplace: write the gradient over the logits, which are empty afterwards.
+
+    Returns:
+        A scalar, or ``(N, …)`` for "none"; float32, or float64 for float64 logits.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
 
     Example:
         >>> import torch
         >>> cross_entropy(torch.zeros(2, 4), torch.tensor([0, 3]))  # log 4
         tensor(1.3863)
     """
-    return softmax_loss(logits, target, **options)
+    return softmax_loss(
+        logits, target,
+        weight=weight, sample_weight=sample_weight, offset=offset, class_scale=class_scale, scale=scale, margin=margin,
+        gamma=gamma, poly=poly, label_smoothing=label_smoothing, ignore_index=ignore_index, reduction=reduction,
+        normalizer=normalizer, impl=impl, inplace=inplace,
+    )
+
+
+class CrossEntropyLoss(Loss):
+    """Cross-entropy ``−w_y log p_y`` with its arguments stored.
+
+    Args:
+        weight: ``(C,)`` weight of each class, at least 0.
+        offset: ``(C,)`` added to the logits; −inf masks the class.
+        class_scale: ``(C,)`` factor of each logit, above 0.
+        scale: factor of all logits, above 0.
+        margin: subtracted from the target's logit before scaling; a number or ``(C,)``.
+        gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
+        poly: coefficient κ of the first polynomial term.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        ignore_index: rows with this target are left out.
+        reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
+        normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
+        impl: "auto", "reference", "closed_form" or "triton".
+        inplace: write the gradient over the logits, which are empty afterwards.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
+
+    Example:
+        >>> import torch
+        >>> CrossEntropyLoss(weight=[1.0, 3.0])(torch.zeros(1, 2), torch.tensor([0]))
+        tensor(0.6931)
+    """
+
+    def __init__(
+        self, *, weight: Vector | None = None, offset: Vector | None = None, class_scale: Vector | None = None,
+        scale: float = 1.0, margin: float | Vector | None = None, gamma: float | Vector = 0.0, poly: float = 0.0,
+        label_smoothing: float | Vector = 0.0, ignore_index: int = -100, reduction: Reduction = "mean",
+        normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
+    ) -> None:
+        super().__init__(softmax_loss, SOFTMAX, {
+            "weight": weight, "offset": offset, "class_scale": class_scale, "scale": scale, "margin": margin,
+            "gamma": gamma, "poly": poly, "label_smoothing": label_smoothing, "ignore_index": ignore_index,
+            "reduction": reduction, "normalizer": normalizer, "impl": impl, "inplace": inplace,
+        })
 
 
 def focal_loss(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    gamma: float | Vector = 2.0,
-    alpha: Vector | None = None,
-    **options: Unpack[SoftmaxPresetOptions],
+    logits: Tensor, target: Tensor, *, gamma: float | Vector = 2.0, alpha: Vector | None = None,
+    weight: Vector | None = None, sample_weight: Vector | None = None, offset: Vector | None = None,
+    class_scale: Vector | None = None, scale: float = 1.0, margin: float | Vector | None = None, poly: float = 0.0,
+    label_smoothing: float | Vector = 0.0, ignore_index: int = -100, reduction: Reduction = "mean",
+    normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
 ) -> Tensor:
-    """Focal loss on a softmax: ``−w_y (1 − p_y)^γ log p_y``. Other keywords as `softmax_loss`.
+    """Focal loss on a softmax, ``−w_y (1 − p_y)^γ log p_y``: well-classified rows count less.
 
-    ``alpha`` is the paper's name of ``weight`` and must be one value per class: for more than two classes one number
-    only rescales the loss. p never contains the weight.
+    Args:
+        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; −inf masks a class of a row.
+        target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
+        gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
+        alpha: ``(C,)`` class weights under the paper's name; one number would only rescale the loss and is refused.
+        weight: ``(C,)`` weight of each class, at least 0; multiplied with ``alpha``, and not part of p.
+        sample_weight: ``(N, …)`` weight of each row, or ``(N,)`` of each image, at least 0.
+        offset: ``(C,)`` added to the logits; −inf masks the class.
+        class_scale: ``(C,)`` factor of each logit, above 0.
+        scale: factor of all logits, above 0.
+        margin: subtracted from the target's logit before scaling; a number or ``(C,)``.
+        poly: coefficient κ of the first polynomial term.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        ignore_index: rows with this target are left out.
+        reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
+        normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
+        impl: "auto", "reference", "closed_form" or "triton".
+        inplace: write the gradient over the logits, which are empty afterwards.
+
+    Returns:
+        A scalar, or ``(N, …)`` for "none"; float32, or float64 for float64 logits.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
 
     Reference: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017 (arXiv:1708.02002).
 
@@ -162,147 +258,90 @@ def focal_loss(
         >>> focal_loss(torch.zeros(1, 2), torch.tensor([0]), gamma=1.0)  # ½ · log 2
         tensor(0.3466)
     """
-    return softmax_loss(logits, target, **presets.combined(presets.focal(gamma=gamma, alpha=alpha), options))
+    own = presets.focal(gamma=gamma, alpha=alpha)
+    return softmax_loss(
+        logits, target, **presets.combined(own, {"weight": weight, "offset": offset}),
+        sample_weight=sample_weight, class_scale=class_scale, scale=scale, margin=margin, poly=poly,
+        label_smoothing=label_smoothing, ignore_index=ignore_index, reduction=reduction, normalizer=normalizer,
+        impl=impl, inplace=inplace,
+    )
 
 
-def class_balanced_loss(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    class_counts: CountsLike | Tensor,
-    beta: float = 0.9999,
-    gamma: float | Vector = 0.0,
-    empty: presets.Empty = "error",
-    **options: Unpack[SoftmaxPresetOptions],
-) -> Tensor:
-    """Cross-entropy (or, with ``gamma``, focal loss) weighted by the inverse effective number of images.
+class FocalLoss(Loss):
+    """Focal loss on a softmax with its arguments stored; the formula is that of `focal_loss`.
 
-    ``w_c = (1 − β) / (1 − β^n_c)``, normalised to sum to C. The paper divides by N: ``reduction="batchmean"``.
-    ``empty="exclude"`` gives classes without images weight 0 instead of refusing them. Other
-    keywords as `softmax_loss`.
+    Args:
+        gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
+        alpha: ``(C,)`` class weights under the paper's name; one number would only rescale the loss and is refused.
+        weight: ``(C,)`` weight of each class, at least 0; multiplied with ``alpha``, and not part of p.
+        offset: ``(C,)`` added to the logits; −inf masks the class.
+        class_scale: ``(C,)`` factor of each logit, above 0.
+        scale: factor of all logits, above 0.
+        margin: subtracted from the target's logit before scaling; a number or ``(C,)``.
+        poly: coefficient κ of the first polynomial term.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        ignore_index: rows with this target are left out.
+        reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
+        normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
+        impl: "auto", "reference", "closed_form" or "triton".
+        inplace: write the gradient over the logits, which are empty afterwards.
 
-    Reference: Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019 (arXiv:1901.05555).
-
-    Example:
-        >>> import torch
-        >>> class_balanced_loss(torch.zeros(2, 2), torch.tensor([0, 1]), class_counts=[90, 10])
-        tensor(0.6931)
-    """
-    own = presets.class_balanced(class_counts=class_counts, beta=beta, gamma=gamma, empty=empty)
-    return softmax_loss(logits, target, **presets.combined(own, options))
-
-
-def logit_adjusted_loss(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    prior: Vector,
-    tau: float = 1.0,
-    empty: presets.Empty = "error",
-    **options: Unpack[SoftmaxOptions],
-) -> Tensor:
-    """Cross-entropy of ``z + τ log π``; predict with the raw logits z. Other keywords as `softmax_loss`.
-
-    ``prior`` is the class prior of training as sampled, ``(C,)``; its scale has no effect. ``empty="exclude"`` masks
-    classes of prior 0 instead of refusing them.
-
-    Reference: Menon et al., Long-tail learning via logit adjustment, ICLR 2021 (arXiv:2007.07314).
+    Raises:
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
 
     Example:
         >>> import torch
-        >>> logit_adjusted_loss(torch.zeros(1, 2), torch.tensor([1]), prior=[0.9, 0.1])  # −log 0.1
-        tensor(2.3026)
+        >>> FocalLoss(gamma=1.0)(torch.zeros(1, 2), torch.tensor([0]))
+        tensor(0.3466)
     """
-    own = presets.logit_adjusted(prior=prior, tau=tau, empty=empty)
-    return softmax_loss(logits, target, **presets.combined(own, options))
 
-
-def balanced_softmax_loss(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    class_counts: CountsLike | Tensor,
-    empty: presets.Empty = "error",
-    **options: Unpack[SoftmaxOptions],
-) -> Tensor:
-    """Cross-entropy of ``z + log n_c``: logit adjustment with τ = 1. Other keywords as `softmax_loss`.
-
-    Reference: Ren et al., Balanced Meta-Softmax for Long-Tailed Visual Recognition, NeurIPS 2020 (arXiv:2007.10740).
-
-    Example:
-        >>> import torch
-        >>> balanced_softmax_loss(torch.zeros(1, 2), torch.tensor([1]), class_counts=[90, 10])
-        tensor(2.3026)
-    """
-    own = presets.balanced_softmax(class_counts=class_counts, empty=empty)
-    return softmax_loss(logits, target, **presets.combined(own, options))
-
-
-def vector_scaling_loss(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    class_counts: CountsLike | Tensor,
-    gamma: float = 0.3,
-    tau: float = 1.0,
-    empty: presets.Empty = "error",
-    **options: Unpack[SoftmaxPresetOptions],
-) -> Tensor:
-    """Cross-entropy of ``(n_c/n_max)^γ z_c + τ log π_c``; predict with the raw logits z.
-
-    γ = 0 is logit adjustment, τ = 0 class-dependent temperature (CDT). Here ``gamma`` scales logits and focuses
-    nothing. Other keywords as `softmax_loss`.
-
-    Reference: Kini et al., Label-Imbalanced and Group-Sensitive Classification under Overparameterization, NeurIPS
-    2021 (arXiv:2103.01550).
-
-    Example:
-        >>> import torch
-        >>> vector_scaling_loss(torch.zeros(1, 2), torch.tensor([1]), class_counts=[90, 10])  # −log 0.1
-        tensor(2.3026)
-    """
-    own = presets.vector_scaling(class_counts=class_counts, gamma=gamma, tau=tau, empty=empty)
-    return softmax_loss(logits, target, **presets.combined(own, options))
-
-
-def ldam_loss(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    class_counts: CountsLike | Tensor,
-    max_margin: float = 0.5,
-    scale: float = 30.0,
-    empty: presets.Empty = "error",
-    **options: Unpack[ScaledOptions],
-) -> Tensor:
-    """Label-distribution-aware margins: cross-entropy of ``s (z_c − m_c t_c)``, ``m_c = max_m (n_min/n_c)^¼``.
-
-    ``logits`` must be cosines, in [−1, 1], from a head that normalises features and class vectors (`models`'s cosine
-    head): on unnormalised logits a scale of 30 diverges. Other keywords as `softmax_loss`.
-
-    Reference: Cao et al., Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss, NeurIPS 2019
-    (arXiv:1906.07413).
-
-    Example:
-        >>> import torch
-        >>> logits = torch.tensor([[0.5, 0.0]])  # the margin of class 0 is ½ · (10/160)^¼ = ¼
-        >>> ldam_loss(logits, torch.tensor([0]), class_counts=[160, 10], scale=4.0)  # log(1 + e^(−4·(½ − ¼)))
-        tensor(0.3133)
-    """
-    own = presets.ldam(class_counts=class_counts, max_margin=max_margin, scale=scale, empty=empty)
-    return softmax_loss(logits, target, **presets.combined(own, options))
+    def __init__(
+        self, *, gamma: float | Vector = 2.0, alpha: Vector | None = None,
+        weight: Vector | None = None, offset: Vector | None = None, class_scale: Vector | None = None,
+        scale: float = 1.0, margin: float | Vector | None = None, poly: float = 0.0,
+        label_smoothing: float | Vector = 0.0, ignore_index: int = -100, reduction: Reduction = "mean",
+        normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
+    ) -> None:
+        own = presets.focal(gamma=gamma, alpha=alpha)
+        super().__init__(softmax_loss, SOFTMAX, {
+            **presets.combined(own, {"weight": weight, "offset": offset}), "class_scale": class_scale, "scale": scale,
+            "margin": margin, "poly": poly, "label_smoothing": label_smoothing, "ignore_index": ignore_index,
+            "reduction": reduction, "normalizer": normalizer, "impl": impl, "inplace": inplace,
+        })
 
 
 def poly_loss(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    epsilon: float = 1.0,
-    **options: Unpack[SoftmaxOptions],
+    logits: Tensor, target: Tensor, *, epsilon: float = 1.0,
+    weight: Vector | None = None, sample_weight: Vector | None = None, offset: Vector | None = None,
+    class_scale: Vector | None = None, scale: float = 1.0, margin: float | Vector | None = None,
+    gamma: float | Vector = 0.0, label_smoothing: float | Vector = 0.0, ignore_index: int = -100,
+    reduction: Reduction = "mean", normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
 ) -> Tensor:
-    """Poly-1: cross-entropy ``+ ε (1 − p_y)``; with ``gamma`` focal, ``+ ε (1 − p_y)^(γ+1)``.
+    """Poly-1 loss: cross-entropy ``+ ε (1 − p_y)``; with ``gamma`` focal loss ``+ ε (1 − p_y)^(γ+1)``.
 
-    Other keywords as `softmax_loss`.
+    Args:
+        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; −inf masks a class of a row.
+        target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
+        epsilon: coefficient ε of the first polynomial term.
+        weight: ``(C,)`` weight of each class, at least 0.
+        sample_weight: ``(N, …)`` weight of each row, or ``(N,)`` of each image, at least 0.
+        offset: ``(C,)`` added to the logits; −inf masks the class.
+        class_scale: ``(C,)`` factor of each logit, above 0.
+        scale: factor of all logits, above 0.
+        margin: subtracted from the target's logit before scaling; a number or ``(C,)``.
+        gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        ignore_index: rows with this target are left out.
+        reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
+        normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
+        impl: "auto", "reference", "closed_form" or "triton".
+        inplace: write the gradient over the logits, which are empty afterwards.
+
+    Returns:
+        A scalar, or ``(N, …)`` for "none"; float32, or float64 for float64 logits.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
 
     Reference: Leng et al., PolyLoss, ICLR 2022 (arXiv:2204.12511).
 
@@ -311,28 +350,51 @@ def poly_loss(
         >>> poly_loss(torch.zeros(1, 2), torch.tensor([0]))  # log 2 + ½
         tensor(1.1931)
     """
-    return softmax_loss(logits, target, **presets.combined(presets.poly(epsilon=epsilon), options))
+    return softmax_loss(
+        logits, target, **presets.poly(epsilon=epsilon),
+        weight=weight, sample_weight=sample_weight, offset=offset, class_scale=class_scale, scale=scale, margin=margin,
+        gamma=gamma, label_smoothing=label_smoothing, ignore_index=ignore_index, reduction=reduction,
+        normalizer=normalizer, impl=impl, inplace=inplace,
+    )
 
 
-def label_aware_smoothing_loss(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    class_counts: CountsLike | Tensor,
-    head: float = 0.4,
-    tail: float = 0.1,
-    **options: Unpack[SoftmaxOptions],
-) -> Tensor:
-    """Cross-entropy with more label smoothing for the larger classes: ``head`` for the largest, ``tail`` the smallest.
+class PolyLoss(Loss):
+    """Poly-1 loss with its arguments stored; the formula is that of `poly_loss`.
 
-    ``ε_c = tail + (head − tail) sin(π/2 · (n_c − n_min)/(n_max − n_min))``. Other keywords as `softmax_loss`.
+    Args:
+        epsilon: coefficient ε of the first polynomial term.
+        weight: ``(C,)`` weight of each class, at least 0.
+        offset: ``(C,)`` added to the logits; −inf masks the class.
+        class_scale: ``(C,)`` factor of each logit, above 0.
+        scale: factor of all logits, above 0.
+        margin: subtracted from the target's logit before scaling; a number or ``(C,)``.
+        gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        ignore_index: rows with this target are left out.
+        reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
+        normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
+        impl: "auto", "reference", "closed_form" or "triton".
+        inplace: write the gradient over the logits, which are empty afterwards.
 
-    Reference: Zhong et al., Improving Calibration for Long-Tailed Recognition (MiSLAS), CVPR 2021 (arXiv:2104.00466).
+    Raises:
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
 
     Example:
         >>> import torch
-        >>> label_aware_smoothing_loss(torch.zeros(1, 2), torch.tensor([0]), class_counts=[90, 10])
-        tensor(0.6931)
+        >>> PolyLoss()(torch.zeros(1, 2), torch.tensor([0]))
+        tensor(1.1931)
     """
-    own = presets.label_aware_smoothing(class_counts=class_counts, head=head, tail=tail)
-    return softmax_loss(logits, target, **presets.combined(own, options))
+
+    def __init__(
+        self, *, epsilon: float = 1.0,
+        weight: Vector | None = None, offset: Vector | None = None, class_scale: Vector | None = None,
+        scale: float = 1.0, margin: float | Vector | None = None, gamma: float | Vector = 0.0,
+        label_smoothing: float | Vector = 0.0, ignore_index: int = -100, reduction: Reduction = "mean",
+        normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
+    ) -> None:
+        super().__init__(softmax_loss, SOFTMAX, {
+            **presets.poly(epsilon=epsilon), "weight": weight, "offset": offset, "class_scale": class_scale,
+            "scale": scale, "margin": margin, "gamma": gamma, "label_smoothing": label_smoothing,
+            "ignore_index": ignore_index, "reduction": reduction, "normalizer": normalizer, "impl": impl,
+            "inplace": inplace,
+        })

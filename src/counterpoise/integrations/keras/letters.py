@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypedDict
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
-from counterpoise.losses.arguments import checked_number, class_vector, number_or_vector
-from counterpoise.losses.options import Vector
+from counterpoise.losses.arguments import SIGMOID, SOFTMAX, Vector, checked_parameter
 
 __all__ = [
     "FreeSoftmaxKeywords",
@@ -86,23 +84,6 @@ class SigmoidKeywords(SigmoidPresetKeywords, total=False):
     detach_focus: bool
 
 
-_VECTORS: Mapping[str, Any] = {"weight": {"low": 0.0}, "offset": {"masks": True}, "class_scale": {"above": 0.0}}
-_EITHER: Mapping[str, Any] = {
-    "margin": {},
-    "gamma": {"low": 0.0},
-    "label_smoothing": {"low": 0.0, "below": 1.0},
-    "pos_weight": {"low": 0.0},
-    "neg_weight": {"low": 0.0},
-}
-_NUMBERS: Mapping[str, Any] = {
-    "scale": {},
-    "poly": {},
-    "gamma_pos": {"low": 0.0},
-    "gamma_neg": {"low": 0.0},
-    "clip": {"low": 0.0, "below": 1.0},
-}
-
-
 def checked_letters(options: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
     """Numbers, and float64 ``(C,)`` arrays, under the bounds of `softmax_loss` and `sigmoid_loss`; and C, if any says.
 
@@ -117,24 +98,10 @@ def checked_letters(options: Mapping[str, Any]) -> tuple[dict[str, Any], int | N
 
 
 def _letter(name: str, value: Any) -> Any:
-    if name == "detach_focus":
-        return bool(value)
-    if name in _NUMBERS:
-        return checked_number(name, value, **_NUMBERS[name])
-    # The losses check a vector against the logits it will meet: here those are an empty batch of as many classes.
-    logits = torch.empty(0, np.size(value) if not isinstance(value, Tensor) else value.numel(), dtype=torch.float64)
-    checked: float | Tensor | None
-    if name in _EITHER:
-        checked = number_or_vector(value, name, logits, **_EITHER[name])
-    else:
-        checked = class_vector(_vector(name, value), name, logits, **_VECTORS[name])
-    return checked.detach().cpu().numpy() if isinstance(checked, Tensor) else checked
-
-
-def _vector(name: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         raise ArgumentTypeError(f"`{name}` must be a vector in the order of the classes; got a mapping")
-    return value
+    checked = checked_parameter(name, value, {**SOFTMAX, **SIGMOID})
+    return checked.detach().cpu().double().numpy() if isinstance(checked, Tensor) else checked
 
 
 def plain(value: Any) -> Any:

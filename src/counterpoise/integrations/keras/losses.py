@@ -8,7 +8,7 @@ with the classes in the last axis. Besides its own keywords each takes the other
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import keras
 from torch import Tensor
@@ -25,7 +25,7 @@ from counterpoise.integrations.keras.letters import (
 )
 from counterpoise.integrations.keras.stored import EquationLoss
 from counterpoise.losses import presets
-from counterpoise.losses.options import SigmoidOptions, SoftmaxOptions, Vector
+from counterpoise.losses.arguments import Vector
 
 __all__ = [
     "AsymmetricLoss",
@@ -47,15 +47,15 @@ _saved = keras.saving.register_keras_serializable(package="counterpoise")
 
 
 class _Softmax(EquationLoss):
-    def __init__(self, preset: SoftmaxOptions, own: dict[str, Any], options: Any) -> None:
+    def __init__(self, preset: dict[str, Any], own: dict[str, Any], options: Any) -> None:
         letters = presets.combined(preset, options)
-        super().__init__(softmax_rows, cast(dict[str, Any], letters), own, options)
+        super().__init__(softmax_rows, letters, own, options)
 
 
 class _Sigmoid(EquationLoss):
-    def __init__(self, preset: SigmoidOptions, own: dict[str, Any], options: Any) -> None:
+    def __init__(self, preset: dict[str, Any], own: dict[str, Any], options: Any) -> None:
         letters = presets.combined_sigmoid(preset, options)
-        super().__init__(sigmoid_rows, cast(dict[str, Any], letters), own, options)
+        super().__init__(sigmoid_rows, letters, own, options)
 
 
 @_saved

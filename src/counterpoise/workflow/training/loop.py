@@ -153,11 +153,11 @@ class TrainingLoop:
     def compute_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss of this process's part of the batch; a weighted mean divides by the weights of the whole batch."""
         loss = self.loss
-        weighted = isinstance(loss, Loss) and "weight" in loss.vectors
+        weighted = isinstance(loss, Loss) and loss.weight is not None
         if self.accelerator.num_processes == 1 or not weighted:
             return cast("Tensor", loss(logits, target))
         loss = cast("Loss", loss)
-        if loss.options.get("reduction", "mean") != "mean":
+        if loss.reduction != "mean":
             return cast("Tensor", loss(logits, target))
         return cast("Tensor", loss(logits, target, normalizer=global_normalizer(target, weight=loss.weight)))
 

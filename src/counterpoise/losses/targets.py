@@ -1,0 +1,233 @@
+"""Checks of logits, targets and sample weights: shapes, dtypes, devices, and values where they can be read."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import torch
+from torch import Tensor
+
+from counterpoise.core.errors import ArgumentError, ArgumentTypeError
+from counterpoise.kernels.reduction import accumulation_dtype, row_mass, valid_rows
+from counterpoise.losses.arguments import Vector, checks, values_readable, vector_tensor
+
+__all__ = [
+    "checked_index_target",
+    "checked_labels",
+    "checked_logits",
+    "checked_row_vector",
+    "checked_target",
+    "checked_tensor",
+    "class_mass",
+    "warn_if_massless",
+    "with_class_dimension",
+]
+
+
+def checked_tensor(name: str, value: object) -> None:
+    """Refuse what is not a torch tensor."""
+    if not isinstance(value, Tensor):
+        foreign = type(value).__module__.partition(".")[0] in ("jax", "jaxlib", "keras", "tensorflow")
+        hint = "; for Keras see counterpoise.integrations.keras" if foreign else ""
+        raise ArgumentTypeError(f"`{name}` must be a torch tensor; got {type(value).__name__}{hint}")
+
+
+def checked_logits(logits: Tensor) -> Tensor:
+    """Return floating-point logits ``(N, C, …)``; in the mode "always" of `checks` without NaN and +inf."""
+    checked_tensor("logits", logits)
+    if not logits.is_floating_point():
+        raise ArgumentTypeError(f"`logits` must be floating point; got {logits.dtype}")
+    if logits.dim() < 2 or logits.shape[1] == 0:
+        raise ArgumentError(
+            f"`logits` must have shape (N, C) or (N, C, ...) with C of at least 1; got {tuple(logits.shape)}"
+        )
+    if checks.mode == "always" and values_readable(logits):
+        bad = torch.isnan(logits) | (logits == torch.inf)
+        if bad.any():
+            where = tuple(torch.nonzero(bad)[0].tolist())
+            raise ArgumentError(f"`logits` must not be NaN or +inf; the value at {where} is {logits[where].item()}")
+    return logits
+
+
+def checked_target(target: Tensor, logits: Tensor, ignore_index: int) -> Tensor:
+    """Return index targets ``(N, …)`` as int64, and probabilities ``(N, C, …)`` unchanged."""
+    checked_tensor("target", target)
+    if target.is_floating_point():
+        return _checked_probabilities(target, logits)
+    rows = _row_shape(logits)
+    if target.shape != rows:
+        raise ArgumentError(_wrong_index_shape(target, logits, rows))
+    return checked_index_target(target, logits, ignore_index)
+
+
+def checked_index_target(target: Tensor, logits: Tensor, ignore_index: int) -> Tensor:
+    """Return class indices of the right shape as int64; refuse those outside 0 … C − 1."""
+    if target.is_complex():
+        raise ArgumentTypeError(f"`target` must be class indices or probabilities; got {target.dtype}")
+    _check_device(target, logits)
+    target = target.to(torch.int64)
+    if values_readable(target):
+        classes = logits.shape[1]
+        wrong = ((target < 0) | (target >= classes)) & (target != ignore_index)
+        if wrong.any():
+            where = tuple(torch.nonzero(wrong)[0].tolist())
+            raise ArgumentError(
+                f"`target` must be in 0 .. {classes - 1} (C = {classes}) or {ignore_index} (`ignore_index`); "
+                f"row {_row(where)} is {target[where].item()}"
+            )
+    return target
+
+
+def checked_labels(target: Tensor, logits: Tensor, ignore_index: int) -> Tensor:
+    """Return labels of the logits' shape unchanged, and class indices ``(N, …)`` as int64."""
+    checked_tensor("target", target)
+    if target.shape != logits.shape:
+        return _checked_indices(target, logits, ignore_index)
+    _check_device(target, logits)
+    if values_readable(target) and target.numel():
+        _check_labels(target.detach(), ignore_index)
+    return target
+
+
+def with_class_dimension(logits: Tensor, target: Tensor) -> tuple[torch.Size, Tensor, Tensor]:
+    """Return the logits' shape, and both tensors with a dimension of classes: logits ``(N,)`` are one class."""
+    checked_tensor("logits", logits)
+    checked_tensor("target", target)
+    if logits.dim() == 1:
+        return logits.shape, logits.unsqueeze(1), target.unsqueeze(1) if target.shape == logits.shape else target
+    return logits.shape, logits, target
+
+
+def checked_row_vector(sample_weight: Vector | None, logits: Tensor) -> Tensor | None:
+    """Return the sample weights as ``(N, …)`` in the dtype of accumulation; ``(N,)`` weighs whole images."""
+    if sample_weight is None:
+        return None
+    u = vector_tensor(sample_weight, "sample_weight")
+    rows = _row_shape(logits)
+    if u.shape == rows[:1]:
+        u = u.reshape(-1, *[1] * (len(rows) - 1)).expand(rows)
+    if u.shape != rows:
+        raise ArgumentError(f"`sample_weight` must have shape {rows} or {rows[:1]}; got {tuple(u.shape)}")
+    if values_readable(u):
+        good = torch.isfinite(u) & (u >= 0)
+        if not good.all():
+            where = tuple((~good).nonzero()[0].tolist())
+            raise ArgumentError(
+                f"`sample_weight` must be finite and at least 0; row {_row(where)} has {u[where].item():g}"
+            )
+    return u.to(device=logits.device, dtype=accumulation_dtype(logits))
+
+
+def class_mass(target: Tensor, logits: Tensor, weight: Tensor, ignore_index: int) -> Tensor:
+    """Return Σ_c w_c t_ic of each row, ``(N, …)``: the weight of the class that the row belongs to."""
+    target = checked_labels(target, logits, ignore_index)
+    dtype = accumulation_dtype(logits)
+    if target.dim() == logits.dim():
+        target = target.to(dtype)
+        if values_readable(target):
+            _check_sums(target)
+    return row_mass(target, valid_rows(target, ignore_index), weight, None, dtype)
+
+
+def warn_if_massless(target: Tensor, ignore_index: int, weight: Tensor | None, sample_weight: Tensor | None) -> None:
+    """Warn if every target of the batch has class weight 0, in which case the loss is 0."""
+    if weight is None or not values_readable(weight) or bool((weight != 0).all()):
+        return
+    rows = valid_rows(target, ignore_index)
+    if row_mass(target, rows, weight, sample_weight, weight.dtype).sum().item() != 0:
+        return
+    soft = target.is_floating_point()
+    present = target.movedim(1, -1).flatten(0, -2).sum(0).nonzero() if soft else target[rows]
+    classes = sorted(set(present.flatten().tolist()))
+    if classes and all(weight[c].item() == 0 for c in classes):
+        warnings.warn(
+            f"`weight` is 0 for every class in this batch (classes {classes}), so the loss is 0 and the batch has no "
+            "gradient. Give these classes a weight above 0 or leave them out of the data",
+            stacklevel=4,
+        )
+
+
+def _row_shape(logits: Tensor) -> tuple[int, ...]:
+    return (logits.shape[0], *logits.shape[2:])
+
+
+def _row(where: tuple[int, ...]) -> int | tuple[int, ...]:
+    return where[0] if len(where) == 1 else where
+
+
+def _check_device(target: Tensor, logits: Tensor) -> None:
+    if target.device != logits.device:
+        raise ArgumentError(f"`target` must be on the logits' device {logits.device}; it is on {target.device}")
+
+
+def _wrong_index_shape(target: Tensor, logits: Tensor, rows: tuple[int, ...]) -> str:
+    message = (
+        f"`target` of class indices must have shape {rows} for logits of shape {tuple(logits.shape)}; "
+        f"got {tuple(target.shape)}"
+    )
+    if target.shape == logits.shape:
+        message += ". It looks one-hot: pass target.argmax(1), or target.float() for probabilities"
+    elif target.numel() == math.prod(rows):
+        message += f". Did you mean target.reshape({rows})?"
+    return message
+
+
+def _checked_probabilities(target: Tensor, logits: Tensor) -> Tensor:
+    if target.shape == _row_shape(logits):
+        raise ArgumentTypeError(
+            f"`target` of shape {tuple(target.shape)} must hold class indices of an integer dtype; got "
+            f"{target.dtype}. Pass target.long(), or probabilities of shape {tuple(logits.shape)}"
+        )
+    if target.shape != logits.shape:
+        raise ArgumentError(
+            f"`target` of probabilities must have the logits' shape {tuple(logits.shape)}; got {tuple(target.shape)}"
+        )
+    _check_device(target, logits)
+    if values_readable(target):
+        _check_sums(target.detach())
+    return target
+
+
+def _check_sums(target: Tensor) -> None:
+    """Refuse rows that are not probabilities: negative, NaN, or with another sum than 1."""
+    tolerance = 1e-3 if target.dtype in (torch.float32, torch.float64) else 2e-2
+    negative = (target < 0).any(1) | torch.isnan(target).any(1)
+    off = (target.sum(1, dtype=torch.float64) - 1).abs() > tolerance
+    if bool(negative.any()) or bool(off.any()):
+        where = tuple(torch.nonzero(negative if bool(negative.any()) else off)[0].tolist())
+        row = target.movedim(1, -1)[where]
+        raise ArgumentError(
+            "`target` of probabilities must be at least 0 and sum to 1 over the classes; "
+            f"row {_row(where)} has minimum {row.min():.4g} and sum {row.sum():.4g}. "
+            '`checks("never")` allows it; for independent labels use the sigmoid losses'
+        )
+
+
+def _checked_indices(target: Tensor, logits: Tensor, ignore_index: int) -> Tensor:
+    rows = _row_shape(logits)
+    if target.shape != rows:
+        raise ArgumentError(
+            f"`target` must have the logits' shape {tuple(logits.shape)} (labels), or {rows} (class indices); "
+            f"got {tuple(target.shape)}"
+        )
+    if target.is_floating_point():
+        raise ArgumentTypeError(
+            f"`target` of class indices must have an integer dtype; got {target.dtype}. Pass "
+            + ("target.long(), or " if logits.shape[1] > 1 else "")
+            + f"labels of the logits' shape {tuple(logits.shape)}"
+        )
+    return checked_index_target(target, logits, ignore_index)
+
+
+def _check_labels(target: Tensor, ignore_index: int) -> None:
+    low, high = target.aminmax() if target.dtype != torch.bool else (torch.tensor(0), torch.tensor(1))
+    if low >= 0 and high <= 1:
+        return
+    wrong = ~((target >= 0) & (target <= 1)) & (target != ignore_index)
+    if wrong.any():
+        where = tuple(torch.nonzero(wrong)[0].tolist())
+        raise ArgumentError(
+            f"`target` of labels must be in [0, 1] or {ignore_index} (`ignore_index`); the label at {where} is "
+            f"{target[where].item():g}"
+        )
