@@ -1,9 +1,9 @@
-"""What recall costs in false positives: fixed inverse weights beside weights that follow a budget.
+"""Compare fixed inverse weights with adaptive weights that have a budget of false positives per class.
 
     COUNTERPOISE_DATA=... python benchmarks/adaptive.py --budget 0.08 --seeds 2 --epochs 15
 
 Trains on cifar10-lt and prints, for every run, the balanced accuracy and the class with the most false positives, as a
-share of all images of the other classes, on validation (what the weights follow) and on test.
+share of all images of the other classes, on validation (which the weights adapt to) and on test.
 """
 
 from __future__ import annotations
@@ -44,14 +44,16 @@ def main() -> None:
         resume=True,
     )
     print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {options.epochs} epochs")
-    print(f"budget: {100 * options.budget:g} % false positives a class\n")
+    print(f"budget: {100 * options.budget:g} % false positives per class\n")
     print("| strategy | seed | bal. acc. test | most false positives, val | test | within the budget on val |")
     print("|---|---|---|---|---|---|")
     for arm in comparison.arms:
         for seed, val, test in zip(arm.seeds, arm.validation, arm.test, strict=True):
             within = "yes" if worst(val)[0] <= options.budget else "no"
             balanced = 100 * (test.balanced_accuracy or 0.0)
-            print(f"| {arm.strategy.name} | {seed} | {balanced:.1f} | {said(val)} | {said(test)} | {within} |")
+            print(
+                f"| {arm.strategy.name} | {seed} | {balanced:.1f} | {worst_text(val)} | {worst_text(test)} | {within} |"
+            )
 
 
 def worst(evaluation: Evaluation) -> tuple[float, str]:
@@ -60,7 +62,7 @@ def worst(evaluation: Evaluation) -> tuple[float, str]:
     return max((score.false_positives / others[score.name], score.name) for score in evaluation.classes)
 
 
-def said(evaluation: Evaluation) -> str:
+def worst_text(evaluation: Evaluation) -> str:
     share, name = worst(evaluation)
     return f"{100 * share:.1f} % ({name})"
 

@@ -1,7 +1,7 @@
-"""Samplers side by side with torch's, in one run: ``python benchmarks/samplers.py [--items N] [--rounds R]``.
+"""Compare the samplers with torch's in one run: ``python benchmarks/samplers.py [--items N] [--rounds R]``.
 
-Every row is the least of several interleaved rounds on one thread, so that other work on the machine disturbs the
-ratios little. The right column says whether the target is met here.
+Every row is the minimum of several interleaved rounds on one thread, so that other processes affect the ratios little.
+The right column shows whether the target is met on this machine.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def drain(values: Iterable[object]) -> None:
 
 
 def least(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The least time of each, the rounds interleaved."""
+    """The minimum time of each run, with the rounds interleaved."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
@@ -92,7 +92,7 @@ def speed(items: int, rounds: int) -> list[tuple[str, str, str, bool | None]]:
     random, weighted, cycle, flat = took["random"], took["weighted"], took["cycle"], took["uniform"]
     million = f"{items / 1e6:g} M"
     return [
-        (f"a Python list of {million} ints", f"{took['floor']:.2f} s", "the floor", None),
+        (f"a Python list of {million} ints", f"{took['floor']:.2f} s", "the lower bound", None),
         (f"torch RandomSampler, {million}", f"{random:.2f} s", "", None),
         (f"torch WeightedRandomSampler, {million}", f"{weighted:.2f} s", "", None),
         (f'"cycle", {million} ints', f"{cycle:.2f} s", f"≤ RandomSampler: {cycle / random:.2f}x", cycle <= random),
@@ -123,9 +123,9 @@ def scale(items: int) -> list[tuple[str, str, str, bool | None]]:
     return [
         (f"{count} items: set-up", f"{set_up:.2f} s", "", None),
         (f"{count} items: first index after it", f"{first * 1e3:.1f} ms", "≤ 50 ms", first <= 0.05),
-        (f"{count} items: peak memory beyond the labels", f"{held:.2f} bytes an item", "≤ 8 bytes", held <= 8),
+        (f"{count} items: peak memory beyond the labels", f"{held:.2f} bytes per item", "≤ 8 bytes", held <= 8),
         (f"{count} items: resume and first index", f"{resume * 1e3:.1f} ms", "≤ 50 ms", resume <= 0.05),
-        ("its state", f"{len(str(state)) / 1e3:.1f} kB", "of the size of 1000 classes", None),
+        ("its state", f"{len(str(state)) / 1e3:.1f} kB", "for 1000 classes", None),
     ]
 
 
