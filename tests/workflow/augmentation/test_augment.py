@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from counterpoise.core.errors import ArgumentError, ArtifactError, DatasetError
+from counterpoise.core.errors import ArgumentError, ArgumentTypeError, ArtifactError, DatasetError
 from counterpoise.workflow.augmentation import augment, balanced_copy, preview, read_lineage
 from counterpoise.workflow.augmentation.balanced_copy import Item, write_item
 from counterpoise.workflow.dataset import load
@@ -263,3 +263,13 @@ def test_a_target_that_cannot_be_read_is_named(photos, tmp_path, target):
 def test_embedded_images_have_no_files(tmp_path):
     with pytest.raises(ArgumentError, match="digits has no files to copy"):
         augment("digits", tmp_path / "out")
+
+
+def test_a_dataset_of_the_user_has_no_files_to_copy(tmp_path):
+    class Partial:
+        labels = ()
+
+    with pytest.raises(ArgumentTypeError, match="`data` must be a dataset, got Partial; it lacks `name`"):
+        augment(Partial(), tmp_path / "out")
+    with pytest.raises(ArgumentTypeError, match=r"`data` must be a dataset, got NoneType"):
+        augment(None, tmp_path / "out")

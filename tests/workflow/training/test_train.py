@@ -12,7 +12,7 @@ import torch
 from tests.workflow.blobs import blobs
 
 from counterpoise.core.artifacts import Predictions, Run, Strategy
-from counterpoise.core.errors import ArgumentError, ArtifactError, DatasetError, TrainingError
+from counterpoise.core.errors import ArgumentError, ArgumentTypeError, ArtifactError, DatasetError, TrainingError
 from counterpoise.models import build_model
 from counterpoise.workflow.strategy import CATALOG
 from counterpoise.workflow.training import RunFolder, Settings, TrainingSetup, run_posthoc, run_training, train
@@ -188,6 +188,8 @@ def test_mistakes_come_before_anything_is_written(dataset, tmp_path):
         train("baseline", dataset, modle="resnet20", out=out)
     with pytest.raises(DatasetError, match="nowhere"):
         train("baseline", tmp_path / "nowhere", out=out)
+    with pytest.raises(ArgumentTypeError, match="`data` must be a dataset, got list; pass the dataset that"):
+        train("baseline", [1, 2], out=out)
     assert not out.exists()
 
 

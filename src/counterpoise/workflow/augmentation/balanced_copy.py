@@ -17,12 +17,12 @@ from PIL import Image
 from counterpoise.augment.operations import OPERATIONS, OperationName, allowed_operations
 from counterpoise.core.codec import Artifact
 from counterpoise.core.counts import ClassCounts
-from counterpoise.core.errors import ArgumentError, ArtifactError
+from counterpoise.core.errors import ArgumentError, ArgumentTypeError, ArtifactError
 from counterpoise.core.files import LOCK, atomic_write, claim, locked, read_json, write_json
 from counterpoise.core.images import SYMMETRIES
 from counterpoise.core.lineage import LINEAGE_FILE, write_lineage
 from counterpoise.core.processes import workers
-from counterpoise.workflow.dataset import ImageDataset, load
+from counterpoise.workflow.dataset import ImageDataset, as_dataset
 from counterpoise.workflow.dataset.decoding import read_image
 
 __all__ = ["Augmented", "augment", "preview"]
@@ -158,7 +158,9 @@ def _planned(
     data: ImageDataset | str | Path, out: Path, target: str, seed: int, splits: bool
 ) -> tuple[Augmented, list[Item]]:
     """The result and the files to write; the arguments are checked here."""
-    dataset = load(data) if isinstance(data, str | Path) else data
+    dataset = as_dataset(data)
+    if not isinstance(dataset, ImageDataset):
+        raise ArgumentTypeError(f"`data` must be an ImageDataset, got {type(dataset).__name__}; use `load`")
     _check_folder(dataset, out)
     counts = dataset.counts("train")
     after = target_counts(counts, target)

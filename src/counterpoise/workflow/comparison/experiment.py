@@ -17,7 +17,7 @@ from counterpoise.workflow.comparison.by_tree import tree_score
 from counterpoise.workflow.comparison.engine import Progress, Task, default_jobs, failed, run_tasks
 from counterpoise.workflow.comparison.statistics import arm_scores, differences
 from counterpoise.workflow.comparison.verdict import verdict
-from counterpoise.workflow.dataset import load
+from counterpoise.workflow.dataset import as_dataset
 from counterpoise.workflow.evaluation import evaluate
 from counterpoise.workflow.report import render
 from counterpoise.workflow.strategy import plan, strategy_named
@@ -85,7 +85,7 @@ def compare(
         raise ArgumentError(f"`jobs` must be at least 1; got {jobs}")
     seed_list, checked = _checked_seeds(seeds), Settings.from_options(settings)
     chosen = _with_requirements(strategies) if strategies is not None else None
-    dataset = load(data) if isinstance(data, str | Path) else data
+    dataset = as_dataset(data)
     _check_splits(dataset)
     for strategy in chosen or (strategy_named(BASELINE),):
         check_strategy(strategy, dataset, checked)

@@ -14,7 +14,7 @@ from counterpoise.core.artifacts import Finding, Quarantined
 from counterpoise.core.checks import checked_choice, checked_count, checked_number
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, DatasetError
 from counterpoise.core.files import display_name
-from counterpoise.core.images import SPLITS, SYMMETRIES, Split, Symmetry
+from counterpoise.core.images import SPLITS, SYMMETRIES, LabeledImages, Split, Symmetry, checked_dataset
 from counterpoise.core.text import plural
 from counterpoise.workflow.dataset.decoding import FORMATS, Header, UnreadableImage, extension_of, read_header
 from counterpoise.workflow.dataset.digits import read_digits
@@ -23,7 +23,7 @@ from counterpoise.workflow.dataset.images import ImageDataset, Listing
 from counterpoise.workflow.dataset.manifest import MANIFESTS, read_manifest
 from counterpoise.workflow.dataset.splits import draw_missing_splits
 
-__all__ = ["load"]
+__all__ = ["as_dataset", "load"]
 
 _SUPPORTED = "pass an image folder, a CSV or Parquet manifest with the columns `path` and `label`, or digits"
 _UNSUPPORTED = {
@@ -115,6 +115,11 @@ def load(
         return dataset if split is None else dataset.subset(split)
     present = ", ".join(f"{name} ({n})" for name in SPLITS if (n := int((dataset.splits == name).sum())))
     raise DatasetError(f"{dataset.name!r} has no {split} split; it has {present}: load one of them")
+
+
+def as_dataset(data: LabeledImages | str | os.PathLike[str]) -> LabeledImages:
+    """Load the dataset of a path, and check that any other object is a dataset."""
+    return load(data) if isinstance(data, str | os.PathLike) else checked_dataset(data)
 
 
 def _checked_source(source: str | os.PathLike[str]) -> str:

@@ -16,7 +16,7 @@ import torch
 from counterpoise.core.artifacts import Predictions, Run, Strategy
 from counterpoise.core.files import claim, locked
 from counterpoise.core.images import SPLITS, LabeledImages, Split
-from counterpoise.workflow.dataset import load
+from counterpoise.workflow.dataset import as_dataset
 from counterpoise.workflow.evaluation import FittedMethod
 from counterpoise.workflow.strategy import CATALOG, strategy_named
 from counterpoise.workflow.training.loop import Progress, processes
@@ -85,7 +85,7 @@ def train(
     path = Path(out if out is not None else f"runs/{chosen.folder_name}-seed{seed}")
     # With several processes the first one checks and writes the folder; the others only read it.
     is_first = group.is_main_process
-    dataset = load(data) if isinstance(data, str | Path) else data
+    dataset = as_dataset(data)
     check_strategy(chosen, dataset, checked)
     if is_first:
         claim(path, resume=resume, overwrite=overwrite)
