@@ -15,6 +15,7 @@ MODULES = [
     "workflow.audit",
     "workflow.strategy",
     "workflow.evaluation",
+    "workflow.training.settings",
 ]
 HELP = "import sys; sys.argv = ['counterpoise', {}'--help']; from counterpoise.cli import main\ntry: main()\n"
 LIGHT = {

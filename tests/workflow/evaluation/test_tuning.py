@@ -129,5 +129,7 @@ def test_mistakes_are_named():
     with pytest.raises(ArgumentError, match="`validation` has no images"):
         tune("thresholds", (np.empty((0, 3)), np.empty(0, int)))
     other = Predictions(good[0], good[1], np.arange(30).astype(str), np.array(["a", "b", "c"]))
-    with pytest.raises(ArgumentError, match=r"`other` has the classes \['a', 'b', 'c'\], `validation` \['0'"):
+    with pytest.raises(
+        ArgumentError, match=r"`other` must have the classes of `validation`, \['0', '1', '2'\]; got \['a', 'b', 'c'\]"
+    ):
         tune("thresholds", good, other=other)

@@ -4,14 +4,24 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from counterpoise import ClassCounts, hierarchy
 from counterpoise.core.artifacts import Strategy
 from counterpoise.core.errors import ArgumentError, ArtifactError, CounterpoiseError
+from counterpoise.core.hyperparameters import HYPERPARAMETERS, hyperparameters
 from counterpoise.workflow.audit import audit
 from counterpoise.workflow.strategy import CATALOG, plan, split_strategies, strategy_named
-from counterpoise.workflow.training.posthoc import build_posthoc
-from counterpoise.workflow.training.recipe import build_recipe, double_correction
+from counterpoise.workflow.training.posthoc import POSTHOC, build_posthoc
+from counterpoise.workflow.training.recipe import (
+    LOSSES,
+    REWEIGHTINGS,
+    SAMPLERS,
+    build_recipe,
+    class_prior,
+    double_correction,
+)
+from counterpoise.workflow.training.transforms import AUGMENTATIONS, MIXINGS
 
 COUNTS = ClassCounts([50, 10, 5], names=["a", "b", "c"])
 LABELS = np.repeat([0, 1, 2], COUNTS.counts)
@@ -46,6 +56,36 @@ def test_every_name_in_a_strategy_becomes_a_function(name):
 def built(strategy, epochs=4):
     tree = hierarchy.balanced(COUNTS) if strategy.head == "hierarchical" else None
     return build_recipe(strategy, LABELS, COUNTS, symmetries=frozenset({"hflip"}), seed=0, epochs=epochs, tree=tree)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_loss_takes_every_hyperparameter_of_the_table(loss):
+    head = "hierarchical" if loss == "hierarchical" else "linear"
+    for name, parameter in hyperparameters("loss", loss).items():
+        value = parameter.default if parameter.default is not None else 0.5
+        built(Strategy("mine", "", loss=loss, loss_options={name: value}, head=head))
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "focal", "balanced_softmax", "vector_scaling", "ldam"])
+def test_label_smoothing_reaches_the_loss(loss):
+    logits, target = torch.tensor([[2.0, 0.5, -1.0]]), torch.tensor([0])
+    plain, smooth = (
+        built(Strategy("mine", "", loss=loss, loss_options={"label_smoothing": share})).loss(logits, target)
+        for share in (0.0, 0.3)
+    )
+    assert smooth > plain
+
+
+def test_every_component_of_a_strategy_is_a_function_of_that_name():
+    assert set(LOSSES) <= set(HYPERPARAMETERS["loss"])
+    assert set(SAMPLERS) <= set(HYPERPARAMETERS["sampler"])
+    for kind, table in {
+        "posthoc": POSTHOC,
+        "mixing": MIXINGS,
+        "augment": AUGMENTATIONS,
+        "reweighting": REWEIGHTINGS,
+    }.items():
+        assert set(table) == set(HYPERPARAMETERS[kind])
 
 
 def test_samplers_do_what_their_names_say():
@@ -107,6 +147,7 @@ def test_one_prior_is_carried_from_sampler_and_weights_to_loss_and_correction():
             {"loss": "focal", "loss_options": {"gamma": 2.0}, "weights": "inverse"},
             'focal term raises that to about 210. Use milder weights, for example `weights="inverse_sqrt"`.',
         ),
+        ({"loss": "focal", "weights": "inverse"}, "focal term raises that to about 210"),  # the default gamma counts
         ({"loss": "focal", "loss_options": {"gamma": 2.0}}, None),
         ({"loss": "logit_adjusted", "weights": "inverse"}, None),
         ({"loss": "logit_adjusted", "sampler": "class_balanced", "sampler_options": {"power": 0.0}}, None),
@@ -114,7 +155,7 @@ def test_one_prior_is_carried_from_sampler_and_weights_to_loss_and_correction():
 )
 def test_double_correction_is_advised_against_with_the_numbers(change, advice):
     strategy = replace(Strategy("mine", ""), **change)
-    found = double_correction(strategy, LABELS, COUNTS, epochs=4)
+    found = double_correction(strategy, class_prior(strategy, LABELS, COUNTS, epochs=4))
     assert (found is None) if advice is None else (advice in found)
 
 

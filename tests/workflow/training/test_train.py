@@ -106,6 +106,38 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_by_bit(dataset, tmp_path,
             assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
 
 
+def test_a_run_resumes_although_texts_have_changed_and_a_default_is_no_longer_stated(dataset, tmp_path):
+    def stop(done, total):
+        if done == 3:
+            raise Interrupted
+
+    train("focal", dataset, epochs=3, out=tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train("focal", dataset, epochs=3, out=tmp_path / "parts", progress=stop)
+    record = tmp_path / "parts" / "run.json"
+    before = json.loads(record.read_text())
+    before["strategy"] |= {"summary": "other words", "reference": "", "reason": "why", "loss_options": {}}
+    record.write_text(json.dumps(before))
+    assert train("focal", dataset, epochs=3, out=tmp_path / "parts", resume=True).starts == (0, 2)
+    whole, parts = (Predictions.load(tmp_path / part / "predictions-test.npz").logits for part in ("whole", "parts"))
+    np.testing.assert_array_equal(whole, parts)
+    before["strategy"]["loss_options"] = {"gamma": 1.0}
+    record.write_text(json.dumps(before))
+    with pytest.raises(ArtifactError, match=r"its strategy has loss gamma = 1\.0, and 2\.0 was asked for"):
+        train("focal", dataset, epochs=3, out=tmp_path / "parts", resume=True)
+
+
+def test_tau_norm_alone_normalises_the_head_that_it_has_trained(dataset, tmp_path):
+    run = train("tau-norm", dataset, epochs=2, out=tmp_path / "run")
+    plain = train("baseline", dataset, epochs=2, out=tmp_path / "base")
+    tensors, _ = RunFolder(tmp_path / "base").read_tensors("model.safetensors")
+    weight, bias = tensors["head.weight"].numpy(), tensors["head.bias"].numpy()
+    raw, final = (Predictions.load(tmp_path / name / "predictions-test.npz").logits for name in ("base", "run"))
+    expected = (raw - bias) / np.linalg.norm(weight, axis=1) ** run.fitted["tau"]
+    np.testing.assert_allclose(final, expected, rtol=1e-4, atol=1e-5)
+    assert run.steps == plain.steps
+
+
 def test_resume_without_a_checkpoint_starts_from_the_beginning(dataset, tmp_path):
     assert train("baseline", dataset, epochs=1, out=tmp_path / "run", resume=True).starts == (0,)
 

@@ -15,36 +15,16 @@ if TYPE_CHECKING:
     from counterpoise.workflow.training.settings import ResolvedSettings, Settings
     from counterpoise.workflow.training.setup import TrainingSetup, check_strategy
 
-_MODULES = {
-    "ResolvedSettings": "settings",
-    "RunFolder": "run_folder",
-    "Settings": "settings",
-    "TrainingSetup": "setup",
-    "check_strategy": "setup",
-    "open_run": "run_folder",
-    "processes": "loop",
-    "run_posthoc": "api",
-    "run_training": "api",
-    "train": "api",
-}
+__all__ = ["ResolvedSettings", "RunFolder", "Settings", "TrainingSetup", "check_strategy", "open_run", "processes"]
+__all__ += ["run_posthoc", "run_training", "train"]
 
-__all__ = [
-    "ResolvedSettings",
-    "RunFolder",
-    "Settings",
-    "TrainingSetup",
-    "check_strategy",
-    "open_run",
-    "processes",
-    "run_posthoc",
-    "run_training",
-    "train",
-]
+_MODULES = {"ResolvedSettings": "settings", "Settings": "settings", "RunFolder": "run_folder", "open_run": "run_folder"}
+_MODULES |= {"TrainingSetup": "setup", "check_strategy": "setup", "processes": "loop"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES.get(name, 'api')}"), name)
     globals()[name] = value
     return value

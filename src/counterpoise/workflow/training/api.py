@@ -21,12 +21,11 @@ from counterpoise.workflow.evaluation import FittedMethod
 from counterpoise.workflow.strategy import CATALOG, strategy_named
 from counterpoise.workflow.training.loop import Progress, processes
 from counterpoise.workflow.training.posthoc import apply_posthoc, remaining_prior
-from counterpoise.workflow.training.recipe import ClassPrior, class_prior
+from counterpoise.workflow.training.recipe import ClassPrior
 from counterpoise.workflow.training.run_folder import RunFolder, linear_head, open_run
-from counterpoise.workflow.training.separate import SeparateTrainer
 from counterpoise.workflow.training.settings import Settings
 from counterpoise.workflow.training.setup import TrainingSetup, check_strategy
-from counterpoise.workflow.training.trainer import Trainer
+from counterpoise.workflow.training.trainer import SeparateTrainer, Trainer
 
 __all__ = ["run_posthoc", "run_training", "train"]
 
@@ -138,7 +137,7 @@ def run_posthoc(setup: TrainingSetup, strategy: Strategy, base: Run, *, seed: in
     source = RunFolder(base.directory)
     raw = {split: saved for split in SPLITS if (saved := source.read_predictions(split)) is not None}
     model = source.read_tensors("model.safetensors")
-    prior = class_prior(base.strategy, setup.train_labels, setup.counts, epochs=setup.settings.epochs)
+    prior = setup.class_prior(base.strategy)
     predictions, fitted = apply_posthoc(strategy, prior, raw, None if model is None else linear_head(model[0]))
     run = replace(run, seconds=time.monotonic() - clock, directory=str(folder.path))
     run = _finished(run, strategy, prior, predictions, fitted)

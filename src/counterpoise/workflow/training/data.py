@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypedDict
 
 import numpy as np
@@ -19,18 +21,8 @@ from counterpoise.core.errors import DatasetError
 from counterpoise.core.images import LabeledImages
 from counterpoise.samplers import OrderedSampler
 
-__all__ = [
-    "EpochBatches",
-    "ImageBatch",
-    "ImageTensors",
-    "PairedEpochBatches",
-    "RelabeledImages",
-    "SampleOrder",
-    "collate",
-    "fit_to_square",
-    "sampler_order",
-    "shuffled_order",
-]
+__all__ = ["EpochBatches", "ImageBatch", "ImageTensors", "SampleOrder", "collate", "fit_to_square"]
+__all__ += ["sampler_order", "shuffled_order"]
 
 
 class ImageBatch(TypedDict):
@@ -82,29 +74,16 @@ class ImageTensors(Dataset[ImageBatch]):
             if tensor is not None:
                 tensor.share_memory_()  # type: ignore[no-untyped-call]
 
+    def with_labels(self, labels: NDArray[np.int64]) -> ImageTensors:
+        """The same images with other labels ``(N,)``; the tensors of the images are shared."""
+        relabelled = copy.copy(self)
+        relabelled.labels = torch.from_numpy(labels)
+        return relabelled
+
     @property
     def workers(self) -> int:
         """Worker processes that a DataLoader needs: none if the images are in memory."""
         return 0 if self.decoded is not None else min(4, os.cpu_count() or 1)
-
-
-class RelabeledImages(Dataset[ImageBatch]):
-    """A subset of `ImageTensors` with other labels."""
-
-    def __init__(self, images: ImageTensors, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
-        self.images, self.rows, self.labels = images, torch.from_numpy(rows), torch.from_numpy(labels)
-        self.workers = images.workers
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitems__(self, rows: list[int]) -> ImageBatch:
-        """A whole batch at once; its ``rows`` are indices into the whole dataset."""
-        index = torch.as_tensor(rows)
-        return {**self.images.__getitems__(self.rows[index].tolist()), "labels": self.labels[index]}
-
-    def __getitem__(self, row: int) -> ImageBatch:
-        return self.__getitems__([row])
 
 
 def collate(batch: Any) -> Any:
@@ -163,6 +142,10 @@ class SampleOrder:
     draw: Callable[[int], NDArray[np.int64]]
     prior: NDArray[np.float64] | None = None
 
+    def within(self, rows: NDArray[np.int64]) -> SampleOrder:
+        """The order of a subset as indices into the whole dataset; ``rows`` has the indices of the subset."""
+        return replace(self, draw=lambda number: rows[self.draw(number)])
+
 
 def shuffled_order(n: int, seed: int) -> SampleOrder:
     """Instance-balanced sampling: every image once per pass, in an order that depends on (seed, pass)."""
@@ -183,8 +166,9 @@ class EpochBatches:
     """Batch sampler whose epochs all have ``steps`` batches of ``batch_size`` indices: the equal budget.
 
     The passes of a strategy that repeats or leaves out images have another length. They follow one another, and each
-    epoch takes the next ``steps * batch_size`` indices. The batches are a function of (order, epoch), so that nothing
-    has to be saved to resume a training.
+    epoch takes the next ``steps * batch_size`` indices. The batches are a function of (orders, epoch), so that nothing
+    has to be saved to resume a training. With two orders their indices alternate, ``a0 b0 a1 b1 …``, and a batch has
+    ``batch_size`` of each; every process thus gets whole pairs.
 
     Example:
         >>> batches = EpochBatches(SampleOrder(3, lambda number: np.arange(3)), steps=2, batch_size=2)
@@ -195,10 +179,10 @@ class EpochBatches:
 
     drop_last = False
 
-    def __init__(self, order: SampleOrder, *, steps: int, batch_size: int) -> None:
-        self.order, self.steps, self.batch_size = order, steps, batch_size
-        self.epoch = 0
-        self._last_pass: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
+    def __init__(self, *orders: SampleOrder, steps: int, batch_size: int) -> None:
+        # An epoch may end within a pass, which the next epoch continues: the last pass is kept.
+        self.draws = [(order.length, lru_cache(maxsize=1)(order.draw)) for order in orders]
+        self.steps, self.batch_size, self.epoch = steps, batch_size * len(orders), 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration yields."""
@@ -208,53 +192,11 @@ class EpochBatches:
         return self.steps
 
     def __iter__(self) -> Iterator[list[int]]:
-        indices = self._indices(self.epoch)
-        for start in range(0, len(indices), self.batch_size):
-            yield indices[start : start + self.batch_size].tolist()
-
-    def _indices(self, epoch: int) -> NDArray[np.int64]:
-        wanted = self.steps * self.batch_size
-        number, skip = divmod(epoch * wanted, self.order.length)
-        passes, have = [], -skip
-        while have < wanted:
-            passes.append(self._pass(number))
-            have, number = have + self.order.length, number + 1
-        return np.concatenate(passes)[skip : skip + wanted]
-
-    def _pass(self, number: int) -> NDArray[np.int64]:
-        # An epoch may end within a pass, which the next epoch continues.
-        if self._last_pass[0] != number:
-            self._last_pass = (number, self.order.draw(number))
-        return self._last_pass[1]
-
-
-class PairedEpochBatches:
-    """Batches whose indices alternate between two batch samplers: ``a0 b0 a1 b1 …``.
-
-    Every process thus gets whole pairs, however the batch is divided.
-
-    Example:
-        >>> ones, twos = (
-        ...     EpochBatches(SampleOrder(1, lambda n, v=v: np.array([v])), steps=1, batch_size=2) for v in (1, 2)
-        ... )
-        >>> list(PairedEpochBatches(ones, twos))
-        [[1, 2, 1, 2]]
-    """
-
-    drop_last = False
-
-    def __init__(self, first: EpochBatches, second: EpochBatches) -> None:
-        self.first, self.second = first, second
-        self.batch_size = first.batch_size + second.batch_size
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration yields."""
-        self.first.set_epoch(epoch)
-        self.second.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        return len(self.first)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for a, b in zip(self.first, self.second, strict=True):
-            yield [row for pair in zip(a, b, strict=True) for row in pair]
+        wanted = len(self) * self.batch_size // len(self.draws)
+        indices = []
+        for length, draw in self.draws:
+            number, skip = divmod(self.epoch * wanted, length)
+            passes = range(number, number - (-(skip + wanted) // length))
+            indices.append(np.concatenate([draw(n) for n in passes])[skip : skip + wanted])
+        for batch in np.stack(indices, axis=1).reshape(self.steps, self.batch_size):
+            yield batch.tolist()

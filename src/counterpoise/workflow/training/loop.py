@@ -21,15 +21,7 @@ from counterpoise.augment import random_crop, random_symmetry
 from counterpoise.core.errors import TrainingError
 from counterpoise.losses import global_normalizer
 from counterpoise.losses.base import Loss
-from counterpoise.workflow.training.data import (
-    EpochBatches,
-    ImageBatch,
-    ImageTensors,
-    PairedEpochBatches,
-    RelabeledImages,
-    SampleOrder,
-    collate,
-)
+from counterpoise.workflow.training.data import EpochBatches, ImageBatch, ImageTensors, SampleOrder, collate
 from counterpoise.workflow.training.settings import ResolvedSettings
 from counterpoise.workflow.training.transforms import BatchTransform
 
@@ -58,24 +50,16 @@ def _leave_group_at_exit() -> None:
 class TrainingLoop:
     """A model, its optimiser and its data on the available devices; independent of strategies and files.
 
-    Attributes:
-        model, loss: what is trained.
-        settings: of the whole training.
-        seed: of the random augmentation and mixing.
-        train: the training images.
-        order: the order in which they are drawn.
-        transform: the batch transform of the strategy.
-        schedule: settings whose learning rates this stage follows; None for ``settings``.
-        first_step: the step at which the stage begins.
-        head_only: whether the backbone is frozen, its batch statistics included.
-        step: optimiser steps since the start of the training, also across interruptions.
+    ``step`` counts optimiser steps from the start of the training, also across interruptions. A stage of the training
+    has its own ``schedule`` of learning rates, from ``first_step`` on; ``head_only`` freezes the backbone, its batch
+    statistics included.
     """
 
     model: nn.Module
     loss: nn.Module
     settings: ResolvedSettings
     seed: int
-    train: ImageTensors | RelabeledImages
+    train: ImageTensors
     order: SampleOrder
     transform: BatchTransform = field(default_factory=BatchTransform)
     schedule: ResolvedSettings | None = None
@@ -91,7 +75,8 @@ class TrainingLoop:
         config = DataLoaderConfiguration(split_batches=True)
         processes()
         self.accelerator = Accelerator(mixed_precision=s.precision, dataloader_config=config)
-        self.batches = self._epoch_batches()
+        orders = [order for order in (self.order, self.transform.foreground) if order is not None]
+        self.batches = EpochBatches(*orders, steps=s.steps_per_epoch, batch_size=s.batch_size)
         loader = DataLoader(self.train, batch_sampler=self.batches, collate_fn=collate, num_workers=self.train.workers)
         self.model = self.model.to(memory_format=torch.channels_last)
         if self.head_only:
@@ -152,14 +137,11 @@ class TrainingLoop:
 
     def compute_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss of this process's part of the batch; a weighted mean divides by the weights of the whole batch."""
-        loss = self.loss
-        weighted = isinstance(loss, Loss) and loss.weight is not None
-        if self.accelerator.num_processes == 1 or not weighted:
-            return cast("Tensor", loss(logits, target))
-        loss = cast("Loss", loss)
-        if loss.reduction != "mean":
-            return cast("Tensor", loss(logits, target))
-        return cast("Tensor", loss(logits, target, normalizer=global_normalizer(target, weight=loss.weight)))
+        loss, options = self.loss, {}
+        weighted = isinstance(loss, Loss) and loss.weight is not None and loss.reduction == "mean"
+        if weighted and self.accelerator.num_processes > 1:
+            options["normalizer"] = global_normalizer(target, weight=cast("Loss", loss).weight)
+        return cast("Tensor", loss(logits, target, **options))
 
     def augmented(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The batch as float in [0, 1], augmented by random numbers of (seed, step, process), and its target."""
@@ -206,13 +188,6 @@ class TrainingLoop:
         self.optimizer.load_state_dict(state)
         torch.set_rng_state(tensors["rng"])
         self.step = step
-
-    def _epoch_batches(self) -> EpochBatches | PairedEpochBatches:
-        steps, size = self.settings.steps_per_epoch, self.settings.batch_size
-        batches = EpochBatches(self.order, steps=steps, batch_size=size)
-        if self.transform.foreground is None:
-            return batches
-        return PairedEpochBatches(batches, EpochBatches(self.transform.foreground, steps=steps, batch_size=size))
 
     def _learning_rate_at(self, step: int) -> float:
         return (self.schedule or self.settings).learning_rate_at(step - self.first_step)

@@ -19,15 +19,8 @@ from counterpoise.core.images import Split
 from counterpoise.workflow.evaluation import FittedMethod, Fitter, cross_fitted, fit_norm, fit_thresholds
 from counterpoise.workflow.training.recipe import ClassPrior
 
-__all__ = [
-    "HistoryRow",
-    "LinearHead",
-    "apply_posthoc",
-    "build_posthoc",
-    "fitted_on_validation",
-    "remaining_prior",
-    "validation_metrics",
-]
+__all__ = ["HistoryRow", "LinearHead", "apply_posthoc", "build_posthoc", "fitted_on_validation", "remaining_prior"]
+__all__ += ["validation_metrics"]
 
 HistoryRow = dict[str, float | None]
 Logits = NDArray[np.floating[Any]]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast, final
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +20,14 @@ from counterpoise.hierarchy import ClassTree
 from counterpoise.workflow.training.data import SampleOrder, sampler_order, shuffled_order
 from counterpoise.workflow.training.transforms import BatchTransform, build_transform
 
-__all__ = [
-    "ClassPrior",
-    "Recipe",
-    "Retraining",
-    "Reweighting",
-    "build_recipe",
-    "check_components",
-    "class_prior",
-    "double_correction",
-]
+__all__ = ["ClassPrior", "Recipe", "Retraining", "build_recipe", "check_components", "class_prior"]
+__all__ += ["double_correction"]
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
+Reweighting = weights.AdaptiveWeights | weights.DeferredWeights
+ADJUSTING = ("logit_adjusted", "balanced_softmax")
+"""Losses that add the log prior to the logits."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +36,14 @@ class ClassPrior:
 
     Attributes:
         counts: training images per class.
+        sampled: ``(C,)``, as the sampler of the final head draws; None for that of the data.
         training: ``(C,)``, the effective prior of training: as sampled, times the class weights.
         remaining: ``(C,)``, the part of it that the logits contain after training; None if the loss does not define it
             (focal loss, margins, sigmoid losses).
     """
 
     counts: ClassCounts
+    sampled: Floats | None
     training: Floats
     remaining: Floats | None
 
@@ -63,34 +61,6 @@ class Retraining:
 
     first: int
     order: SampleOrder
-
-
-@final
-class Reweighting:
-    """Class weights that change between epochs: deferred, or adapted to validation."""
-
-    def __init__(self, rule: weights.AdaptiveWeights | weights.DeferredWeights, epochs: int) -> None:
-        self.rule, self.epochs = rule, epochs
-
-    def weight_at(self, epoch: int) -> Floats:
-        """Class weights ``(C,)`` of the epoch that begins."""
-        if isinstance(self.rule, weights.DeferredWeights):
-            return self.rule.weight_at(epoch, epochs=self.epochs)
-        return self.rule.weight
-
-    def observe(self, labels: Labels, predicted: Labels) -> None:
-        """Update adaptive weights with the validation labels and predictions of an epoch."""
-        if isinstance(self.rule, weights.AdaptiveWeights):
-            self.rule.update(labels, predicted)
-
-    def state_dict(self) -> dict[str, Floats]:
-        """Arrays ``(C,)`` for a checkpoint; none if the weights are a function of the epoch."""
-        return self.rule.state_dict() if isinstance(self.rule, weights.AdaptiveWeights) else {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore `state_dict`."""
-        if isinstance(self.rule, weights.AdaptiveWeights):
-            self.rule.load_state_dict(state)
 
 
 @dataclass(frozen=True)
@@ -121,8 +91,10 @@ def build_recipe(
     retraining = _build_retraining(strategy, labels, counts, seed=seed, epochs=epochs)
     # The logits contain the prior that the final head was trained on.
     prior = _class_prior(strategy, counts, order.prior if retraining is None else retraining.order.prior)
-    reweighting = _build_reweighting(strategy, counts, epochs=epochs)
-    weight = _class_weight(strategy, counts) if reweighting is None else reweighting.weight_at(0)
+    reweighting = None
+    if strategy.reweighting is not None:
+        reweighting = REWEIGHTINGS[strategy.reweighting](counts, **strategy.reweighting_options)
+    weight = _class_weight(strategy, counts) if reweighting is None else reweighting.weight
     loss = LOSSES[strategy.loss](LossInputs(prior, weight, tree), **strategy.loss_options)
     transform = build_transform(strategy, labels, counts, prior=order.prior, symmetries=symmetries, seed=seed)
     return Recipe(order, prior, loss, transform, reweighting, retraining, tree)
@@ -139,21 +111,19 @@ def check_components(strategy: Strategy) -> None:
 
 def class_prior(strategy: Strategy, labels: Labels, counts: ClassCounts, *, epochs: int) -> ClassPrior:
     """The class prior of a strategy, for training images with these labels."""
-    return _class_prior(strategy, counts, _sampled_prior(strategy, labels, counts, epochs=epochs))
+    retraining = _build_retraining(strategy, labels, counts, seed=0, epochs=epochs)
+    order = _build_order(strategy, labels, counts, seed=0, epochs=epochs) if retraining is None else retraining.order
+    return _class_prior(strategy, counts, order.prior)
 
 
-def double_correction(strategy: Strategy, labels: Labels, counts: ClassCounts, *, epochs: int) -> str | None:
+def double_correction(strategy: Strategy, prior: ClassPrior) -> str | None:
     """Which methods of a strategy compensate the imbalance more than once, and what to change; None if none do."""
-    sampled = _sampled_prior(strategy, labels, counts, epochs=epochs)
-    adjusted = {
-        "logit_adjusted": _class_prior(strategy, counts, sampled).training,
-        "balanced_softmax": _class_prior(strategy, counts, sampled).training,
-        "vector_scaling": counts.prior(),
-    }.get(strategy.loss)
+    natural = prior.counts.prior()
+    adjusted = {"vector_scaling": natural, **dict.fromkeys(ADJUSTING, prior.training)}.get(strategy.loss)
     found = weights.Correction.measure(
-        counts.prior(),
-        sampled=sampled,
-        weight=_class_weight(strategy, counts),
+        natural,
+        sampled=prior.sampled,
+        weight=_class_weight(strategy, prior.counts),
         adjusted=adjusted,
         tau=1.0 if adjusted is None else _loss_option(strategy, "tau", 1.0),
         gamma=_loss_option(strategy, "gamma", 0.0) if strategy.loss in ("focal", "class_balanced") else 0.0,
@@ -162,24 +132,15 @@ def double_correction(strategy: Strategy, labels: Labels, counts: ClassCounts, *
     return found.advice_for(strategy.name, milder_weights=milder)
 
 
-def _sampled_prior(strategy: Strategy, labels: Labels, counts: ClassCounts, *, epochs: int) -> Floats | None:
-    """The class prior that the sampler of the final head produces; None for that of the data."""
-    retraining = _build_retraining(strategy, labels, counts, seed=0, epochs=epochs)
-    order = _build_order(strategy, labels, counts, seed=0, epochs=epochs) if retraining is None else retraining.order
-    return order.prior
-
-
 def _class_prior(strategy: Strategy, counts: ClassCounts, sampled: Floats | None) -> ClassPrior:
     """The prior as sampled, times the class weights, and the part of it that the loss leaves in the logits."""
-    training = weights.effective_prior(
-        counts.prior() if sampled is None else sampled, weight=_class_weight(strategy, counts)
-    )
-    if strategy.loss in ("logit_adjusted", "balanced_softmax"):
-        return ClassPrior(counts, training, _adjusted(training, _loss_option(strategy, "tau", 1.0)))
-    likelihood = strategy.loss in ("cross_entropy", "class_balanced") and not any(
-        _loss_option(strategy, name, 0.0) for name in ("gamma", "margin", "poly", "label_smoothing")
-    )
-    return ClassPrior(counts, training, training if likelihood and not strategy.reweighting else None)
+    shares = counts.prior() if sampled is None else sampled
+    training = weights.effective_prior(shares, weight=_class_weight(strategy, counts))
+    if strategy.loss in ADJUSTING:
+        return ClassPrior(counts, sampled, training, _adjusted(training, _loss_option(strategy, "tau", 1.0)))
+    changes = [_loss_option(strategy, name, 0.0) for name in ("gamma", "margin", "poly", "label_smoothing")]
+    defined = strategy.loss in ("cross_entropy", "class_balanced") and not any(changes) and not strategy.reweighting
+    return ClassPrior(counts, sampled, training, training if defined else None)
 
 
 def _loss_option(strategy: Strategy, name: str, absent: float) -> float:
@@ -211,26 +172,23 @@ def _build_order(strategy: Strategy, labels: Labels, counts: ClassCounts, *, see
     """The order of training images of a strategy, the same on every process."""
     if strategy.sampler is None:
         return shuffled_order(len(labels), seed)
-    inputs = SamplerInputs(labels, counts.num_classes, seed, epochs)
-    sampler = SAMPLERS[strategy.sampler](inputs, **strategy.sampler_options)
+    options: dict[str, Any] = {"epochs": epochs} if strategy.sampler == "progressive" else {}
+    options |= {"seed": seed, "num_classes": counts.num_classes, **strategy.sampler_options}
+    sampler = SAMPLERS[strategy.sampler](labels, **options)
     sampler.set_epoch(epochs)
     return sampler_order(sampler)
-
-
-def _build_reweighting(strategy: Strategy, counts: ClassCounts, *, epochs: int) -> Reweighting | None:
-    if strategy.reweighting is None:
-        return None
-    return Reweighting(REWEIGHTINGS[strategy.reweighting](counts, **strategy.reweighting_options), epochs)
 
 
 def _build_retraining(
     strategy: Strategy, labels: Labels, counts: ClassCounts, *, seed: int, epochs: int
 ) -> Retraining | None:
+    """The second stage of a strategy: class-balanced sampling in the last epochs, at least one."""
     if strategy.retraining is None:
         return None
-    inputs = SamplerInputs(labels, counts.num_classes, seed, epochs)
-    options = {**defaults("retraining", strategy.retraining, "share"), **strategy.retraining_options}
-    return RETRAININGS[strategy.retraining](inputs, **options)
+    options = {**defaults("retraining", strategy.retraining, "share", "power"), **strategy.retraining_options}
+    sampler = samplers.ClassBalancedSampler(labels, power=options["power"], seed=seed, num_classes=counts.num_classes)
+    last = min(epochs - 1, max(1, round(options["share"] * epochs)))
+    return Retraining(epochs - last, sampler_order(sampler))
 
 
 @dataclass(frozen=True)
@@ -242,30 +200,20 @@ class LossInputs:
     tree: ClassTree | None
 
 
-def _cross_entropy(inputs: LossInputs, **options: Any) -> nn.Module:
-    return losses.CrossEntropyLoss(weight=inputs.weight, **options)
+def _with_weight(loss: type[nn.Module], inputs: LossInputs, **options: Any) -> nn.Module:
+    return loss(weight=inputs.weight, **options)
 
 
-def _focal(inputs: LossInputs, **options: Any) -> nn.Module:
-    return losses.FocalLoss(weight=inputs.weight, **options)
+def _with_counts(loss: type[nn.Module], inputs: LossInputs, **options: Any) -> nn.Module:
+    return loss(class_counts=inputs.prior.counts, weight=inputs.weight, empty="exclude", **options)
+
+
+def _with_prior(loss: type[nn.Module], inputs: LossInputs, **options: Any) -> nn.Module:
+    return loss(prior=inputs.prior.training, weight=inputs.weight, empty="exclude", **options)
 
 
 def _class_balanced(inputs: LossInputs, **options: Any) -> nn.Module:
     return losses.ClassBalancedLoss(class_counts=inputs.prior.counts, empty="exclude", **options)
-
-
-def _logit_adjusted(inputs: LossInputs, **options: Any) -> nn.Module:
-    """Also balanced softmax: log n_c and log π_c differ by a constant, and π is the prior as sampled and weighted."""
-    return losses.LogitAdjustedLoss(prior=inputs.prior.training, weight=inputs.weight, empty="exclude", **options)
-
-
-def _vector_scaling(inputs: LossInputs, **options: Any) -> nn.Module:
-    counts = inputs.prior.counts
-    return losses.VectorScalingLoss(class_counts=counts, weight=inputs.weight, empty="exclude", **options)
-
-
-def _ldam(inputs: LossInputs, **options: Any) -> nn.Module:
-    return losses.LDAMLoss(class_counts=inputs.prior.counts, weight=inputs.weight, empty="exclude", **options)
 
 
 def _hierarchical(inputs: LossInputs, **options: Any) -> nn.Module:
@@ -273,76 +221,25 @@ def _hierarchical(inputs: LossInputs, **options: Any) -> nn.Module:
     return losses.HierarchicalLoss(tree=inputs.tree, class_counts=inputs.prior.counts, **options)
 
 
-def _sigmoid_focal(inputs: LossInputs, **options: Any) -> nn.Module:
-    return losses.SigmoidFocalLoss(weight=inputs.weight, **options)
-
-
-def _asymmetric(inputs: LossInputs, **options: Any) -> nn.Module:
-    return losses.AsymmetricLoss(weight=inputs.weight, **options)
-
-
 LOSSES: dict[str, Callable[..., nn.Module]] = {
-    "cross_entropy": _cross_entropy,
-    "focal": _focal,
+    "cross_entropy": partial(_with_weight, losses.CrossEntropyLoss),
+    "focal": partial(_with_weight, losses.FocalLoss),
     "class_balanced": _class_balanced,
-    "logit_adjusted": _logit_adjusted,
-    "balanced_softmax": _logit_adjusted,
-    "vector_scaling": _vector_scaling,
-    "ldam": _ldam,
+    "logit_adjusted": partial(_with_prior, losses.LogitAdjustedLoss),
+    # log n_c and log π_c differ by a constant, and π is the prior as sampled and weighted.
+    "balanced_softmax": partial(_with_prior, losses.LogitAdjustedLoss),
+    "vector_scaling": partial(_with_counts, losses.VectorScalingLoss),
+    "ldam": partial(_with_counts, losses.LDAMLoss),
     "hierarchical": _hierarchical,
-    "sigmoid_focal": _sigmoid_focal,
-    "asymmetric": _asymmetric,
+    "sigmoid_focal": partial(_with_weight, losses.SigmoidFocalLoss),
+    "asymmetric": partial(_with_weight, losses.AsymmetricLoss),
 }
-
-
-@dataclass(frozen=True)
-class SamplerInputs:
-    """What the builder of a sampler may use beside the options of the strategy."""
-
-    labels: Labels
-    num_classes: int
-    seed: int
-    epochs: int
-
-
-def _class_balanced_sampler(inputs: SamplerInputs, **options: Any) -> samplers.OrderedSampler:
-    return samplers.ClassBalancedSampler(inputs.labels, seed=inputs.seed, num_classes=inputs.num_classes, **options)
-
-
-def _progressive_sampler(inputs: SamplerInputs, **options: Any) -> samplers.OrderedSampler:
-    return samplers.ProgressiveSampler(
-        inputs.labels, epochs=inputs.epochs, seed=inputs.seed, num_classes=inputs.num_classes, **options
-    )
-
-
-def _resample(inputs: SamplerInputs, **options: Any) -> samplers.OrderedSampler:
-    return samplers.ResampleSampler(inputs.labels, seed=inputs.seed, num_classes=inputs.num_classes, **options)
-
-
 SAMPLERS: dict[str, Callable[..., samplers.OrderedSampler]] = {
-    "class_balanced": _class_balanced_sampler,
-    "progressive": _progressive_sampler,
-    "resample": _resample,
+    "class_balanced": samplers.ClassBalancedSampler,
+    "progressive": samplers.ProgressiveSampler,
+    "resample": samplers.ResampleSampler,
 }
-
-
-def _retrained_head(inputs: SamplerInputs, *, share: float, **options: Any) -> Retraining:
-    last = min(inputs.epochs - 1, max(1, round(share * inputs.epochs)))
-    return Retraining(inputs.epochs - last, sampler_order(_class_balanced_sampler(inputs, **options)))
-
-
-RETRAININGS: dict[str, Callable[..., Retraining]] = {"head": _retrained_head}
-
-
-def _deferred_weights(counts: ClassCounts, **options: Any) -> weights.DeferredWeights:
-    return weights.DeferredWeights(counts, empty="exclude", **options)
-
-
-def _adaptive_weights(counts: ClassCounts, **options: Any) -> weights.AdaptiveWeights:
-    return weights.AdaptiveWeights(counts, **options)
-
-
-REWEIGHTINGS: dict[str, Callable[..., weights.AdaptiveWeights | weights.DeferredWeights]] = {
-    "adaptive": _adaptive_weights,
-    "deferred": _deferred_weights,
+REWEIGHTINGS: dict[str, Callable[..., Reweighting]] = {
+    "adaptive": weights.AdaptiveWeights,
+    "deferred": partial(weights.DeferredWeights, empty="exclude"),
 }

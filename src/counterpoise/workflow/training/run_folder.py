@@ -19,6 +19,7 @@ from counterpoise.core.artifacts import Predictions, Run, Strategy
 from counterpoise.core.errors import ArtifactError
 from counterpoise.core.files import atomic_write, read_json, write_json
 from counterpoise.core.hyperparameters import KINDS, defaults, hyperparameters
+from counterpoise.core.images import SPLITS
 from counterpoise.core.tables import read_own_csv, write_csv
 from counterpoise.workflow.training.posthoc import LinearHead
 from counterpoise.workflow.training.setup import TrainingSetup
@@ -26,22 +27,13 @@ from counterpoise.workflow.training.setup import TrainingSetup
 __all__ = ["HISTORY_COLUMNS", "RunFolder", "linear_head", "open_run"]
 
 HISTORY_COLUMNS = ("epoch", "step", "loss", "learning_rate", "val_loss", "val_accuracy", "val_balanced_accuracy")
+FILES = ["run.json", "history.csv", "weights.json", "model.safetensors", "checkpoint.safetensors"]
+FILES += [f"predictions-{split}.npz" for split in SPLITS]
 _PACKAGES = ("counterpoise", "torch", "torchvision", "timm", "accelerate", "numpy", "scikit-learn", "pillow")
 
 
 class RunFolder:
     """Reads and writes the files of a run: run.json, history.csv, predictions, model and checkpoint."""
-
-    NAMES = (
-        "run.json",
-        "history.csv",
-        "weights.json",
-        "predictions-train.npz",
-        "predictions-val.npz",
-        "predictions-test.npz",
-        "model.safetensors",
-        "checkpoint.safetensors",
-    )
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -106,7 +98,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove the files of a run; files of other programs stay."""
-        for name in self.NAMES:
+        for name in FILES:
             (self.path / name).unlink(missing_ok=True)
 
     def remove_checkpoint(self) -> None:

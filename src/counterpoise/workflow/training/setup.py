@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from counterpoise.metrics import confusion_matrix
 from counterpoise.models import build_model, check_model
 from counterpoise.workflow.training.data import ImageTensors
 from counterpoise.workflow.training.posthoc import fitted_on_validation
-from counterpoise.workflow.training.recipe import check_components, double_correction
+from counterpoise.workflow.training.recipe import ClassPrior, check_components, class_prior, double_correction
 from counterpoise.workflow.training.settings import ResolvedSettings, Settings
 
 __all__ = ["TrainingSetup", "check_strategy"]
@@ -68,7 +69,11 @@ class TrainingSetup:
 
     def double_correction(self, strategy: Strategy) -> str | None:
         """Advice on a strategy that compensates the class imbalance more than once; None if it does not."""
-        return double_correction(strategy, self.train_labels, self.counts, epochs=self.settings.epochs)
+        return double_correction(strategy, self.class_prior(strategy))
+
+    def class_prior(self, strategy: Strategy) -> ClassPrior:
+        """The class prior of a strategy, in training and in the logits afterwards."""
+        return class_prior(strategy, self.train_labels, self.counts, epochs=self.settings.epochs)
 
     def channel_statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel over up to 1,000 training images, in [0, 1]."""
@@ -120,11 +125,21 @@ def check_strategy(strategy: Strategy, data: LabeledImages, settings: Settings) 
         raise ArgumentError(f"strategy {strategy.name!r} trains in two stages: `epochs` must be at least 2")
 
 
-_TREE_READERS = {
+def _tree_from_predictions(path: Path, *, classes: tuple[str, ...]) -> ClassTree:
+    """A class tree from the confusion matrix of saved predictions."""
+    predictions = Predictions.load(path)
+    if tuple(predictions.classes.tolist()) != classes:
+        raise ArgumentError("the predictions have other classes than the dataset, or the same in another order")
+    matrix = confusion_matrix(predictions.labels, predictions.logits.argmax(1), num_classes=len(classes))
+    return hierarchy.from_confusion(matrix, classes)
+
+
+_TREE_READERS: dict[str, Callable[..., ClassTree]] = {
     ".yaml": hierarchy.from_yaml,
     ".yml": hierarchy.from_yaml,
     ".json": hierarchy.from_json,
     ".csv": hierarchy.from_csv,
+    ".npz": _tree_from_predictions,
 }
 
 
@@ -141,22 +156,13 @@ def class_tree(source: str, counts: ClassCounts) -> ClassTree:
     if source in ("auto", "balanced"):
         return hierarchy.balanced(counts)
     path = Path(source)
-    if path.suffix != ".npz" and path.suffix not in _TREE_READERS:
+    if path.suffix not in _TREE_READERS:
         raise ArgumentError(
-            f"`tree` must be auto, folders, balanced, or a .yaml, .json, .csv or .npz file; got {source!r}"
+            f"`tree` must be auto, folders, balanced, or a file ending in {', '.join(_TREE_READERS)}; got {source!r}"
         )
     if not path.exists():
         raise ArgumentError(f"`tree` {source} does not exist")
     try:
-        if path.suffix == ".npz":
-            return _tree_from_predictions(Predictions.load(path), counts)
         return _TREE_READERS[path.suffix](path, classes=counts.names)
     except ArgumentError as error:
         raise ArgumentError(f"`tree` {source}: {error}") from error
-
-
-def _tree_from_predictions(predictions: Predictions, counts: ClassCounts) -> ClassTree:
-    if tuple(predictions.classes.tolist()) != counts.names:
-        raise ArgumentError("the predictions have other classes than the dataset, or the same in another order")
-    matrix = confusion_matrix(predictions.labels, predictions.logits.argmax(1), num_classes=counts.num_classes)
-    return hierarchy.from_confusion(matrix, counts.names)

@@ -1,9 +1,9 @@
-"""The training of one model for one strategy, epoch by epoch, with checkpoints."""
+"""The training of a strategy with checkpoints: of one model, or of one model per inner node of the class tree."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast, final
 
 import numpy as np
@@ -14,18 +14,19 @@ from torch import Tensor
 from counterpoise import hierarchy
 from counterpoise.core.artifacts import Predictions, Strategy
 from counterpoise.core.counts import ClassCounts
-from counterpoise.core.images import Split
+from counterpoise.core.images import SPLITS, Split
 from counterpoise.hierarchy import ClassTree
 from counterpoise.losses.base import Loss
 from counterpoise.models import build_model
 from counterpoise.models.build import IMAGENET_MEAN, IMAGENET_STD, Classifier
+from counterpoise.weights import AdaptiveWeights, DeferredWeights
 from counterpoise.workflow.training.loop import Progress, TrainingLoop
 from counterpoise.workflow.training.posthoc import HistoryRow, LinearHead, apply_posthoc, validation_metrics
 from counterpoise.workflow.training.recipe import ClassPrior, Recipe, build_recipe
 from counterpoise.workflow.training.run_folder import RunFolder, linear_head
 from counterpoise.workflow.training.setup import TrainingSetup
 
-__all__ = ["Trainer", "leaf_log_probabilities", "new_model"]
+__all__ = ["SeparateTrainer", "Trainer"]
 
 
 @final
@@ -47,15 +48,10 @@ class Trainer:
         settings, tree = setup.settings, setup.class_tree(strategy)
         symmetries = frozenset(setup.data.symmetries)
         recipe = build_recipe(
-            strategy,
-            setup.train_labels,
-            setup.counts,
-            symmetries=symmetries,
-            seed=seed,
-            epochs=settings.epochs,
-            tree=tree,
-        )
-        model = new_model(setup, strategy, setup.counts.num_classes, tree=tree)
+            strategy, setup.train_labels, setup.counts,
+            symmetries=symmetries, seed=seed, epochs=settings.epochs, tree=tree,
+        )  # fmt: skip
+        model = _new_model(setup, strategy, setup.counts.num_classes, tree=tree)
         loop = TrainingLoop(model, recipe.loss, settings, seed, setup.images["train"], recipe.order, recipe.transform)
         trainer = cls(setup, strategy, recipe, loop, [], [])
         if recipe.retraining is not None:
@@ -93,16 +89,26 @@ class Trainer:
         retraining = self.recipe.retraining
         if retraining is not None and self.loop.epoch == retraining.first:
             self.start_second_stage()
-        reweighting = self.recipe.reweighting
-        if reweighting is not None:
-            weight = reweighting.weight_at(self.loop.epoch)
-            cast("Loss", self.loop.loss).reweight(weight)
-            self.weights.append(weight.tolist())
+        self._reweight()
         row = self.loop.run_epoch(progress)
         final = self._validation()
-        if reweighting is not None and final is not None:
-            reweighting.observe(final.labels, final.logits.argmax(1))
+        if self._adaptive is not None and final is not None:
+            self._adaptive.update(final.labels, final.logits.argmax(1))
         self.history.append({**row, **validation_metrics(final)})
+
+    @property
+    def _adaptive(self) -> AdaptiveWeights | None:
+        """The class weights that adapt to validation, if the strategy has them."""
+        return self.recipe.reweighting if isinstance(self.recipe.reweighting, AdaptiveWeights) else None
+
+    def _reweight(self) -> None:
+        """Set the class weights of the epoch that begins, if the strategy changes them."""
+        rule, epochs = self.recipe.reweighting, self.setup.settings.epochs
+        if rule is not None:
+            epoch = self.loop.epoch
+            weight = rule.weight_at(epoch, epochs=epochs) if isinstance(rule, DeferredWeights) else rule.weight
+            cast("Loss", self.loop.loss).reweight(weight)
+            self.weights.append(weight.tolist())
 
     def start_second_stage(self) -> None:
         """Initialise a new head from the seed and freeze the backbone; the learning rate starts anew."""
@@ -126,7 +132,7 @@ class Trainer:
         folder.write_history(self.history)
         if self.weights:
             folder.write_weights(self.setup.counts.names, self.weights)
-        state = {} if self.recipe.reweighting is None else self.recipe.reweighting.state_dict()
+        state = {} if self._adaptive is None else self._adaptive.state_dict()
         tensors = {f"reweighting.{name}": torch.from_numpy(value) for name, value in state.items()}
         folder.write_tensors("checkpoint.safetensors", {**self.loop.state(), **tensors}, {"step": str(self.loop.step)})
 
@@ -138,7 +144,7 @@ class Trainer:
             # defined.
             logits = -np.logaddexp(0, -logits)
         if self.recipe.tree is not None:
-            logits = leaf_log_probabilities(logits, self.recipe.tree, self.setup.counts)
+            logits = _leaf_log_probabilities(logits, self.recipe.tree, self.setup.counts)
         return self.setup.predictions(split, logits)
 
     def _load(self, folder: RunFolder) -> None:
@@ -147,14 +153,14 @@ class Trainer:
         if saved is None:
             return
         tensors, step = saved[0], int(saved[1]["step"])
-        retraining, reweighting = self.recipe.retraining, self.recipe.reweighting
+        retraining = self.recipe.retraining
         if retraining is not None and step > retraining.first * self.setup.settings.steps_per_epoch:
             self.start_second_stage()
         self.loop.load_state(tensors, step=step)
-        if reweighting is not None:
+        if self._adaptive is not None:
             prefix = "reweighting."
             state = {k.removeprefix(prefix): v.numpy() for k, v in tensors.items() if k.startswith(prefix)}
-            reweighting.load_state_dict(state)
+            self._adaptive.load_state_dict(state)
         done = self.loop.epoch
         self.history, self.weights = folder.read_history()[:done], folder.read_weights()[:done]
 
@@ -166,7 +172,122 @@ class Trainer:
         return apply_posthoc(self.strategy, self.prior, raw, self.linear_head)[0]["val"]
 
 
-def leaf_log_probabilities(
+@final
+@dataclass
+class SeparateTrainer:
+    """Trains a model for each inner node, on the images below it with its children as classes.
+
+    Together the models take as many steps as any other strategy, each in proportion to its images. A node takes the
+    place of an epoch: checkpoints are written after each.
+    """
+
+    setup: TrainingSetup
+    strategy: Strategy
+    seed: int
+    tree: ClassTree
+    prior: ClassPrior
+    steps: list[int]
+    nodes: list[int]
+    logits: dict[Split, NDArray[np.float32]]
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    history: list[HistoryRow] = field(default_factory=list)
+    trained: int = 0
+    linear_head: None = None
+
+    @classmethod
+    def start(cls, setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFolder) -> SeparateTrainer:
+        """A trainer at the first node, or after the last one in the checkpoint."""
+        tree = setup.class_tree(strategy)
+        assert tree is not None, "a separate strategy has the hierarchical head"
+        images = tree.node_counts(setup.counts.counts)
+        nodes = [int(node) for node in tree.parents[tree.starts + 1] if _is_branching(tree, images, int(node))]
+        steps = _steps_per_node(setup.settings.steps, [int(images[node]) for node in nodes])
+        logits = {
+            split: np.zeros((len(tensors), tree.num_edges), dtype=np.float32) for split, tensors in setup.images.items()
+        }
+        prior = replace(setup.class_prior(strategy), remaining=None)
+        trainer = cls(setup, strategy, seed, tree, prior, steps, nodes, logits)
+        trainer._load(folder)
+        return trainer
+
+    @property
+    def step(self) -> int:
+        """Number of optimiser steps done, over all nodes."""
+        return sum(self.steps[: self.trained])
+
+    @property
+    def finished(self) -> bool:
+        """Whether the models of all nodes are trained."""
+        return self.trained == len(self.nodes)
+
+    def run_epoch(self, progress: Progress) -> None:
+        """Train the model of the next node, and keep its logits for all images."""
+        node, before = self.nodes[self.trained], self.step
+        torch.manual_seed(self.seed * 1_000_003 + node)
+        loop = self._loop(node)
+        row = loop.run_epoch(lambda step: progress(before + step))
+        edges = self.tree.children(node) - 1
+        for split, logits in self.logits.items():
+            logits[:, edges] = loop.predict(self.setup.images[split])
+        state = loop.accelerator.unwrap_model(loop.model).state_dict()
+        # Copies, because the checkpoint is written later.
+        self.weights |= {f"node{node}.{name}": value.detach().cpu().clone() for name, value in state.items()}
+        self.trained += 1
+        self.history.append({**row, "epoch": self.trained, "step": self.step, **validation_metrics(self._validation())})
+
+    def model_state(self) -> dict[str, Tensor]:
+        """The weights of all models, with the number of the node as prefix."""
+        return self.weights
+
+    def save(self, folder: RunFolder) -> None:
+        """Write history and checkpoint."""
+        folder.write_history(self.history)
+        logits = {f"logits.{split}": torch.from_numpy(value) for split, value in self.logits.items()}
+        folder.write_tensors("checkpoint.safetensors", {**self.weights, **logits}, {"trained": str(self.trained)})
+
+    def raw_predictions(self, split: Split) -> Predictions:
+        """Log-probabilities of the classes from the logits of the nodes."""
+        logits = _leaf_log_probabilities(self.logits[split], self.tree, self.setup.counts)
+        return self.setup.predictions(split, logits)
+
+    def _load(self, folder: RunFolder) -> None:
+        """Restore the checkpoint, if there is one."""
+        saved = folder.read_tensors("checkpoint.safetensors")
+        if saved is None:
+            return
+        tensors, self.trained = saved[0], int(saved[1]["trained"])
+        self.logits = {split: tensors[f"logits.{split}"].numpy() for split in SPLITS if f"logits.{split}" in tensors}
+        self.weights = {name: value for name, value in tensors.items() if name.startswith("node")}
+        self.history = folder.read_history()[: self.trained]
+
+    def _loop(self, node: int) -> TrainingLoop:
+        """The training loop of the model of one node."""
+        children = self.tree.children(node)
+        child_of_class = np.full(self.tree.num_classes, -1)
+        for c, leaf in enumerate(self.tree.leaves):
+            path = self.tree.ancestors(int(leaf))
+            child_of_class[c] = next((k for k, child in enumerate(children) if child in path), -1)
+        labels = child_of_class[self.setup.train_labels]
+        rows = np.flatnonzero(labels >= 0)
+        counts = ClassCounts.from_labels(labels[rows], num_classes=len(children))
+        flat = replace(self.strategy, head="linear", separate=False)
+        symmetries = frozenset(self.setup.data.symmetries)
+        recipe = build_recipe(flat, labels[rows], counts, symmetries=symmetries, seed=self.seed, epochs=1)
+        size = min(self.setup.settings.batch_size, len(rows))
+        settings = replace(self.setup.settings, epochs=1, steps_per_epoch=self.steps[self.trained], batch_size=size)
+        images = self.setup.images["train"].with_labels(labels)
+        model, foreground = _new_model(self.setup, flat, len(children)), recipe.transform.foreground
+        transform = replace(recipe.transform, foreground=None if foreground is None else foreground.within(rows))
+        return TrainingLoop(model, recipe.loss, settings, self.seed, images, recipe.order.within(rows), transform)
+
+    def _validation(self) -> Predictions | None:
+        """Final predictions on validation; None before the last node is trained, and without validation images."""
+        if not self.finished or "val" not in self.setup.images:
+            return None
+        return apply_posthoc(self.strategy, self.prior, {"val": self.raw_predictions("val")})[0]["val"]
+
+
+def _leaf_log_probabilities(
     logits: NDArray[np.floating[Any]], tree: ClassTree, counts: ClassCounts
 ) -> NDArray[np.float32]:
     """Log-probabilities of the classes from edge logits; a child without training images gets probability 0."""
@@ -176,23 +297,28 @@ def leaf_log_probabilities(
     return leaves.astype(np.float32)
 
 
-def new_model(
+def _new_model(
     setup: TrainingSetup, strategy: Strategy, num_classes: int, *, tree: ClassTree | None = None
 ) -> Classifier:
     """An untrained model with the head of the strategy, for ``num_classes`` or for the edges of a tree."""
     settings = setup.settings
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if settings.pretrained else setup.channel_statistics()
     model = build_model(
-        settings.model,
-        num_classes,
-        pretrained=settings.pretrained,
-        head=strategy.head,
-        tree=tree,
-        mean=mean,
-        std=std,
+        settings.model, num_classes, pretrained=settings.pretrained, head=strategy.head, tree=tree, mean=mean, std=std
     )
     if strategy.scores == "sigmoid" and isinstance(model.head, torch.nn.Linear):
         # Every class starts at probability 1/C (Cui et al. 2019, section 4.3); otherwise the many negatives dominate
         # the first steps.
         torch.nn.init.constant_(model.head.bias, -math.log(max(1, num_classes - 1)))
     return model
+
+
+def _is_branching(tree: ClassTree, images: NDArray[Any], node: int) -> bool:
+    """Whether at least two children of a node have training images."""
+    return int((images[tree.children(node)] > 0).sum()) > 1
+
+
+def _steps_per_node(steps: int, images: list[int]) -> list[int]:
+    """Divide the steps among the nodes in proportion to their images, at least one each."""
+    ends = np.round(np.cumsum(images) / sum(images) * max(0, steps - len(images))).astype(int)
+    return [int(n) + 1 for n in np.diff(ends, prepend=0)]

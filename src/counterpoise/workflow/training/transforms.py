@@ -78,70 +78,36 @@ def _build_mixing(strategy: Strategy, counts: ClassCounts) -> Mixing | None:
     if strategy.mixing is None:
         return None
     options: dict[str, Any] = {**defaults("mixing", strategy.mixing, "probability"), **strategy.mixing_options}
-    probability = options.pop("probability")
-    mixed = MIXINGS[strategy.mixing](counts, **options)
-    unmixed = _only_backgrounds if strategy.mixing == "cmo" else _unchanged
+    probability, method, paired = options.pop("probability"), MIXINGS[strategy.mixing], strategy.mixing == "cmo"
+    options |= {"class_counts": counts} if strategy.mixing == "remix" else {"num_classes": counts.num_classes}
 
     def mix(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        applies = float(torch.rand((), generator=generator)) < probability
-        return (mixed if applies else unmixed)(images, labels, generator)
+        # Backgrounds and foregrounds alternate in a batch of pairs.
+        inputs = (images[0::2], labels[0::2], images[1::2], labels[1::2]) if paired else (images, labels)
+        if float(torch.rand((), generator=generator)) < probability:
+            return method(*inputs, generator=generator, **options)
+        return inputs[0], inputs[1]
 
     return mix
 
 
-def _unchanged(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    return images, labels
-
-
-def _only_backgrounds(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    return images[0::2], labels[0::2]
-
-
 def _rare_foregrounds(labels: NDArray[np.int64], counts: ClassCounts, seed: int) -> SampleOrder:
     """Images with p(class) ∝ 1/n_c, from other random numbers than the backgrounds."""
-    return sampler_order(
-        ClassBalancedSampler(labels, power=-1.0, seed=seed + 1_000_003, num_classes=counts.num_classes)
-    )
-
-
-def _mixup(counts: ClassCounts, **options: Any) -> Mixing:
-    return lambda images, labels, generator: augment.mixup(
-        images, labels, num_classes=counts.num_classes, generator=generator, **options
-    )
-
-
-def _cutmix(counts: ClassCounts, **options: Any) -> Mixing:
-    return lambda images, labels, generator: augment.cutmix(
-        images, labels, num_classes=counts.num_classes, generator=generator, **options
-    )
-
-
-def _remix(counts: ClassCounts, **options: Any) -> Mixing:
-    return lambda images, labels, generator: augment.remix(
-        images, labels, class_counts=counts, generator=generator, **options
-    )
-
-
-def _cmo(counts: ClassCounts, **options: Any) -> Mixing:
-    # Backgrounds and foregrounds alternate, so that every process gets whole pairs.
-    return lambda images, labels, generator: augment.cmo(
-        images[0::2],
-        labels[0::2],
-        images[1::2],
-        labels[1::2],
-        num_classes=counts.num_classes,
-        generator=generator,
-        **options,
-    )
+    sampler = ClassBalancedSampler(labels, power=-1.0, seed=seed + 1_000_003, num_classes=counts.num_classes)
+    return sampler_order(sampler)
 
 
 def _by_rarity(counts: ClassCounts, prior: NDArray[np.float64], **options: Any) -> NDArray[np.float64]:
     return augment.rarity_strength(counts, **options)
 
 
-def _by_repeats(counts: ClassCounts, prior: NDArray[np.float64], **options: Any) -> NDArray[np.float64]:
-    return augment.repeat_strength(counts, prior, **options)
-
-
-MIXINGS: dict[str, Callable[..., Mixing]] = {"mixup": _mixup, "cutmix": _cutmix, "remix": _remix, "cmo": _cmo}
-AUGMENTATIONS: dict[str, Callable[..., NDArray[np.float64]]] = {"by_rarity": _by_rarity, "by_repeats": _by_repeats}
+MIXINGS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
+    "mixup": augment.mixup,
+    "cutmix": augment.cutmix,
+    "remix": augment.remix,
+    "cmo": augment.cmo,
+}
+AUGMENTATIONS: dict[str, Callable[..., NDArray[np.float64]]] = {
+    "by_rarity": _by_rarity,
+    "by_repeats": augment.repeat_strength,
+}
