@@ -9,32 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from counterpoise.core.artifacts import AuditResult, CalibrationBin, Evaluation
+from counterpoise.core.artifacts import AuditResult, CalibrationBin, ClassScore, Evaluation
 from counterpoise.core.text import plural, points
 from counterpoise.metrics import wilson_interval
-from counterpoise.workflow.report import charts
-from counterpoise.workflow.report.formatting import (
-    SPLIT_NAMES,
-    finite,
-    interval_cell,
-    missing_cell,
-    name_cell,
-    number_cell,
-    percent_cell,
-    percent_number,
-    short_labels,
-)
-from counterpoise.workflow.report.page import (
-    Cell,
-    Column,
-    Figure,
-    LegendEntry,
-    Series,
-    Spec,
-    Table,
-    Variant,
-    text_columns,
-)
+from counterpoise.workflow.report import charts, page
+from counterpoise.workflow.report import formatting as fmt
 
 Evaluations = Mapping[str, Sequence[Evaluation]]
 """The evaluations of every strategy, one per seed."""
@@ -52,7 +31,7 @@ class ClassSelection:
 
     ids: tuple[int, ...]
     labels: tuple[str, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[page.Cell, ...]
     omitted: int
 
     @property
@@ -76,20 +55,21 @@ def select_classes(names: Sequence[str], sizes: Sequence[int]) -> ClassSelection
     order = sorted(range(len(names)), key=lambda i: (-sizes[i], i))
     ids = order if len(order) <= RAREST + LARGEST else [*order[:LARGEST], *order[-RAREST:]]
     selected = [names[i] for i in ids]
-    labels = short_labels(selected, LABEL_LENGTH)
+    labels = fmt.short_labels(selected, LABEL_LENGTH)
     cells = (
-        replace(name_cell(name, limit=LABEL_LENGTH), text=label) for name, label in zip(selected, labels, strict=True)
+        replace(fmt.name_cell(name, limit=LABEL_LENGTH), text=label)
+        for name, label in zip(selected, labels, strict=True)
     )
     return ClassSelection(tuple(ids), tuple(labels), tuple(cells), len(order) - len(ids))
 
 
 def mean(values: Iterable[float | None]) -> float | None:
     """The mean of the defined values, or None if there is none."""
-    defined = [v for v in map(finite, values) if v is not None]
+    defined = [v for v in map(fmt.finite, values) if v is not None]
     return sum(defined) / len(defined) if defined else None
 
 
-def is_over_seeds(evaluations: Evaluations, series: Iterable[Series]) -> bool:
+def is_over_seeds(evaluations: Evaluations, series: Iterable[page.Series]) -> bool:
     """Whether any strategy has several seeds."""
     return any(len(evaluations[s.name]) > 1 for s in series)
 
@@ -99,46 +79,36 @@ def calibration_sum(evaluations: Sequence[Evaluation]) -> list[CalibrationBin]:
     bins = []
     for same in zip(*(e.calibration for e in evaluations), strict=False):
         n = sum(b.count for b in same)
-        confidence = sum((finite(b.confidence) or 0.0) * b.count for b in same)
-        correct = sum((finite(b.accuracy) or 0.0) * b.count for b in same)
+        confidence = sum((fmt.finite(b.confidence) or 0.0) * b.count for b in same)
+        correct = sum((fmt.finite(b.accuracy) or 0.0) * b.count for b in same)
         means = (confidence / n, correct / n) if n else (None, None)
         bins.append(CalibrationBin(same[0].low, same[0].high, n, *means))
     return bins
 
 
-@dataclass(frozen=True)
-class _ClassMean:
+def _class_mean(evaluations: Sequence[Evaluation], index: int) -> ClassScore:
     """The scores of one class, averaged over seeds.
 
     The interval is Wilson's for the mean recall on the images of one seed: all seeds use the same images, so more seeds
     do not narrow it.
     """
-
-    recall: float | None
-    low: float | None
-    high: float | None
-    train_recall: float | None
-    gap: float | None
-    support: int
-
-
-def _class_mean(evaluations: Sequence[Evaluation], index: int) -> _ClassMean:
-    scores = [e.classes[index] for e in evaluations if index < len(e.classes)]
-    recall, images = mean(s.recall for s in scores), scores[0].support if scores else 0
+    scores = [e.classes[index] for e in evaluations]
+    recall, images = mean(s.recall for s in scores), scores[0].support
     low = high = None
     if recall is not None and images:
         wilson = wilson_interval(recall * images, images, confidence=evaluations[0].confidence)
         low, high = float(wilson.low), float(wilson.high)
-    return _ClassMean(recall, low, high, mean(s.train_recall for s in scores), mean(s.gap for s in scores), images)
+    train_recall, gap = mean(s.train_recall for s in scores), mean(s.gap for s in scores)
+    return replace(scores[0], recall=recall, recall_low=low, recall_high=high, train_recall=train_recall, gap=gap)
 
 
-def counts_figure(audit: AuditResult) -> Figure | None:
+def counts_figure(audit: AuditResult) -> page.Figure | None:
     """Images per class and split; None without classes."""
     if not audit.classes:
         return None
     classes = select_classes([c.name for c in audit.classes], [c.train for c in audit.classes])
     selected = [(audit.classes[i], label) for i, label in zip(classes.ids, classes.labels, strict=True)]
-    splits = {split: name for split, name in SPLIT_NAMES.items() if audit.splits.get(split)}
+    splits = {split: name for split, name in fmt.SPLIT_NAMES.items() if audit.splits.get(split)}
     rows = [
         {"class": label, "split": split, "name": name, "n": getattr(c, split), "group": c.group}
         for c, label in selected
@@ -147,56 +117,58 @@ def counts_figure(audit: AuditResult) -> Figure | None:
     text = f"Images per class in {plural(len(selected), 'class', 'classes')}; the largest class has "
     text += f"{plural(selected[0][0].train, 'training image')}, the smallest {selected[-1][0].train:,}."
     variants = tuple(
-        Variant(label, partial(charts.counts_chart, rows, classes.labels, text, log=log))
+        page.Variant(label, partial(charts.counts_chart, rows, classes.labels, text, log=log))
         for label, log in (("Logarithmic", True), ("Linear", False))
     )
-    table = Table(
+    table = page.Table(
         "Images per class",
         (
-            *text_columns("Class", "Group"),
-            *(Column(f"{name.capitalize()} images") for name in splits.values()),
-            Column("Share of the training images (%)"),
+            *page.text_columns("Class", "Group"),
+            *(page.Column(f"{name.capitalize()} images") for name in splits.values()),
+            page.Column("Share of the training images (%)"),
         ),
         tuple(
             (
                 cell,
-                Cell(c.group),
-                *(number_cell(getattr(c, s)) for s in splits),
-                percent_cell(c.share, "no training images"),
+                page.Cell(c.group),
+                *(fmt.number_cell(getattr(c, s)) for s in splits),
+                fmt.percent_cell(c.share, "no training images"),
             )
             for (c, _), cell in zip(selected, classes.cells, strict=True)
         ),
         folded=True,
     )
-    legend = tuple(LegendEntry(name, charts.SPLIT_COLOURS[s], charts.SPLIT_SHAPES[s]) for s, name in splits.items())
+    legend = tuple(
+        page.LegendEntry(name, charts.SPLIT_COLOURS[s], charts.SPLIT_SHAPES[s]) for s, name in splits.items()
+    )
     caption = f"{SORTED} {classes.note}".strip()
-    return Figure("counts", "Images per class", caption, text, variants, "Scale", legend=legend, table=table)
+    return page.Figure("counts", "Images per class", caption, text, variants, "Scale", legend=legend, table=table)
 
 
 def recall_figure(
     evaluations: Evaluations,
     classes: ClassSelection,
-    series: Sequence[Series],
+    series: Sequence[page.Series],
     *,
     sizes: Sequence[int | None],
     split: str = "test",
-) -> Figure:
+) -> page.Figure:
     """Recall per class with Wilson intervals, one mark per strategy."""
-    rows: list[Spec] = []
+    rows: list[page.Spec] = []
     body = []
     for index, label, cell in zip(classes.ids, classes.labels, classes.cells, strict=True):
         means = {s.name: _class_mean(evaluations[s.name], index) for s in series}
         rows += [_recall_row(label, name, m) for name, m in means.items() if m.recall is not None]
         size = sizes[index]
-        images = missing_cell("not recorded") if size is None else number_cell(size)
+        images = fmt.missing_cell("not recorded") if size is None else fmt.number_cell(size)
         reason = "no image of this class in the split"
-        recalls = (interval_cell(m.recall, m.low, m.high, reason) for m in means.values())
-        body.append((cell, images, number_cell(next(iter(means.values())).support), *recalls))
+        recalls = (fmt.interval_cell(m.recall, m.recall_low, m.recall_high, reason) for m in means.values())
+        body.append((cell, images, fmt.number_cell(next(iter(means.values())).support), *recalls))
     columns = (
-        *text_columns("Class"),
-        Column("Training images"),
-        Column(f"{split.capitalize()} images"),
-        *(Column(s.name) for s in series),
+        *page.text_columns("Class"),
+        page.Column("Training images"),
+        page.Column(f"{split.capitalize()} images"),
+        *(page.Column(s.name) for s in series),
     )
     level = f"{100 * evaluations[series[0].name][0].confidence:g}\u00a0%"
     bars = f"The bars are {level} Wilson intervals; they are wide for classes with few images."
@@ -208,20 +180,20 @@ def recall_figure(
     strategies = plural(len(series), "strategy", "strategies")
     text = f"Recall of {plural(len(classes.ids), 'class', 'classes')} with {strategies}; the table has the numbers."
     chart = partial(charts.recall_chart, rows, classes.labels, series, text, split=split)
-    return Figure(
+    return page.Figure(
         "recall",
         "Recall per class",
         f"{SORTED} {bars} {classes.note}".strip(),
         text,
-        (Variant("", chart),),
+        (page.Variant("", chart),),
         key=tuple(series) if len(series) > 1 else (),
-        table=Table("Recall per class (%)", columns, tuple(body), folded=True),
+        table=page.Table("Recall per class (%)", columns, tuple(body), folded=True),
     )
 
 
-def _recall_row(label: str, strategy: str, m: _ClassMean) -> Spec:
-    low, high = m.recall if m.low is None else m.low, m.recall if m.high is None else m.high
-    shown = f"{percent_number(m.recall)} ({percent_number(low)} to {percent_number(high)})"
+def _recall_row(label: str, strategy: str, m: ClassScore) -> page.Spec:
+    low, high = m.recall if m.recall_low is None else m.recall_low, m.recall if m.recall_high is None else m.recall_high
+    shown = f"{fmt.percent_number(m.recall)} ({fmt.percent_number(low)} to {fmt.percent_number(high)})"
     row = {"class": label, "strategy": strategy, "recall": m.recall, "low": low, "high": high}
     return {**row, "shown": shown, "support": m.support}
 
@@ -229,11 +201,11 @@ def _recall_row(label: str, strategy: str, m: _ClassMean) -> Spec:
 def gap_figure(
     evaluations: Evaluations,
     classes: ClassSelection,
-    series: Sequence[Series],
+    series: Sequence[page.Series],
     *,
     sizes: Sequence[int | None],
     split: str = "validation",
-) -> Figure | None:
+) -> page.Figure | None:
     """Training recall against the recall on ``split``, a variant per strategy; None if no training recall is known."""
     text = f"Recall on the training images and on the {split} images of every class."
     variants, columns, body = [], [], [[cell] for cell in classes.cells]
@@ -248,20 +220,20 @@ def gap_figure(
             continue
         alternative = f"{text} Strategy: {one.name}."
         chart = partial(charts.gap_chart, rows, classes.labels, alternative, series=one, split=split)
-        variants.append(Variant(one.name, chart))
-        columns.append(Column(one.name))
+        variants.append(page.Variant(one.name, chart))
+        columns.append(page.Column(one.name))
         for row, m in zip(body, means, strict=True):
             row.append(_gap_cell(m))
     if not variants:
         return None
     caption = f"A long bar is a large gap between training and {split} recall: the model overfits this class."
-    table = Table(
+    table = page.Table(
         "Gap per class (percentage points)",
-        (*text_columns("Class"), *columns),
+        (*page.text_columns("Class"), *columns),
         tuple(map(tuple, body)),
         folded=True,
     )
-    return Figure(
+    return page.Figure(
         "gap",
         f"Training vs. {split} recall",
         f"{caption} {classes.note}".strip(),
@@ -269,20 +241,24 @@ def gap_figure(
         tuple(variants),
         "Strategy",
         legend=(
-            LegendEntry("training images", "text", "circle", hollow=True),
-            LegendEntry(f"{split} images", "text", "circle"),
+            page.LegendEntry("training images", "text", "circle", hollow=True),
+            page.LegendEntry(f"{split} images", "text", "circle"),
         ),
         table=table,
     )
 
 
-def _gap_cell(m: _ClassMean) -> Cell:
-    if finite(m.gap) is None:
-        return missing_cell("the recall on the training or on the other images is not known")
-    return Cell(points(m.gap), detail=f"{percent_number(m.train_recall, 0)} → {percent_number(m.recall, 0)}")
+def _gap_cell(m: ClassScore) -> page.Cell:
+    if fmt.finite(m.gap) is None:
+        return fmt.missing_cell("the recall on the training or on the other images is not known")
+    return page.Cell(
+        points(m.gap), detail=f"{fmt.percent_number(m.train_recall, 0)} → {fmt.percent_number(m.recall, 0)}"
+    )
 
 
-def confusion_figure(evaluations: Evaluations, classes: ClassSelection, series: Sequence[Series]) -> Figure | None:
+def confusion_figure(
+    evaluations: Evaluations, classes: ClassSelection, series: Sequence[page.Series]
+) -> page.Figure | None:
     """The confusion matrix, a variant per strategy; None if the evaluations have none."""
     variants, body = [], []
     for one in series[:MAX_VARIANTS]:
@@ -291,7 +267,9 @@ def confusion_figure(evaluations: Evaluations, classes: ClassSelection, series: 
             continue
         text = f"Confusion matrix of {one.name}: rows are the true classes, columns the predicted classes."
         numbers = len(classes.ids) <= MAX_CLASSES_WITH_NUMBERS
-        variants.append(Variant(one.name, partial(charts.confusion_chart, rows, classes.labels, text, numbers=numbers)))
+        variants.append(
+            page.Variant(one.name, partial(charts.confusion_chart, rows, classes.labels, text, numbers=numbers))
+        )
         body += _most_frequent_confusions(rows, one)
     if not variants:
         return None
@@ -301,22 +279,22 @@ def confusion_figure(evaluations: Evaluations, classes: ClassSelection, series: 
         f"outlined diagonal is the recall. Numbers are percentages{over}."
     )
     columns = (
-        *text_columns("Strategy", "True class", "Predicted class"),
-        Column("Images"),
-        Column("Share of the true class (%)"),
+        *page.text_columns("Strategy", "True class", "Predicted class"),
+        page.Column("Images"),
+        page.Column("Share of the true class (%)"),
     )
-    return Figure(
+    return page.Figure(
         "confusion",
         "True vs. predicted classes",
         f"{caption} {classes.note}".strip(),
         "How often each true class is predicted as each class; the table lists the most frequent confusions.",
         tuple(variants),
         "Strategy",
-        table=Table("Most frequent confusions", columns, tuple(body), folded=True),
+        table=page.Table("Most frequent confusions", columns, tuple(body), folded=True),
     )
 
 
-def _confusion_rows(evaluations: Sequence[Evaluation], classes: ClassSelection) -> list[Spec]:
+def _confusion_rows(evaluations: Sequence[Evaluation], classes: ClassSelection) -> list[page.Spec]:
     matrices = [e.confusion for e in evaluations if e.confusion]
     rows = []
     for i, true in zip(classes.ids, classes.labels, strict=True):
@@ -324,20 +302,20 @@ def _confusion_rows(evaluations: Sequence[Evaluation], classes: ClassSelection) 
         for j, predicted in zip(classes.ids, classes.labels, strict=True):
             n = sum(matrix[i][j] for matrix in matrices)
             if n:
-                shown = percent_number(n / total, 0) if n / total >= 0.005 else ""
+                shown = fmt.percent_number(n / total, 0) if n / total >= 0.005 else ""
                 rows.append({"t": true, "p": predicted, "n": n, "r": round(n / total, 6), "shown": shown})
     return rows
 
 
-def _most_frequent_confusions(rows: Sequence[Spec], one: Series) -> list[tuple[Cell, ...]]:
+def _most_frequent_confusions(rows: Sequence[page.Spec], one: page.Series) -> list[tuple[page.Cell, ...]]:
     wrong = sorted((row for row in rows if row["t"] != row["p"]), key=lambda row: row["r"], reverse=True)
     return [
         (
-            Cell(one.name, series=one),
-            Cell(row["t"], is_name=True),
-            Cell(row["p"], is_name=True),
-            number_cell(row["n"]),
-            Cell(percent_number(row["r"])),
+            page.Cell(one.name, series=one),
+            page.Cell(row["t"], is_name=True),
+            page.Cell(row["p"], is_name=True),
+            fmt.number_cell(row["n"]),
+            page.Cell(fmt.percent_number(row["r"])),
         )
         for row in wrong[:MAX_CONFUSIONS]
     ]

@@ -9,7 +9,8 @@ from counterpoise.core.artifacts import Arm, Comparison, Evaluation
 from counterpoise.core.counts import MANY
 from counterpoise.core.images import LabeledImages
 from counterpoise.core.text import plural, points
-from counterpoise.workflow.report import collect_classes, collect_strategies
+from counterpoise.workflow.report import collect_classes, collect_strategies, page
+from counterpoise.workflow.report import formatting as fmt
 from counterpoise.workflow.report.collect_classes import ClassSelection
 from counterpoise.workflow.report.collect_single import (
     code_section,
@@ -20,37 +21,11 @@ from counterpoise.workflow.report.collect_single import (
     strategy_table,
 )
 from counterpoise.workflow.report.collect_strategies import has_score, score_cell, score_of
-from counterpoise.workflow.report.formatting import (
-    METRICS,
-    duration,
-    finite,
-    metric_title,
-    missing_cell,
-    number_cell,
-    one_line,
-    sentence,
-    value_cell,
-    without_absolute_paths,
-)
-from counterpoise.workflow.report.page import (
-    Cell,
-    Code,
-    Column,
-    Facts,
-    Headline,
-    Page,
-    Paragraph,
-    Section,
-    Series,
-    Table,
-    Tone,
-    text_columns,
-)
 from counterpoise.workflow.report.theme import series_of
 
 MAX_STRATEGIES = 8
 MAX_NAMES = 12
-LABELS: dict[str, tuple[str, Tone]] = {
+LABELS: dict[str, tuple[str, page.Tone]] = {
     "clear": ("Clear result", "good"),
     "undecided": ("Inconclusive", "neutral"),
     "no-difference": ("Equivalent", "neutral"),
@@ -67,7 +42,7 @@ OVERFIT = ("overfit", "memorised")
 FINDINGS = {"never-predicted": "never predicted", "absent-class": "no images", "constant": "the only predicted class"}
 
 
-def comparison_page(comparison: Comparison, *, data: LabeledImages | None = None) -> Page:
+def comparison_page(comparison: Comparison, *, data: LabeledImages | None = None) -> page.Page:
     """The page of a comparison, with thumbnails if the dataset is given."""
     series = series_of([arm.strategy.name for arm in comparison.arms], comparison.baseline)
     shown = [series[name] for name in _strategies_in_figures(comparison)]
@@ -91,11 +66,11 @@ def comparison_page(comparison: Comparison, *, data: LabeledImages | None = None
         f"{plural(len(comparison.arms), 'strategy', 'strategies')} with {seeds}, trained with the same budget, "
         f"selected on validation images and compared on {plural(audit.splits.get('test', 0), 'test image')}"
     )
-    return Page(
+    return page.Page(
         kind="Comparison",
-        title=one_line(audit.name, 80),
+        title=fmt.one_line(audit.name, 80),
         subtitle=subtitle,
-        headline=(_headline(comparison), Facts(_facts(comparison), wide=True)),
+        headline=(_headline(comparison), page.Facts(_facts(comparison), wide=True)),
         sections=tuple(section for section in sections if section.blocks),
     )
 
@@ -107,42 +82,42 @@ def _strategies_in_figures(comparison: Comparison) -> list[str]:
 
     def rank(arm: Arm) -> tuple[bool, float]:
         spread = score_of(arm, "val", comparison.metric)
-        score = finite(spread.mean) if spread else None
+        score = fmt.finite(spread.mean) if spread else None
         return arm.strategy.name not in always, 1.0 if score is None else -score
 
     kept = {arm.strategy.name for arm in sorted(done, key=rank)[:MAX_STRATEGIES]}
     return [arm.strategy.name for arm in done if arm.strategy.name in kept]
 
 
-def _headline(comparison: Comparison) -> Headline:
+def _headline(comparison: Comparison) -> page.Headline:
     verdict = comparison.verdict
     names = {arm.strategy.name for arm in comparison.arms}
 
     def whole(text: str) -> str:
         """With a capital, unless it starts with the name of a strategy, and a full stop."""
-        line = sentence(text)
+        line = fmt.sentence(text)
         line = line if line.split(" ")[0].strip(",:") in names else line[:1].upper() + line[1:]
         return line if line.endswith((".", "!", "?", "…")) else f"{line}."
 
     label, tone = LABELS[verdict.kind]
     costs, notes = (tuple(map(whole, texts)) for texts in (verdict.costs, verdict.notes))
-    return Headline(label, tone, sentence(verdict.headline), costs, notes)
+    return page.Headline(label, tone, fmt.sentence(verdict.headline), costs, notes)
 
 
-def _facts(comparison: Comparison) -> tuple[tuple[str, Cell], ...]:
+def _facts(comparison: Comparison) -> tuple[tuple[str, page.Cell], ...]:
     audit, settings = comparison.audit, comparison.settings
-    seconds = sum(s for arm in comparison.arms for s in arm.seconds if finite(s) is not None)
+    seconds = sum(s for arm in comparison.arms for s in arm.seconds if fmt.finite(s) is not None)
     return (
-        ("Classes", number_cell(len(audit.classes))),
-        ("Training images", number_cell(audit.splits.get("train", 0))),
+        ("Classes", fmt.number_cell(len(audit.classes))),
+        ("Training images", fmt.number_cell(audit.splits.get("train", 0))),
         ("Imbalance ratio", imbalance_ratio_cell(audit)),
-        *((key.capitalize(), value_cell(settings[key])) for key in ("model", "epochs") if key in settings),
-        ("Training time (sum over strategies and seeds)", Cell(duration(seconds))),
+        *((key.capitalize(), fmt.value_cell(settings[key])) for key in ("model", "epochs") if key in settings),
+        ("Training time (sum over strategies and seeds)", page.Cell(fmt.duration(seconds))),
     )
 
 
-def _results_section(comparison: Comparison, series: dict[str, Series]) -> Section:
-    return Section.of(
+def _results_section(comparison: Comparison, series: dict[str, page.Series]) -> page.Section:
+    return page.Section.of(
         "results",
         "Results",
         _results_table(comparison, series),
@@ -151,22 +126,24 @@ def _results_section(comparison: Comparison, series: dict[str, Series]) -> Secti
     )
 
 
-def _results_table(comparison: Comparison, series: dict[str, Series]) -> Table:
+def _results_table(comparison: Comparison, series: dict[str, page.Series]) -> page.Table:
     """One row per strategy, in the order of the arms."""
-    title, definition = METRICS.get(comparison.metric, (metric_title(comparison.metric), ""))
+    title, definition = fmt.METRICS.get(comparison.metric, (fmt.metric_title(comparison.metric), ""))
     metrics = _other_metrics(comparison)
     columns = (
-        *text_columns("Strategy"),
-        Column(f"{title} (validation)", definition),
-        Column(f"{title} (test)", definition),
-        Column("Difference from baseline", "In percentage points on the test images, with its confidence interval."),
-        *(Column(*METRICS[m]) for m in metrics),
-        Column("Time per seed", "Mean time for training and evaluating one seed."),
+        *page.text_columns("Strategy"),
+        page.Column(f"{title} (validation)", definition),
+        page.Column(f"{title} (test)", definition),
+        page.Column(
+            "Difference from baseline", "In percentage points on the test images, with its confidence interval."
+        ),
+        *(page.Column(*fmt.METRICS[m]) for m in metrics),
+        page.Column("Time per seed", "Mean time for training and evaluating one seed."),
     )
     recommended = comparison.verdict.recommended
     rows = tuple(_result_row(comparison, arm, series[arm.strategy.name], metrics) for arm in comparison.arms)
     highlighted = frozenset(i for i, arm in enumerate(comparison.arms) if arm.strategy.name == recommended)
-    return Table("Strategies compared", columns, rows, _result_notes(comparison), highlighted=highlighted)
+    return page.Table("Strategies compared", columns, rows, _result_notes(comparison), highlighted=highlighted)
 
 
 def _other_metrics(comparison: Comparison) -> list[str]:
@@ -181,7 +158,7 @@ def _other_metrics(comparison: Comparison) -> list[str]:
     return [m for m in candidates if m not in GROUPS or is_defined(m)]
 
 
-def _result_row(comparison: Comparison, arm: Arm, series: Series, metrics: Sequence[str]) -> tuple[Cell, ...]:
+def _result_row(comparison: Comparison, arm: Arm, series: page.Series, metrics: Sequence[str]) -> tuple[page.Cell, ...]:
     name, metric, verdict = arm.strategy.name, comparison.metric, comparison.verdict
     failed = arm.status == "failed"
     reason = f"{name} failed" if failed else collect_strategies.NO_SCORE
@@ -191,23 +168,23 @@ def _result_row(comparison: Comparison, arm: Arm, series: Series, metrics: Seque
     seconds = collect_classes.mean(arm.seconds)
     reasons = {m: "no class is in this group" if m in GROUPS and not failed else reason for m in metrics}
     return (
-        Cell(one_line(name), series=series, detail=state, strong=name == verdict.recommended),
+        page.Cell(fmt.one_line(name), series=series, detail=state, strong=name == verdict.recommended),
         score_cell(score_of(arm, "val", metric), reason),
         score_cell(score_of(arm, "test", metric), reason, strong=True),
         _difference_cell(comparison, arm),
         *(score_cell(score_of(arm, "test", m), reasons[m]) for m in metrics),
-        missing_cell("not recorded") if seconds is None else Cell(duration(seconds)),
+        fmt.missing_cell("not recorded") if seconds is None else page.Cell(fmt.duration(seconds)),
     )
 
 
-def _difference_cell(comparison: Comparison, arm: Arm) -> Cell:
+def _difference_cell(comparison: Comparison, arm: Arm) -> page.Cell:
     if arm.strategy.name == comparison.baseline:
-        return missing_cell("the baseline itself")
+        return fmt.missing_cell("the baseline itself")
     differences = collect_strategies.differences_from_baseline(comparison)
     found = next((d for d in differences if d.strategy == arm.strategy.name), None)
-    if found is None or finite(found.estimate) is None:
-        return missing_cell("no difference, because one of the two strategies failed")
-    return Cell(points(found.estimate), detail=collect_strategies.interval_text(found))
+    if found is None or fmt.finite(found.estimate) is None:
+        return fmt.missing_cell("no difference, because one of the two strategies failed")
+    return page.Cell(points(found.estimate), detail=collect_strategies.interval_text(found))
 
 
 def _result_notes(comparison: Comparison) -> tuple[str, ...]:
@@ -224,9 +201,9 @@ def _result_notes(comparison: Comparison) -> tuple[str, ...]:
         )
     for arm in comparison.arms:
         if arm.status == "failed":
-            error = sentence(arm.error or "no reason was recorded", 400).rstrip(".")
+            error = fmt.sentence(arm.error or "no reason was recorded", 400).rstrip(".")
             notes.append(
-                f"{one_line(arm.strategy.name)} failed: {error}. Then run `counterpoise compare` with `--resume`."
+                f"{fmt.one_line(arm.strategy.name)} failed: {error}. Then run `counterpoise compare` with `--resume`."
             )
     return tuple(notes)
 
@@ -235,9 +212,9 @@ def _evaluations(comparison: Comparison, split: str) -> dict[str, Sequence[Evalu
     return {arm.strategy.name: arm.test if split == "test" else arm.validation for arm in comparison.arms}
 
 
-def _classes_section(comparison: Comparison, shown: Sequence[Series], classes: ClassSelection) -> Section:
+def _classes_section(comparison: Comparison, shown: Sequence[page.Series], classes: ClassSelection) -> page.Section:
     if not shown:
-        return Section("classes", "Per-class results", ())
+        return page.Section("classes", "Per-class results", ())
     sizes = [c.train for c in comparison.audit.classes]
     omitted = sum(arm.status == "done" for arm in comparison.arms) - len(shown)
     note = (
@@ -246,18 +223,18 @@ def _classes_section(comparison: Comparison, shown: Sequence[Series], classes: C
     )
     none = "There is no figure of frequent vs. rare classes, because all classes are in the same group (many-shot, "
     none += "medium-shot or few-shot)."
-    return Section.of(
+    return page.Section.of(
         "classes",
         "Per-class results",
-        Paragraph(note) if omitted > 0 else None,
+        page.Paragraph(note) if omitted > 0 else None,
         collect_classes.recall_figure(_evaluations(comparison, "test"), classes, shown, sizes=sizes),
-        collect_strategies.tradeoff_figure(comparison, shown) or Paragraph(none),
+        collect_strategies.tradeoff_figure(comparison, shown) or page.Paragraph(none),
     )
 
 
-def _overfitting_section(comparison: Comparison, shown: Sequence[Series], classes: ClassSelection) -> Section:
+def _overfitting_section(comparison: Comparison, shown: Sequence[page.Series], classes: ClassSelection) -> page.Section:
     if not shown:
-        return Section("overfitting", "Overfitting", ())
+        return page.Section("overfitting", "Overfitting", ())
     note = (
         f"Listed are classes with at most {MANY} training images that have a high training recall and a significantly "
         "lower recall on new images. Against overfitting, use milder class weights or augmentation of rare classes: "
@@ -267,31 +244,31 @@ def _overfitting_section(comparison: Comparison, shown: Sequence[Series], classe
     sizes = [c.train for c in comparison.audit.classes]
     order = _recommended_first(comparison, shown)
     figure = collect_classes.gap_figure(_evaluations(comparison, "val"), classes, order, sizes=sizes)
-    return Section.of(
+    return page.Section.of(
         "overfitting",
         "Overfitting",
-        table or Paragraph(f"No class with at most {MANY} training images is overfit."),
-        figure or Paragraph("The recall on the training images was not measured."),
+        table or page.Paragraph(f"No class with at most {MANY} training images is overfit."),
+        figure or page.Paragraph("The recall on the training images was not measured."),
     )
 
 
-def _recommended_first(comparison: Comparison, shown: Sequence[Series]) -> list[Series]:
+def _recommended_first(comparison: Comparison, shown: Sequence[page.Series]) -> list[page.Series]:
     return sorted(shown, key=lambda one: one.name != comparison.verdict.recommended)
 
 
-def _confusion_section(comparison: Comparison, shown: Sequence[Series], classes: ClassSelection) -> Section:
+def _confusion_section(comparison: Comparison, shown: Sequence[page.Series], classes: ClassSelection) -> page.Section:
     series = _recommended_first(comparison, shown)
     figure = collect_classes.confusion_figure(_evaluations(comparison, "test"), classes, series)
-    none = Paragraph("The evaluations contain no confusion matrix.") if shown else None
-    return Section.of("confusions", "Confusion matrix", figure or none)
+    none = page.Paragraph("The evaluations contain no confusion matrix.") if shown else None
+    return page.Section.of("confusions", "Confusion matrix", figure or none)
 
 
-def _training_section(comparison: Comparison, shown: Sequence[Series], classes: ClassSelection) -> Section:
+def _training_section(comparison: Comparison, shown: Sequence[page.Series], classes: ClassSelection) -> page.Section:
     note = (
         "A class that is never predicted has recall 0 and an undefined precision. Strategies that favour rare classes "
         "can help, for example `--strategies logit-adjusted,class-balanced-sampling`."
     )
-    return Section.of(
+    return page.Section.of(
         "models",
         "Calibration and training",
         collect_strategies.calibration_figure(_evaluations(comparison, "test"), shown),
@@ -302,8 +279,8 @@ def _training_section(comparison: Comparison, shown: Sequence[Series], classes: 
 
 
 def _findings_table(
-    comparison: Comparison, shown: Sequence[Series], *, caption: str, overfit: bool, note: str
-) -> Table | None:
+    comparison: Comparison, shown: Sequence[page.Series], *, caption: str, overfit: bool, note: str
+) -> page.Table | None:
     """The findings of the evaluations, one row per strategy and kind of finding; None if there are none."""
     series = {s.name: s for s in shown}
     rows = []
@@ -311,48 +288,51 @@ def _findings_table(
         kinds = dict.fromkeys(f.kind for e in (*arm.validation, *arm.test) for f in e.findings)
         for kind in kinds:
             if (kind in OVERFIT) is overfit:
-                cells = [Cell(one_line(arm.strategy.name), series=series.get(arm.strategy.name))]
-                cells += [] if overfit else [Cell(FINDINGS.get(kind, one_line(kind.replace("-", " "))))]
-                cells += [Cell(_classes_found(e, kind), is_name=True) for e in (arm.validation, arm.test)]
+                cells = [page.Cell(fmt.one_line(arm.strategy.name), series=series.get(arm.strategy.name))]
+                cells += [] if overfit else [page.Cell(FINDINGS.get(kind, fmt.one_line(kind.replace("-", " "))))]
+                cells += [page.Cell(_classes_found(e, kind), is_name=True) for e in (arm.validation, arm.test)]
                 rows.append(tuple(cells))
     if not rows:
         return None
     titles = ("Strategy", *(() if overfit else ("Finding",)), "On validation images", "On test images")
     several = any(len(arm.seeds) > 1 for arm in comparison.arms)
     notes = (note, *(("In brackets: the number of seeds with this finding.",) if several else ()))
-    return Table(caption, text_columns(*titles), tuple(rows), notes)
+    return page.Table(caption, page.text_columns(*titles), tuple(rows), notes)
 
 
 def _classes_found(evaluations: Sequence[Evaluation], kind: str) -> str:
     """The classes that findings of this kind name, with the number of seeds that name them."""
     found = [f for e in evaluations for f in e.findings if f.kind == kind]
-    seeds = Counter(name for f in found for name in dict.fromkeys(f.about or (sentence(f.reason, 200),)))
+    seeds = Counter(name for f in found for name in dict.fromkeys(f.about or (fmt.sentence(f.reason, 200),)))
     several = len(evaluations) > 1
     names = [
-        one_line(name) + (f" ({n}/{len(evaluations)})" if several else "") for name, n in seeds.most_common(MAX_NAMES)
+        fmt.one_line(name) + (f" ({n}/{len(evaluations)})" if several else "")
+        for name, n in seeds.most_common(MAX_NAMES)
     ]
     names += [f"{len(seeds) - MAX_NAMES} more"] if len(seeds) > MAX_NAMES else []
     return ", ".join(names) or "none"
 
 
-def _code_section(comparison: Comparison) -> Section:
+def _code_section(comparison: Comparison) -> page.Section:
     read = 'from counterpoise.core.artifacts import Comparison\n\ncomparison = Comparison.load("comparison.json")\n'
     codes = [
-        Code("Table of results", read + _SCORES.format(metric=comparison.metric)),
-        Code("Differences with their intervals", read + _DIFFERENCES),
+        page.Code("Table of results", read + _SCORES.format(metric=comparison.metric)),
+        page.Code("Differences with their intervals", read + _DIFFERENCES),
     ]
     done = [arm for arm in comparison.arms if arm.status == "done" and arm.directories]
     done.sort(key=lambda arm: arm.strategy.name != comparison.verdict.recommended)
     if done:
         path = f"{_run_folder(done[0].directories[0])}/predictions-test.npz"
-        codes.append(Code("Scores from the predictions, with scikit-learn", _PREDICTIONS.format(path=path)))
-    intro = Paragraph("Run this code in the folder of this page. All numbers of the page are in `comparison.json`.")
+        codes.append(page.Code("Scores from the predictions, with scikit-learn", _PREDICTIONS.format(path=path)))
+    intro = page.Paragraph(
+        "Run this code in the folder of this page. All numbers of the page are in `comparison.json`."
+    )
     return code_section(intro, *codes)
 
 
 def _run_folder(path: str) -> str:
     """The folder of a run relative to the page; of an absolute path the last two components."""
-    if without_absolute_paths(path) == path:
+    if fmt.without_absolute_paths(path) == path:
         return path.rstrip("/")
     return "/".join(path.replace("\\", "/").rstrip("/").split("/")[-2:])
 

@@ -6,24 +6,8 @@ from functools import partial
 
 from counterpoise.core.explanation import Chart, Explanation, ExplanationSection, ExplanationTable
 from counterpoise.core.text import number_text
-from counterpoise.workflow.report import charts
-from counterpoise.workflow.report.formatting import missing_cell
-from counterpoise.workflow.report.page import (
-    Block,
-    Cell,
-    Code,
-    Column,
-    Figure,
-    FigureGroup,
-    Headline,
-    Page,
-    Paragraph,
-    Section,
-    Series,
-    Spec,
-    Table,
-    Variant,
-)
+from counterpoise.workflow.report import charts, page
+from counterpoise.workflow.report import formatting as fmt
 
 MAX_ROWS = 11
 """Rows of the table below a figure; the JSON has every point."""
@@ -31,36 +15,36 @@ MARKS_PER_CURVE = 5
 DIGITS = 4
 
 
-def explanation_page(explanation: Explanation) -> Page:
+def explanation_page(explanation: Explanation) -> page.Page:
     """The page of an explanation."""
-    headline = Headline(
+    headline = page.Headline(
         explanation.kind.capitalize(), "plain", explanation.summary, explanation.costs, explanation.notes
     )
     sections = tuple(_section(f"section-{i}", section) for i, section in enumerate(explanation.sections, 1))
     subtitle = "All curves and numbers on this page are computed with Counterpoise itself."
-    return Page("Explanation", explanation.name, subtitle, (headline,), sections)
+    return page.Page("Explanation", explanation.name, subtitle, (headline,), sections)
 
 
-def _section(id: str, section: ExplanationSection) -> Section:
-    blocks: list[Block] = [Paragraph(text) for text in section.paragraphs]
-    blocks += [Code("Equation", section.equation, "text")] if section.equation else []
-    blocks += [FigureGroup(tuple(map(_figure, section.charts)))] if section.charts else []
+def _section(id: str, section: ExplanationSection) -> page.Section:
+    blocks: list[page.Block] = [page.Paragraph(text) for text in section.paragraphs]
+    blocks += [page.Code("Equation", section.equation, "text")] if section.equation else []
+    blocks += [page.FigureGroup(tuple(map(_figure, section.charts)))] if section.charts else []
     blocks += [_table(table) for table in section.tables]
-    blocks += [Code("Example in Python", section.code)] if section.code else []
-    blocks += [Paragraph(f"Reference: {section.reference}")] if section.reference else []
-    return Section(id, section.title, tuple(blocks))
+    blocks += [page.Code("Example in Python", section.code)] if section.code else []
+    blocks += [page.Paragraph(f"Reference: {section.reference}")] if section.reference else []
+    return page.Section(id, section.title, tuple(blocks))
 
 
-def _table(table: ExplanationTable) -> Table:
+def _table(table: ExplanationTable) -> page.Table:
     values = [[row[i] for row in table.rows] for i in range(len(table.columns))]
     columns = tuple(
-        Column(title, numeric=not any(isinstance(value, str) for value in column))
+        page.Column(title, numeric=not any(isinstance(value, str) for value in column))
         for title, column in zip(table.columns, values, strict=True)
     )
-    return Table(table.caption, columns, tuple(zip(*map(_column_cells, values), strict=True)), table.notes)
+    return page.Table(table.caption, columns, tuple(zip(*map(_column_cells, values), strict=True)), table.notes)
 
 
-def _column_cells(column: list[str | float | None]) -> list[Cell]:
+def _column_cells(column: list[str | float | None]) -> list[page.Cell]:
     """The cells of a column; numbers of similar size have the same number of decimals."""
     sizes = [abs(value) for value in column if isinstance(value, float) and value]
     decimals = None
@@ -69,18 +53,18 @@ def _column_cells(column: list[str | float | None]) -> list[Cell]:
     return [_cell(value, decimals) for value in column]
 
 
-def _cell(value: str | float | None, decimals: int | None = None) -> Cell:
+def _cell(value: str | float | None, decimals: int | None = None) -> page.Cell:
     if value is None:
-        return missing_cell("not defined")
+        return fmt.missing_cell("not defined")
     if isinstance(value, str):
-        return Cell(value)
-    return Cell(number_text(value, DIGITS) if decimals is None else f"{value:,.{decimals}f}".replace("-", "−"))
+        return page.Cell(value)
+    return page.Cell(number_text(value, DIGITS) if decimals is None else f"{value:,.{decimals}f}".replace("-", "−"))
 
 
-def _figure(chart: Chart) -> Figure:
+def _figure(chart: Chart) -> page.Figure:
     names = [*(curve.name for curve in chart.curves), *(line.name for line in chart.lines)]
-    series = tuple(Series(name, slot) for slot, name in enumerate(names))
-    rows: list[Spec] = []
+    series = tuple(page.Series(name, slot) for slot, name in enumerate(names))
+    rows: list[page.Spec] = []
     for slot, curve in enumerate(chart.curves):
         marks = _marked_points(chart, slot)
         points = enumerate(zip(chart.x, curve.y, strict=True))
@@ -101,8 +85,8 @@ def _figure(chart: Chart) -> Figure:
         y=charts.Scale(chart.y_title, min(defined), max(defined), chart.y_log),
         lines=[{"strategy": line.name, "x": line.x} for line in chart.lines],
     )
-    return Figure(
-        chart.id, chart.title, chart.caption, text, (Variant("", draw),), key=series, table=_values_table(chart)
+    return page.Figure(
+        chart.id, chart.title, chart.caption, text, (page.Variant("", draw),), key=series, table=_values_table(chart)
     )
 
 
@@ -137,12 +121,12 @@ def _text_alternative(chart: Chart) -> str:
     return f"{chart.y_title} against {chart.x_title}, {span(chart.x)}: {'; '.join(ends)}."
 
 
-def _values_table(chart: Chart) -> Table:
+def _values_table(chart: Chart) -> page.Table:
     """All values if there are few, otherwise some, spread evenly."""
     n = min(MAX_ROWS, len(chart.x))
     picked = sorted({round(k * (len(chart.x) - 1) / max(1, n - 1)) for k in range(n)})
     rows = tuple((_cell(chart.x[i]), *(_cell(curve.y[i]) for curve in chart.curves)) for i in picked)
-    columns = (Column(chart.x_title, numeric=False), *(Column(curve.name) for curve in chart.curves))
+    columns = (page.Column(chart.x_title, numeric=False), *(page.Column(curve.name) for curve in chart.curves))
     notes = tuple(f"{line.name}: {chart.x_title} {number_text(line.x, DIGITS)}." for line in chart.lines)
     caption = "Values" if len(picked) == len(chart.x) else f"Values at {len(picked)} of {len(chart.x)} points"
-    return Table(caption, columns, rows, notes, folded=True)
+    return page.Table(caption, columns, rows, notes, folded=True)

@@ -5,38 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from counterpoise.core.artifacts import Arm, Comparison, Difference, Spread, TreeScore
 from counterpoise.core.text import plural, points
-from counterpoise.workflow.report import charts
+from counterpoise.hierarchy import ClassTree
+from counterpoise.workflow.report import charts, page
+from counterpoise.workflow.report import formatting as fmt
 from counterpoise.workflow.report.collect_classes import ClassSelection, Evaluations, calibration_sum
-from counterpoise.workflow.report.formatting import (
-    METRICS,
-    SPLIT_NAMES,
-    finite,
-    metric_title,
-    missing_cell,
-    name_cell,
-    number_cell,
-    one_line,
-    percent_cell,
-    percent_number,
-)
-from counterpoise.workflow.report.page import (
-    Cell,
-    Column,
-    Figure,
-    Paragraph,
-    Section,
-    Series,
-    Spec,
-    Table,
-    Variant,
-    text_columns,
-)
 
 NO_SCORE = "the strategy failed or this score is not defined"
 MAX_DIFFERENCES = 300
@@ -59,15 +36,15 @@ def score_of(arm: Arm, split: str, metric: str) -> Spread | None:
 def has_score(arm: Arm, metric: str) -> bool:
     """Whether the strategy has a defined mean score on the test images."""
     spread = score_of(arm, "test", metric)
-    return spread is not None and finite(spread.mean) is not None
+    return spread is not None and fmt.finite(spread.mean) is not None
 
 
-def score_cell(spread: Spread | None, reason: str = NO_SCORE, *, strong: bool = False) -> Cell:
+def score_cell(spread: Spread | None, reason: str = NO_SCORE, *, strong: bool = False) -> page.Cell:
     """Mean and standard deviation over seeds."""
-    if spread is None or finite(spread.mean) is None:
-        return missing_cell(reason)
-    detail = "" if finite(spread.sd) is None else f"± {percent_number(spread.sd)}"
-    return Cell(percent_number(spread.mean), detail=detail, strong=strong)
+    if spread is None or fmt.finite(spread.mean) is None:
+        return fmt.missing_cell(reason)
+    detail = "" if fmt.finite(spread.sd) is None else f"± {fmt.percent_number(spread.sd)}"
+    return page.Cell(fmt.percent_number(spread.mean), detail=detail, strong=strong)
 
 
 def differences_from_baseline(comparison: Comparison) -> list[Difference]:
@@ -78,14 +55,18 @@ def differences_from_baseline(comparison: Comparison) -> list[Difference]:
 
 def interval_text(d: Difference) -> str:
     """The interval in percentage points, or nothing if there is none."""
-    return f"[{points(d.low)}, {points(d.high)}]" if finite(d.low) is not None and finite(d.high) is not None else ""
+    return (
+        f"[{points(d.low)}, {points(d.high)}]"
+        if fmt.finite(d.low) is not None and fmt.finite(d.high) is not None
+        else ""
+    )
 
 
-def _strategy_cell(series: Series) -> Cell:
-    return Cell(one_line(series.name), series=series)
+def _strategy_cell(series: page.Series) -> page.Cell:
+    return page.Cell(fmt.one_line(series.name), series=series)
 
 
-def differences_figure(comparison: Comparison, series: dict[str, Series]) -> Figure | None:
+def differences_figure(comparison: Comparison, series: dict[str, page.Series]) -> page.Figure | None:
     """A forest plot of the differences from the baseline on the test images; None if there is none."""
     caption = "Each strategy minus the baseline on the test images, which were not used for the selection. If the "
     caption += "interval includes 0, the difference is within the noise."
@@ -95,14 +76,14 @@ def differences_figure(comparison: Comparison, series: dict[str, Series]) -> Fig
     )
 
 
-def selection_figure(comparison: Comparison, series: dict[str, Series]) -> Figure | None:
+def selection_figure(comparison: Comparison, series: dict[str, page.Series]) -> page.Figure | None:
     """A forest plot of the differences from the selected strategy on the validation images; None if there is none."""
     selected = comparison.verdict.recommended or comparison.baseline
     keys = (comparison.metric, "val", selected)
     found = [d for d in comparison.differences if (d.metric, d.split, d.baseline) == keys]
     caption = (
-        f"Each strategy minus {one_line(selected)} on the validation images, on which the strategy was selected. If "
-        "the interval includes 0, the difference is within the noise. More validation images (`--val-fraction`) or "
+        f"Each strategy minus {fmt.one_line(selected)} on the validation images, on which the strategy was selected. "
+        "If the interval includes 0, the difference is within the noise. More validation images (`--val-fraction`) or "
         "more seeds (`--seeds`) narrow the intervals."
     )
     figure = _forest_plot(found, series, id="selection", caption=caption, dashed=True)
@@ -110,61 +91,67 @@ def selection_figure(comparison: Comparison, series: dict[str, Series]) -> Figur
 
 
 def _forest_plot(
-    differences: Sequence[Difference], series: dict[str, Series], *, id: str, caption: str, dashed: bool = False
-) -> Figure | None:
-    found = [d for d in differences if finite(d.estimate) is not None and d.strategy in series]
+    differences: Sequence[Difference], series: dict[str, page.Series], *, id: str, caption: str, dashed: bool = False
+) -> page.Figure | None:
+    found = [d for d in differences if fmt.finite(d.estimate) is not None and d.strategy in series]
     if not found:
         return None
     rows = [
         {
             "strategy": d.strategy,
             "estimate": d.estimate,
-            "low": d.estimate if finite(d.low) is None else d.low,
-            "high": d.estimate if finite(d.high) is None else d.high,
+            "low": d.estimate if fmt.finite(d.low) is None else d.low,
+            "high": d.estimate if fmt.finite(d.high) is None else d.high,
             "shown": f"{points(d.estimate)} {interval_text(d)}".strip(),
             "method": BOOTSTRAP_OVER[d.method],
         }
         for d in found
     ]
-    metric, other = metric_title(found[0].metric), one_line(found[0].baseline)
+    metric, other = fmt.metric_title(found[0].metric), fmt.one_line(found[0].baseline)
     values = "; ".join(f"{row['strategy']} {row['shown']}" for row in rows)
-    text = one_line(f"{metric} minus that of {other}, in percentage points: {values}.", 1200)
+    text = fmt.one_line(f"{metric} minus that of {other}, in percentage points: {values}.", 1200)
     present = [series[d.strategy] for d in found]
     title = f"{metric} (points)"  # short enough for a narrow screen
     chart = partial(charts.differences_chart, rows, present, text, title=title, dashed=dashed)
-    return Figure(id, "", caption, text, (Variant("", chart),))
+    return page.Figure(id, "", caption, text, (page.Variant("", chart),))
 
 
-def _differences_table(comparison: Comparison, series: dict[str, Series]) -> Table:
+def _differences_table(comparison: Comparison, series: dict[str, page.Series]) -> page.Table:
     none = "not defined for one of the two"
     rows = tuple(
         (
-            Cell(one_line(d.strategy), series=series.get(d.strategy)),
-            Cell(one_line(d.baseline)),
-            Cell(metric_title(d.metric)),
-            Cell(SPLIT_NAMES.get(d.split, d.split)),
-            missing_cell(none) if finite(d.estimate) is None else Cell(points(d.estimate)),
-            Cell(interval_text(d)) if interval_text(d) else missing_cell(none),
-            missing_cell("one seed, or not defined") if finite(d.seed_sd) is None else Cell(percent_number(d.seed_sd)),
-            Cell(BOOTSTRAP_OVER[d.method]),
+            page.Cell(fmt.one_line(d.strategy), series=series.get(d.strategy)),
+            page.Cell(fmt.one_line(d.baseline)),
+            page.Cell(fmt.metric_title(d.metric)),
+            page.Cell(fmt.SPLIT_NAMES.get(d.split, d.split)),
+            fmt.missing_cell(none) if fmt.finite(d.estimate) is None else page.Cell(points(d.estimate)),
+            page.Cell(interval_text(d)) if interval_text(d) else fmt.missing_cell(none),
+            fmt.missing_cell("one seed, or not defined")
+            if fmt.finite(d.seed_sd) is None
+            else page.Cell(fmt.percent_number(d.seed_sd)),
+            page.Cell(BOOTSTRAP_OVER[d.method]),
         )
         for d in comparison.differences[:MAX_DIFFERENCES]
     )
-    numbers = map(Column, ("Difference", "Interval", "Standard deviation over seeds"))
-    columns = (*text_columns("Strategy", "Minus", "Metric", "Split"), *numbers, *text_columns("Bootstrap over"))
+    numbers = map(page.Column, ("Difference", "Interval", "Standard deviation over seeds"))
+    columns = (
+        *page.text_columns("Strategy", "Minus", "Metric", "Split"),
+        *numbers,
+        *page.text_columns("Bootstrap over"),
+    )
     more = len(comparison.differences) - len(rows)
     notes = (f"{more:,} more differences are in the JSON file beside this page.",) if more > 0 else ()
-    return Table("All differences (percentage points)", columns, rows, notes, folded=True)
+    return page.Table("All differences (percentage points)", columns, rows, notes, folded=True)
 
 
-def tradeoff_figure(comparison: Comparison, series: Sequence[Series]) -> Figure | None:
+def tradeoff_figure(comparison: Comparison, series: Sequence[page.Series]) -> page.Figure | None:
     """Recall of frequent vs. rare classes; None unless at least two groups have classes."""
     arms = {arm.strategy.name: arm for arm in comparison.arms}
     groups = [g for g in ("many", "medium", "few") if any(has_score(arms[s.name], g) for s in series)]
     if len(groups) < 2:
         return None
     frequent, rare = groups[0], groups[-1]
-    rows: list[Spec] = []
+    rows: list[page.Spec] = []
     means, body = [], []
     for one in series:
         arm = arms[one.name]
@@ -175,24 +162,24 @@ def tradeoff_figure(comparison: Comparison, series: Sequence[Series]) -> Figure 
         seeds = zip(arm.seeds, x.values, y.values, strict=False)
         rows += [{"strategy": one.name, "seed": str(seed), "frequent": a, "rare": b} for seed, a, b in seeds]
         body.append((_strategy_cell(one), score_cell(x), score_cell(y)))
-    titles = [metric_title(frequent), metric_title(rare)]
+    titles = [fmt.metric_title(frequent), fmt.metric_title(rare)]
     text = f"{titles[1]} against {titles[0].lower()} of every strategy and seed."
     chart = partial(charts.tradeoff_chart, rows, means, series, text, frequent=titles[0], rare=titles[1])
     caption = "Up: better on rare classes; left: worse on frequent ones. Large marks are means over seeds, small marks "
     caption += "single seeds."
-    columns = (*text_columns("Strategy"), *(Column(*METRICS[group]) for group in (frequent, rare)))
-    return Figure(
+    columns = (*page.text_columns("Strategy"), *(page.Column(*fmt.METRICS[group]) for group in (frequent, rare)))
+    return page.Figure(
         "tradeoff",
         "Recall of frequent classes vs. recall of rare classes",
         caption,
         text,
-        (Variant("", chart),),
+        (page.Variant("", chart),),
         key=tuple(series),
-        table=Table("Mean recall on the test images (%)", columns, tuple(body), folded=True),
+        table=page.Table("Mean recall on the test images (%)", columns, tuple(body), folded=True),
     )
 
 
-def calibration_figure(evaluations: Evaluations, series: Sequence[Series]) -> Figure | None:
+def calibration_figure(evaluations: Evaluations, series: Sequence[page.Series]) -> page.Figure | None:
     """A reliability diagram; None if there are no confidence bins."""
     rows, body = [], []
     for one in series:
@@ -201,33 +188,38 @@ def calibration_figure(evaluations: Evaluations, series: Sequence[Series]) -> Fi
         for b in bins:
             if not b.count:
                 continue
-            span = f"{percent_number(b.low, 0)} to {percent_number(b.high, 0)}\u00a0%"
+            span = f"{fmt.percent_number(b.low, 0)} to {fmt.percent_number(b.high, 0)}\u00a0%"
             row = {"strategy": one.name, "confidence": b.confidence, "accuracy": b.accuracy, "count": b.count}
             rows.append({**row, "share": b.count / total, "range": span})
-            cells = (Cell(span), number_cell(b.count), percent_cell(b.confidence, ""), percent_cell(b.accuracy, ""))
+            cells = (
+                page.Cell(span),
+                fmt.number_cell(b.count),
+                fmt.percent_cell(b.confidence, ""),
+                fmt.percent_cell(b.accuracy, ""),
+            )
             body.append((_strategy_cell(one), *cells))
     if not rows:
         return None
     text = "Accuracy against confidence (the highest predicted probability). On the diagonal the two are equal."
     titles = ("Confidence bin", "Predictions", "Mean confidence (%)", "Accuracy (%)")
-    return Figure(
+    return page.Figure(
         "calibration",
         "Calibration (reliability diagram)",
         "Below the diagonal the model is overconfident: its confidence is higher than its accuracy. Large marks stand "
         "for many predictions. To correct the confidence, use `counterpoise evaluate RUN --tune temperature`.",
         text,
-        (Variant("", partial(charts.calibration_chart, rows, series, text)),),
+        (page.Variant("", partial(charts.calibration_chart, rows, series, text)),),
         key=tuple(series) if len(series) > 1 else (),
-        table=Table(
+        table=page.Table(
             "Confidence bins (all seeds)",
-            (*text_columns("Strategy"), *map(Column, titles)),
+            (*page.text_columns("Strategy"), *map(page.Column, titles)),
             tuple(body),
             folded=True,
         ),
     )
 
 
-def training_figure(comparison: Comparison, series: Sequence[Series]) -> Figure | None:
+def training_figure(comparison: Comparison, series: Sequence[page.Series]) -> page.Figure | None:
     """Training curves, a variant per recorded quantity; None if nothing was recorded."""
     arms = {arm.strategy.name: arm for arm in comparison.arms}
     trained = tuple(one for one in series if arms[one.name].history and not arms[one.name].strategy.reuses)
@@ -237,43 +229,43 @@ def training_figure(comparison: Comparison, series: Sequence[Series]) -> Figure 
         if rows:
             text = f"{title} by epoch, one line per strategy and seed."
             chart = partial(charts.training_chart, rows, trained, text, title=title, is_share=is_share)
-            variants.append(Variant(title, chart))
+            variants.append(page.Variant(title, chart))
     if not variants:
         return None
     caption = "One line per seed; the mark is the last epoch. Strategies that reuse the model of another strategy are "
     caption += "not trained and have no curve."
     text = "Training curves of every strategy and seed."
-    return Figure("training", "Training curves", caption, text, tuple(variants), "Quantity", key=trained)
+    return page.Figure("training", "Training curves", caption, text, tuple(variants), "Quantity", key=trained)
 
 
-def _training_rows(arm: Arm, key: str) -> list[Spec]:
-    rows: list[Spec] = []
+def _training_rows(arm: Arm, key: str) -> list[page.Spec]:
+    rows: list[page.Spec] = []
     for seed, epochs in zip(arm.seeds, arm.history, strict=False):
-        defined = [e for e in epochs if finite(e.get("epoch")) is not None and finite(e.get(key)) is not None]
+        defined = [e for e in epochs if fmt.finite(e.get("epoch")) is not None and fmt.finite(e.get(key)) is not None]
         shared = {"strategy": arm.strategy.name, "seed": str(seed)}
         rows += [{**shared, "epoch": e["epoch"], "value": e[key], "last": e is defined[-1]} for e in defined]
     return rows
 
 
-def weight_tables(comparison: Comparison, classes: ClassSelection) -> list[Table]:
+def weight_tables(comparison: Comparison, classes: ClassSelection) -> list[page.Table]:
     """The class weights in some epochs of every strategy that changes them during training."""
     return [_weight_table(arm, classes) for arm in comparison.arms if arm.weights and all(arm.weights)]
 
 
-def _weight_table(arm: Arm, classes: ClassSelection) -> Table:
+def _weight_table(arm: Arm, classes: ClassSelection) -> page.Table:
     mean = np.mean(np.array(arm.weights), axis=0)  # (epochs, C)
     epochs = np.unique(np.linspace(0, len(mean) - 1, num=WEIGHT_COLUMNS).round().astype(int))
     selected = zip(classes.ids, classes.cells, strict=True)
-    rows = tuple((cell, *(Cell(f"{mean[epoch, c]:.2f}") for epoch in epochs)) for c, cell in selected)
-    columns = (*text_columns("Class"), *(Column(f"Epoch {epoch + 1}") for epoch in epochs))
+    rows = tuple((cell, *(page.Cell(f"{mean[epoch, c]:.2f}") for epoch in epochs)) for c, cell in selected)
+    columns = (*page.text_columns("Class"), *(page.Column(f"Epoch {epoch + 1}") for epoch in epochs))
     note = f"Mean over {plural(len(arm.weights), 'seed')}. The weights average 1 over all classes."
-    return Table(f"Class weights of {one_line(arm.strategy.name)} during training", columns, rows, (note,))
+    return page.Table(f"Class weights of {fmt.one_line(arm.strategy.name)} during training", columns, rows, (note,))
 
 
 NOT_REACHED = "no test image reaches this node"
 
 
-def tree_section(comparison: Comparison, series: Mapping[str, Series]) -> Section:
+def tree_section(comparison: Comparison, series: Mapping[str, page.Series]) -> page.Section:
     """Errors by level and node of the class tree, of the hierarchical, baseline and recommended strategies."""
     always = (comparison.baseline, comparison.verdict.recommended)
     scores = [
@@ -282,95 +274,87 @@ def tree_section(comparison: Comparison, series: Mapping[str, Series]) -> Sectio
         if arm.by_tree is not None and (arm.strategy.name in always or arm.strategy.head == "hierarchical")
     ]
     if not scores:
-        return Section("tree", "Class tree", ())
+        return page.Section("tree", "Class tree", ())
     text = (
         "A class tree replaces one classification among many classes by a small classification at each inner node. An "
         "error is counted at the node where the prediction leaves the path of the true class, and not below it."
     )
-    return Section("tree", "Class tree", (Paragraph(text), _level_table(scores), _node_table(scores, comparison)))
+    return page.Section(
+        "tree", "Class tree", (page.Paragraph(text), _level_table(scores), _node_table(scores, comparison))
+    )
 
 
-_Scores = Sequence[tuple[Series, Arm, TreeScore]]
+_Scores = Sequence[tuple[page.Series, Arm, TreeScore]]
 
 
-def _level_table(scores: _Scores) -> Table:
+def _level_table(scores: _Scores) -> page.Table:
     levels = range(1, 1 + max(len(score.level_error) for _, _, score in scores))
     columns = (
-        *text_columns("Strategy"),
-        Column("Hierarchical F1", "Common ancestors of labels and predictions, relative to all of their ancestors."),
-        *(Column(f"Error at level {i}", "Of the images that are correct down to the level above.") for i in levels),
-        *(Column(f"Correct to level {i}") for i in levels),
-        Column("Tree distance of errors", "Mean number of edges between label and prediction, over the errors."),
+        *page.text_columns("Strategy"),
+        page.Column(
+            "Hierarchical F1", "Common ancestors of labels and predictions, relative to all of their ancestors."
+        ),
+        *(
+            page.Column(f"Error at level {i}", "Of the images that are correct down to the level above.")
+            for i in levels
+        ),
+        *(page.Column(f"Correct to level {i}") for i in levels),
+        page.Column("Tree distance of errors", "Mean number of edges between label and prediction, over the errors."),
     )
     rows = []
     for one, _, score in scores:
-        shares = (percent_cell(value, NOT_REACHED) for value in (score.f1, *score.level_error, *score.level_accuracy))
-        edges = finite(score.tree_distance)
-        distance = missing_cell("no errors") if edges is None else Cell(f"{edges:.2f}")
+        shares = (
+            fmt.percent_cell(value, NOT_REACHED) for value in (score.f1, *score.level_error, *score.level_accuracy)
+        )
+        edges = fmt.finite(score.tree_distance)
+        distance = fmt.missing_cell("no errors") if edges is None else page.Cell(f"{edges:.2f}")
         rows.append((_strategy_cell(one), *shares, distance))
     note = (
         "Percentages of the test images of all seeds whose class reaches the level. An error at a level is relative to "
         "the images that are correct so far; the tree distance is measured over errors only."
     )
-    return Table("Errors by level", columns, tuple(rows), (note,))
+    return page.Table("Errors by level", columns, tuple(rows), (note,))
 
 
-def _node_table(scores: _Scores, comparison: Comparison) -> Table:
+def _node_table(scores: _Scores, comparison: Comparison) -> page.Table:
+    tree = ClassTree.from_dict(comparison.tree)
     nodes = {node.name: i for i, node in enumerate(scores[0][2].nodes)}
     train = {c.name: c.train for c in comparison.audit.classes}
-    members = _classes_below(comparison.tree)
-    rows = []
-    for name, depth in _depth_first(comparison.tree):
+    members: dict[int, list[str]] = {}
+    for name, leaf in zip(tree.classes, tree.leaves.tolist(), strict=True):
+        for node in tree.ancestors(leaf).tolist():
+            members.setdefault(node, []).append(name)
+    rows, stack = [], [0]
+    while stack:  # depth first
+        node = stack.pop()
+        stack += reversed(tree.children(node).tolist())
+        name = tree.names[node]
         if name in nodes:
             i = nodes[name]
-            label = ", ".join(members.get(name, ())) if name.startswith("#") else name or "all classes"
+            label = ", ".join(members.get(node, ())) if name.startswith("#") else name or "all classes"
             images = scores[0][2].nodes[i].train
             errors = [(score.nodes[i].wrong, score.nodes[i].reached) for _, _, score in scores]
         else:
             label, images = name, train[name]
             errors = [_class_errors(arm, name) for _, arm, _ in scores]
-        cell = name_cell(label)
+        cell = fmt.name_cell(label)
         shares = (
-            percent_cell(wrong / reached if reached else None, NOT_REACHED, detail=f"{wrong:,} of {reached:,}")
+            fmt.percent_cell(wrong / reached if reached else None, NOT_REACHED, detail=f"{wrong:,} of {reached:,}")
             for wrong, reached in errors
         )
-        rows.append((replace(cell, text="\u2003" * depth + cell.text), number_cell(images), *shares))
+        indent = "\u2003" * int(tree.depth[node])
+        rows.append((replace(cell, text=indent + cell.text), fmt.number_cell(images), *shares))
     columns = (
-        *text_columns("Node"),
-        Column("Training images"),
-        *(Column(f"Errors: {one_line(s.name)}", "Of the test images that reach it correctly.") for s, _, _ in scores),
+        *page.text_columns("Node"),
+        page.Column("Training images"),
+        *(page.Column(f"Errors: {s.name}", "Of the test images that reach it correctly.") for s, _, _ in scores),
     )
     note = (
         "Nodes are indented below their parent; each inner node is a classification among its children, and one "
         "without a name is listed by its classes. The row of a class counts all of its test images that are "
         "misclassified, at whichever node."
     )
-    return Table("Errors by node (%)", columns, tuple(rows), (note,))
-
-
-def _classes_below(tree: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The classes below each inner node."""
-    parents = dict(tree["links"])
-    classes: dict[str, list[str]] = {}
-    for name in tree["classes"]:
-        node = parents.get(name, "")
-        while node:
-            classes.setdefault(node, []).append(name)
-            node = parents.get(node, "")
-    return classes
-
-
-def _depth_first(tree: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Every node with its depth, each parent before its children."""
-    children: dict[str, list[str]] = {}
-    for child, parent in tree["links"]:
-        children.setdefault(parent, []).append(child)
-    found, stack = [], [("", 0)]
-    while stack:
-        name, depth = stack.pop()
-        found.append((name, depth))
-        stack += [(child, depth + 1) for child in reversed(children.get(name, []))]
-    return found
+    return page.Table("Errors by node (%)", columns, tuple(rows), (note,))
 
 
 def _class_errors(arm: Arm, name: str) -> tuple[int, int]:

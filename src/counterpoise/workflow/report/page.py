@@ -23,7 +23,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Cell:
-    """A table cell with formatted text, and ``detail`` in smaller letters.
+    """A table cell with formatted text, and ``detail`` in a smaller font.
 
     ``missing`` is the reason for a dash, ``full`` the complete text if ``text`` is shortened, ``series`` the strategy
     whose mark is shown. ``is_name`` marks text from the data (class, file), which never contains markup.
