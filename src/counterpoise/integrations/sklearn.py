@@ -94,18 +94,12 @@ def compute_class_weight(
 def class_weight_dict(
     y: ArrayLike, class_weight: str = "inverse", **options: Unpack[WeightOptions]
 ) -> dict[Any, float]:
-    """Class weights as the argument ``class_weight`` of scikit-learn's estimators takes them.
+    """Class weights as ``{class: weight}``, for the argument ``class_weight`` of scikit-learn's estimators.
 
     Args:
         y: ``(N,)`` label of each sample; not counts.
         class_weight: scheme, as for `compute_class_weight`.
         **options: as for `compute_class_weight`.
-
-    Returns:
-        ``{class: weight}``.
-
-    Raises:
-        ArgumentError: no label occurs twice in ``y``, or an option does not apply.
 
     Example:
         >>> class_weight_dict(["cat"] * 9 + ["lynx"], "balanced")["lynx"]
@@ -120,15 +114,12 @@ def class_weight_dict(
 
 
 def compute_sample_weight(class_weight: ClassWeight, y: ArrayLike, **options: Unpack[WeightOptions]) -> FloatArray:
-    """The weight of each sample, for estimators that take ``sample_weight`` but no ``class_weight``.
+    """Sample weights, float64 ``(N,)``, for estimators that take ``sample_weight`` but no ``class_weight``.
 
     Args:
         class_weight: scheme, ``{class: weight}`` or None, as for `compute_class_weight`.
         y: ``(N,)`` label of each sample.
         **options: as for `compute_class_weight`.
-
-    Returns:
-        float64 ``(N,)``.
 
     Example:
         >>> compute_sample_weight("inverse", ["cat", "cat", "cat", "lynx"]).round(1)

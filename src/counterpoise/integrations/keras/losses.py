@@ -1,66 +1,36 @@
-"""The named losses for Keras: the presets of `counterpoise.losses`, same names, keywords and defaults.
+"""The losses of `counterpoise.losses` for Keras: same names, hyperparameters, defaults and formulas.
 
-Each is called as Keras calls a loss, ``loss(y_true, y_pred, sample_weight=None)``, on logits (``from_logits=True``)
-with the classes in the last axis. Besides its own keywords each takes the other letters of its equation, and
-``from_logits``, ``ignore_index``, ``reduction`` (see `EquationLoss`), ``name`` and ``dtype``. The papers are named in
-`counterpoise.losses`; the formulas stand there, once.
+Each is called as ``loss(y_true, y_pred, sample_weight=None)`` on logits with the classes in the last axis. Arguments
+that a docstring does not explain are those of `SoftmaxLoss` or `SigmoidLoss`, and of `EquationLoss`.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
-from torch import Tensor
-from typing_extensions import Unpack
 
-from counterpoise.core.counts import CountsLike
-from counterpoise.integrations.keras.equations import sigmoid_rows, softmax_rows
-from counterpoise.integrations.keras.letters import (
-    ScaledKeywords,
-    SigmoidKeywords,
-    SigmoidPresetKeywords,
-    SoftmaxKeywords,
-    SoftmaxPresetKeywords,
-)
-from counterpoise.integrations.keras.stored import EquationLoss
+from counterpoise.integrations.keras.equations import KerasReduction, SigmoidFamily, SoftmaxFamily
 from counterpoise.losses import presets
 from counterpoise.losses.arguments import Vector
 
 __all__ = [
-    "AsymmetricLoss",
-    "BalancedSoftmaxLoss",
-    "BinaryCrossEntropyLoss",
-    "ClassBalancedLoss",
-    "CrossEntropyLoss",
-    "FocalLoss",
-    "LDAMLoss",
-    "LogitAdjustedLoss",
-    "PolyLoss",
-    "SigmoidFocalLoss",
-    "SigmoidLoss",
-    "SoftmaxLoss",
+    "AsymmetricLoss", "BalancedSoftmaxLoss", "BinaryCrossEntropyLoss", "ClassBalancedLoss", "CrossEntropyLoss",
+    "FocalLoss", "LDAMLoss", "LogitAdjustedLoss", "PolyLoss", "SigmoidFocalLoss", "SigmoidLoss", "SoftmaxLoss",
     "VectorScalingLoss",
 ]
 
-_saved = keras.saving.register_keras_serializable(package="counterpoise")
 
+class SoftmaxLoss(SoftmaxFamily):
+    """The softmax equation with all its hyperparameters; see `counterpoise.losses.softmax_loss`.
 
-class _Softmax(EquationLoss):
-    def __init__(self, preset: dict[str, Any], own: dict[str, Any], options: Any) -> None:
-        letters = presets.combined(preset, options)
-        super().__init__(softmax_rows, letters, own, options)
-
-
-class _Sigmoid(EquationLoss):
-    def __init__(self, preset: dict[str, Any], own: dict[str, Any], options: Any) -> None:
-        letters = presets.combined_sigmoid(preset, options)
-        super().__init__(sigmoid_rows, letters, own, options)
-
-
-@_saved
-class SoftmaxLoss(_Softmax):
-    """`counterpoise.losses.softmax_loss` for Keras, same keywords. The whole equation.
+    Args:
+        weight: ``(C,)`` weight of each class, at least 0.
+        offset: ``(C,)`` added to the logits; −inf masks the class.
+        class_scale: ``(C,)`` factor of each logit, above 0.
+        scale: factor s of all logits, above 0.
+        margin: margin m subtracted from the target's logit; a number or ``(C,)``.
+        gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
+        poly: coefficient κ of the first polynomial term.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
 
     Example:
         >>> loss = SoftmaxLoss(gamma=1.0)
@@ -68,13 +38,17 @@ class SoftmaxLoss(_Softmax):
         0.3466
     """
 
-    def __init__(self, **options: Unpack[SoftmaxKeywords]) -> None:
-        super().__init__({}, {}, options)
+    def __init__(
+        self, *, weight: Vector | None = None, offset: Vector | None = None, class_scale: Vector | None = None,
+        scale: float = 1.0, margin: float | Vector | None = None, gamma: float | Vector = 0.0, poly: float = 0.0,
+        label_smoothing: float | Vector = 0.0, from_logits: bool = True, ignore_index: int = -100,
+        reduction: KerasReduction | None = "sum_over_batch_size", name: str | None = None, dtype: str | None = None,
+    ) -> None:
+        super().__init__(None, locals())
 
 
-@_saved
-class CrossEntropyLoss(_Softmax):
-    """`counterpoise.losses.cross_entropy` for Keras, same keywords.
+class CrossEntropyLoss(SoftmaxLoss):
+    """Cross-entropy: the softmax equation at its defaults.
 
     Example:
         >>> loss = CrossEntropyLoss(weight=[1.0, 3.0], reduction="weighted_mean")
@@ -82,13 +56,13 @@ class CrossEntropyLoss(_Softmax):
         0.6931
     """
 
-    def __init__(self, **options: Unpack[SoftmaxKeywords]) -> None:
-        super().__init__({}, {}, options)
 
+class FocalLoss(SoftmaxFamily):
+    """Focal loss on a softmax; see `counterpoise.losses.focal_loss`.
 
-@_saved
-class FocalLoss(_Softmax):
-    """`counterpoise.losses.focal_loss` for Keras, same keywords.
+    Args:
+        gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
+        alpha: ``(C,)`` class weights under the paper's name, multiplied with ``weight``.
 
     Example:
         >>> loss = FocalLoss(gamma=1.0)
@@ -97,19 +71,23 @@ class FocalLoss(_Softmax):
     """
 
     def __init__(
-        self,
-        *,
-        gamma: float | Vector = 2.0,
-        alpha: Vector | None = None,
-        **options: Unpack[SoftmaxPresetKeywords],
+        self, *, gamma: float | Vector = 2.0, alpha: Vector | None = None, weight: Vector | None = None,
+        offset: Vector | None = None, class_scale: Vector | None = None, scale: float = 1.0,
+        margin: float | Vector | None = None, poly: float = 0.0, label_smoothing: float | Vector = 0.0,
+        from_logits: bool = True, ignore_index: int = -100, reduction: KerasReduction | None = "sum_over_batch_size",
+        name: str | None = None, dtype: str | None = None,
     ) -> None:
-        own: dict[str, Any] = {"gamma": gamma, "alpha": alpha}
-        super().__init__(presets.focal(**own), own, options)
+        super().__init__(presets.focal, locals())
 
 
-@_saved
-class ClassBalancedLoss(_Softmax):
-    """`counterpoise.losses.class_balanced_loss` for Keras, same keywords.
+class ClassBalancedLoss(SoftmaxFamily):
+    """Cross-entropy or focal loss with effective-number weights; see `counterpoise.losses.class_balanced_loss`.
+
+    Args:
+        class_counts: ``(C,)`` training images per class: a `ClassCounts`, an array or a ``{name: count}`` mapping.
+        beta: hyperparameter β of the effective number, in [0, 1], or "auto".
+        gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
+        empty: "error" refuses classes without images; "exclude" masks them.
 
     Example:
         >>> loss = ClassBalancedLoss(class_counts=[90, 10])
@@ -118,21 +96,22 @@ class ClassBalancedLoss(_Softmax):
     """
 
     def __init__(
-        self,
-        *,
-        class_counts: CountsLike | Tensor,
-        beta: float = 0.9999,
-        gamma: float | Vector = 0.0,
-        empty: presets.Empty = "error",
-        **options: Unpack[SoftmaxPresetKeywords],
+        self, *, class_counts: presets.Counts, beta: presets.Beta = 0.9999, gamma: float | Vector = 0.0,
+        empty: presets.Empty = "error", weight: Vector | None = None, offset: Vector | None = None,
+        class_scale: Vector | None = None, scale: float = 1.0, margin: float | Vector | None = None, poly: float = 0.0,
+        label_smoothing: float | Vector = 0.0, from_logits: bool = True, ignore_index: int = -100,
+        reduction: KerasReduction | None = "sum_over_batch_size", name: str | None = None, dtype: str | None = None,
     ) -> None:
-        own: dict[str, Any] = {"class_counts": class_counts, "beta": beta, "gamma": gamma, "empty": empty}
-        super().__init__(presets.class_balanced(**own), own, options)
+        super().__init__(presets.class_balanced, locals())
 
 
-@_saved
-class LogitAdjustedLoss(_Softmax):
-    """`counterpoise.losses.logit_adjusted_loss` for Keras, same keywords.
+class LogitAdjustedLoss(SoftmaxFamily):
+    """Logit-adjusted softmax cross-entropy; see `counterpoise.losses.logit_adjusted_loss`.
+
+    Args:
+        prior: ``(C,)`` class shares in training.
+        tau: strength τ of the adjustment, at least 0.
+        empty: "error" refuses classes without images; "exclude" masks them.
 
     Example:
         >>> loss = LogitAdjustedLoss(prior=[0.9, 0.1])
@@ -141,20 +120,21 @@ class LogitAdjustedLoss(_Softmax):
     """
 
     def __init__(
-        self,
-        *,
-        prior: Vector,
-        tau: float = 1.0,
-        empty: presets.Empty = "error",
-        **options: Unpack[SoftmaxKeywords],
+        self, *, prior: Vector, tau: float = 1.0, empty: presets.Empty = "error", weight: Vector | None = None,
+        offset: Vector | None = None, class_scale: Vector | None = None, scale: float = 1.0,
+        margin: float | Vector | None = None, gamma: float | Vector = 0.0, poly: float = 0.0,
+        label_smoothing: float | Vector = 0.0, from_logits: bool = True, ignore_index: int = -100,
+        reduction: KerasReduction | None = "sum_over_batch_size", name: str | None = None, dtype: str | None = None,
     ) -> None:
-        own: dict[str, Any] = {"prior": prior, "tau": tau, "empty": empty}
-        super().__init__(presets.logit_adjusted(**own), own, options)
+        super().__init__(presets.logit_adjusted, locals())
 
 
-@_saved
-class BalancedSoftmaxLoss(_Softmax):
-    """`counterpoise.losses.balanced_softmax_loss` for Keras, same keywords.
+class BalancedSoftmaxLoss(SoftmaxFamily):
+    """Balanced softmax; see `counterpoise.losses.balanced_softmax_loss`.
+
+    Args:
+        class_counts: ``(C,)`` training images per class: a `ClassCounts`, an array or a ``{name: count}`` mapping.
+        empty: "error" refuses classes without images; "exclude" masks them.
 
     Example:
         >>> loss = BalancedSoftmaxLoss(class_counts=[90, 10])
@@ -163,19 +143,23 @@ class BalancedSoftmaxLoss(_Softmax):
     """
 
     def __init__(
-        self,
-        *,
-        class_counts: CountsLike | Tensor,
-        empty: presets.Empty = "error",
-        **options: Unpack[SoftmaxKeywords],
+        self, *, class_counts: presets.Counts, empty: presets.Empty = "error", weight: Vector | None = None,
+        offset: Vector | None = None, class_scale: Vector | None = None, scale: float = 1.0,
+        margin: float | Vector | None = None, gamma: float | Vector = 0.0, poly: float = 0.0,
+        label_smoothing: float | Vector = 0.0, from_logits: bool = True, ignore_index: int = -100,
+        reduction: KerasReduction | None = "sum_over_batch_size", name: str | None = None, dtype: str | None = None,
     ) -> None:
-        own: dict[str, Any] = {"class_counts": class_counts, "empty": empty}
-        super().__init__(presets.balanced_softmax(**own), own, options)
+        super().__init__(presets.balanced_softmax, locals())
 
 
-@_saved
-class VectorScalingLoss(_Softmax):
-    """`counterpoise.losses.vector_scaling_loss` for Keras, same keywords.
+class VectorScalingLoss(SoftmaxFamily):
+    """Vector scaling: additive and multiplicative adjustment; see `counterpoise.losses.vector_scaling_loss`.
+
+    Args:
+        class_counts: ``(C,)`` training images per class: a `ClassCounts`, an array or a ``{name: count}`` mapping.
+        gamma: exponent γ of the class scale (n_c / n_max)^γ, at least 0.
+        tau: strength τ of the additive adjustment, at least 0.
+        empty: "error" refuses classes without images; "exclude" masks them.
 
     Example:
         >>> loss = VectorScalingLoss(class_counts=[90, 10])
@@ -184,21 +168,23 @@ class VectorScalingLoss(_Softmax):
     """
 
     def __init__(
-        self,
-        *,
-        class_counts: CountsLike | Tensor,
-        gamma: float = 0.3,
-        tau: float = 1.0,
-        empty: presets.Empty = "error",
-        **options: Unpack[SoftmaxPresetKeywords],
+        self, *, class_counts: presets.Counts, gamma: float = 0.3, tau: float = 1.0, empty: presets.Empty = "error",
+        weight: Vector | None = None, offset: Vector | None = None, scale: float = 1.0,
+        margin: float | Vector | None = None, poly: float = 0.0, label_smoothing: float | Vector = 0.0,
+        from_logits: bool = True, ignore_index: int = -100, reduction: KerasReduction | None = "sum_over_batch_size",
+        name: str | None = None, dtype: str | None = None,
     ) -> None:
-        own: dict[str, Any] = {"class_counts": class_counts, "gamma": gamma, "tau": tau, "empty": empty}
-        super().__init__(presets.vector_scaling(**own), own, options)
+        super().__init__(presets.vector_scaling, locals())
 
 
-@_saved
-class LDAMLoss(_Softmax):
-    """`counterpoise.losses.ldam_loss` for Keras, same keywords. Its logits are cosines.
+class LDAMLoss(SoftmaxFamily):
+    """Label-distribution-aware margin loss on cosine logits; see `counterpoise.losses.ldam_loss`.
+
+    Args:
+        class_counts: ``(C,)`` training images per class: a `ClassCounts`, an array or a ``{name: count}`` mapping.
+        max_margin: margin of the rarest class, at least 0.
+        scale: factor s of the cosines, above 0.
+        empty: "error" refuses classes without images; "exclude" masks them.
 
     Example:
         >>> loss = LDAMLoss(class_counts=[160, 10], scale=4.0)
@@ -207,21 +193,20 @@ class LDAMLoss(_Softmax):
     """
 
     def __init__(
-        self,
-        *,
-        class_counts: CountsLike | Tensor,
-        max_margin: float = 0.5,
-        scale: float = 30.0,
-        empty: presets.Empty = "error",
-        **options: Unpack[ScaledKeywords],
+        self, *, class_counts: presets.Counts, max_margin: float = 0.5, scale: float = 30.0,
+        empty: presets.Empty = "error", weight: Vector | None = None, offset: Vector | None = None,
+        class_scale: Vector | None = None, gamma: float | Vector = 0.0, poly: float = 0.0,
+        label_smoothing: float | Vector = 0.0, from_logits: bool = True, ignore_index: int = -100,
+        reduction: KerasReduction | None = "sum_over_batch_size", name: str | None = None, dtype: str | None = None,
     ) -> None:
-        own: dict[str, Any] = {"class_counts": class_counts, "max_margin": max_margin, "scale": scale, "empty": empty}
-        super().__init__(presets.ldam(**own), own, options)
+        super().__init__(presets.ldam, locals())
 
 
-@_saved
-class PolyLoss(_Softmax):
-    """`counterpoise.losses.poly_loss` for Keras, same keywords.
+class PolyLoss(SoftmaxFamily):
+    """Poly-1 loss; see `counterpoise.losses.poly_loss`.
+
+    Args:
+        epsilon: coefficient of the first polynomial term.
 
     Example:
         >>> loss = PolyLoss()
@@ -230,18 +215,26 @@ class PolyLoss(_Softmax):
     """
 
     def __init__(
-        self,
-        *,
-        epsilon: float = 1.0,
-        **options: Unpack[SoftmaxKeywords],
+        self, *, epsilon: float = 1.0, weight: Vector | None = None, offset: Vector | None = None,
+        class_scale: Vector | None = None, scale: float = 1.0, margin: float | Vector | None = None,
+        gamma: float | Vector = 0.0, label_smoothing: float | Vector = 0.0, from_logits: bool = True,
+        ignore_index: int = -100, reduction: KerasReduction | None = "sum_over_batch_size", name: str | None = None,
+        dtype: str | None = None,
     ) -> None:
-        own: dict[str, Any] = {"epsilon": epsilon}
-        super().__init__(presets.poly(**own), own, options)
+        super().__init__(presets.poly, locals())
 
 
-@_saved
-class SigmoidLoss(_Sigmoid):
-    """`counterpoise.losses.sigmoid_loss` for Keras, same keywords. The whole equation.
+class SigmoidLoss(SigmoidFamily):
+    """The sigmoid equation with all its hyperparameters; see `counterpoise.losses.sigmoid_loss`.
+
+    Args:
+        weight: ``(C,)`` weight of each class, at least 0.
+        pos_weight: weight α⁺ of the positives, at least 0; a number or ``(C,)``.
+        neg_weight: weight α⁻ of the negatives, at least 0; a number or ``(C,)``.
+        gamma_pos: focusing parameter γ⁺ of the positives, at least 0.
+        gamma_neg: focusing parameter γ⁻ of the negatives, at least 0.
+        clip: probability margin m, in [0, 1): negatives with p below it have loss 0.
+        detach_focus: treat the modulating factor as a constant in the gradient.
 
     Example:
         >>> loss = SigmoidLoss(pos_weight=3.0)
@@ -249,13 +242,17 @@ class SigmoidLoss(_Sigmoid):
         1.3863
     """
 
-    def __init__(self, **options: Unpack[SigmoidKeywords]) -> None:
-        super().__init__({}, {}, options)
+    def __init__(
+        self, *, weight: Vector | None = None, pos_weight: float | Vector | None = None,
+        neg_weight: float | Vector | None = None, gamma_pos: float = 0.0, gamma_neg: float = 0.0, clip: float = 0.0,
+        detach_focus: bool = False, from_logits: bool = True, ignore_index: int = -100,
+        reduction: KerasReduction | None = "sum_over_batch_size", name: str | None = None, dtype: str | None = None,
+    ) -> None:
+        super().__init__(None, locals())
 
 
-@_saved
-class BinaryCrossEntropyLoss(_Sigmoid):
-    """`counterpoise.losses.binary_cross_entropy` for Keras, same keywords.
+class BinaryCrossEntropyLoss(SigmoidLoss):
+    """Binary cross-entropy: the sigmoid equation at its defaults.
 
     Example:
         >>> loss = BinaryCrossEntropyLoss()
@@ -263,13 +260,13 @@ class BinaryCrossEntropyLoss(_Sigmoid):
         0.6931
     """
 
-    def __init__(self, **options: Unpack[SigmoidKeywords]) -> None:
-        super().__init__({}, {}, options)
 
+class SigmoidFocalLoss(SigmoidFamily):
+    """Focal loss on sigmoids; see `counterpoise.losses.sigmoid_focal_loss`.
 
-@_saved
-class SigmoidFocalLoss(_Sigmoid):
-    """`counterpoise.losses.sigmoid_focal_loss` for Keras, same keywords.
+    Args:
+        alpha: weight of the positives, in [0, 1]; negatives get 1 − α. None for no weights.
+        gamma: focusing parameter γ of positives and negatives, at least 0.
 
     Example:
         >>> loss = SigmoidFocalLoss()
@@ -278,19 +275,22 @@ class SigmoidFocalLoss(_Sigmoid):
     """
 
     def __init__(
-        self,
-        *,
-        alpha: float | None = 0.25,
-        gamma: float = 2.0,
-        **options: Unpack[SigmoidPresetKeywords],
+        self, *, alpha: float | None = 0.25, gamma: float = 2.0, weight: Vector | None = None,
+        pos_weight: float | Vector | None = None, neg_weight: float | Vector | None = None, from_logits: bool = True,
+        ignore_index: int = -100, reduction: KerasReduction | None = "sum_over_batch_size", name: str | None = None,
+        dtype: str | None = None,
     ) -> None:
-        own: dict[str, Any] = {"alpha": alpha, "gamma": gamma}
-        super().__init__(presets.sigmoid_focal(**own), own, options)
+        super().__init__(presets.sigmoid_focal, locals())
 
 
-@_saved
-class AsymmetricLoss(_Sigmoid):
-    """`counterpoise.losses.asymmetric_loss` for Keras, same keywords.
+class AsymmetricLoss(SigmoidFamily):
+    """Asymmetric loss; see `counterpoise.losses.asymmetric_loss`.
+
+    Args:
+        gamma_neg: focusing parameter γ⁻ of the negatives, at least 0.
+        gamma_pos: focusing parameter γ⁺ of the positives, at least 0.
+        clip: probability margin m, in [0, 1): negatives with p below it have loss 0.
+        detach_focus: treat the modulating factor as a constant in the gradient.
 
     Example:
         >>> loss = AsymmetricLoss()
@@ -299,18 +299,17 @@ class AsymmetricLoss(_Sigmoid):
     """
 
     def __init__(
-        self,
-        *,
-        gamma_neg: float = 4.0,
-        gamma_pos: float = 1.0,
-        clip: float = 0.05,
-        detach_focus: bool = True,
-        **options: Unpack[SigmoidPresetKeywords],
+        self, *, gamma_neg: float = 4.0, gamma_pos: float = 1.0, clip: float = 0.05, detach_focus: bool = True,
+        weight: Vector | None = None, pos_weight: float | Vector | None = None,
+        neg_weight: float | Vector | None = None, from_logits: bool = True, ignore_index: int = -100,
+        reduction: KerasReduction | None = "sum_over_batch_size", name: str | None = None, dtype: str | None = None,
     ) -> None:
-        own: dict[str, Any] = {
-            "gamma_neg": gamma_neg,
-            "gamma_pos": gamma_pos,
-            "clip": clip,
-            "detach_focus": detach_focus,
-        }
-        super().__init__(presets.asymmetric(**own), own, options)
+        super().__init__(presets.asymmetric, locals())
+
+
+# A model saved with one of these losses finds it by this name.
+for _loss in (
+    SoftmaxLoss, CrossEntropyLoss, FocalLoss, ClassBalancedLoss, LogitAdjustedLoss, BalancedSoftmaxLoss,
+    VectorScalingLoss, LDAMLoss, PolyLoss, SigmoidLoss, BinaryCrossEntropyLoss, SigmoidFocalLoss, AsymmetricLoss,
+):
+    keras.saving.register_keras_serializable(package="counterpoise")(_loss)

@@ -1,7 +1,7 @@
-"""Class weights as Keras takes them, and sample weights for the data with which it refuses them.
+"""Class weights for `fit`, and sample weights for the data with which Keras refuses class weights.
 
-`model.fit(class_weight=)` works with arrays, tf.data and PyDatasets of one label an image. It is refused for a torch
-DataLoader and for generators, allowed for one output only, and of multi-label targets it silently weighs the argmax.
+``model.fit(class_weight=)`` takes arrays, tf.data and PyDatasets with one label per image. Keras refuses it for a torch
+DataLoader, for generators and for several outputs, and applies it to the argmax of multi-label targets.
 """
 
 from __future__ import annotations
@@ -10,100 +10,98 @@ import copy
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
-from typing_extensions import Unpack
 
 from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 from counterpoise.weights import Scheme, class_weights, sample_weights
 
-__all__ = ["WeightOptions", "class_weight", "sample_weight", "with_sample_weight"]
+__all__ = ["class_weight", "sample_weight", "with_sample_weight"]
 
 Several = Literal["max", "mean"]
-Pair = tuple[Any, Any]
+ClassWeight = Mapping[int, float] | NDArray[Any]
 
 
-class WeightOptions(TypedDict, total=False):
-    """The keywords of `counterpoise.weights.class_weights`, which says what they do."""
-
-    beta: float | Literal["auto"]
-    power: float | None
-    max_weight: float | None
-    normalize: Literal["mean", "sample", "auto"] | None
-    empty: Literal["error", "exclude"]
-
-
-def class_weight(
+def class_weight(  # noqa: PLR0913  the arguments of class_weights
     counts: CountsLike | None = None,
     scheme: Scheme | Mapping[str, float] | NDArray[Any] = "inverse",
     *,
     labels: Any = None,
     num_classes: int | None = None,
-    **options: Unpack[WeightOptions],
+    beta: float | Literal["auto"] = 0.9999,
+    power: float | None = None,
+    max_weight: float | None = None,
+    normalize: Literal["mean", "sample", "auto"] | None = "auto",
+    empty: Literal["error", "exclude"] = "error",
 ) -> dict[int, float]:
-    """What ``model.fit(class_weight=)`` takes: the weight of every class, by its index.
+    """The argument ``class_weight`` of ``model.fit``: the weight of every class by its index.
 
-    Give the counts, or the labels to count: a vector of whole numbers could be either, so nothing is guessed.
+    Give either the counts or the labels to count.
 
     Args:
-        counts: images per class: a `ClassCounts`, ``(C,)`` whole numbers, or ``{name: count}`` in the order of the
-            model's outputs. Of the training split.
-        scheme: as `counterpoise.weights.class_weights`: "inverse" averages 1 over the classes; "balanced" is
-            scikit-learn's N / (C n_c), which averages 1 over the images.
+        counts: training images per class: a `ClassCounts`, ``(C,)`` integers, or ``{name: count}`` in the order of
+            the model's outputs.
+        scheme: scheme of `counterpoise.weights.class_weights`, or ready weights: "inverse" has an average of 1 over
+            the classes; "balanced" is scikit-learn's N / (C n_c), with an average of 1 over the images.
         labels: ``(N,)`` or ``(N, 1)`` class indices, or ``(N, C)`` one-hot rows, instead of ``counts``.
-        num_classes: C, where ``labels`` might lack the last classes.
-        **options: ``beta``, ``power``, ``max_weight``, ``normalize``, ``empty``.
+        num_classes: C, if ``labels`` may lack the last classes.
+        beta: hyperparameter β of the scheme "effective_number", in [0, 1], or "auto".
+        power: exponent of the scheme "inverse"; None is 1.
+        max_weight: largest weight; None for no bound.
+        normalize: "mean" for an average of 1 over the classes, "sample" over the images, None for the formula alone;
+            "auto" is None for "balanced" and otherwise "mean".
+        empty: "error" refuses a class without images; "exclude" gives it the weight 0.
 
     Raises:
-        ArgumentError: neither or both of ``counts`` and ``labels``, a class without images (named), multi-label rows.
-        ArgumentTypeError: counts or labels that are not whole numbers.
+        ArgumentError: neither or both of ``counts`` and ``labels``, a class without images, or multi-label rows.
+        ArgumentTypeError: counts or labels that are not integers.
 
     Example:
-        >>> class_weight([1000, 9000], "balanced")  # 1,000 dogs, 9,000 images that show none
+        >>> class_weight([1000, 9000], "balanced")  # 1,000 images of dogs, 9,000 without
         {0: 5.0, 1: 0.5555555555555556}
         >>> class_weight(labels=[0, 1, 1, 1], scheme="balanced")
         {0: 2.0, 1: 0.6666666666666666}
     """
     if (counts is None) == (labels is None):
-        raise ArgumentError("give either `counts` (images per class) or `labels` (one class index an image)")
+        raise ArgumentError("give either `counts` (images per class) or `labels` (one class index per image)")
     if counts is None:
         counts = ClassCounts.from_labels(_class_indices(labels), num_classes=num_classes)
     elif num_classes is not None:
-        raise ArgumentError("`num_classes` goes with `labels`; `counts` has one number for each class already")
+        raise ArgumentError("`num_classes` applies to `labels` only; omit it, `counts` has one number per class")
     counts = counts if isinstance(counts, ClassCounts) else ClassCounts(counts)
-    gaps = not counts.counts.all() and options.get("empty") != "exclude"
-    if labels is None and gaps and counts.counts.max() < len(counts):
+    if labels is None and empty == "error" and counts.empty and counts.counts.max() < len(counts):
         raise ArgumentError(
             f"`counts` has {len(counts)} numbers from 0 to {counts.counts.max()}: these look like labels; give them as "
-            "labels=, or empty='exclude' where there really are classes without images"
+            "labels=, or give empty='exclude' if there are classes without images"
         )
-    return dict(enumerate(class_weights(counts, scheme, **options).tolist()))
+    weights = class_weights(
+        counts, scheme, beta=beta, power=power, max_weight=max_weight, normalize=normalize, empty=empty
+    )
+    return dict(enumerate(weights.tolist()))
 
 
-def sample_weight(
-    targets: Any, class_weight: Mapping[int, float] | NDArray[Any], *, several: Several = "mean"
-) -> NDArray[np.float32]:
-    """The weight of each image, ``fit(sample_weight=)``: that of its class, also where ``class_weight=`` is refused.
+def sample_weight(targets: Any, class_weight: ClassWeight, *, several: Several = "mean") -> NDArray[np.float32]:
+    """The argument ``sample_weight`` of ``model.fit``: each image has the weight of its class.
 
     Args:
         targets: ``(N,)`` or ``(N, 1)`` class indices, ``(N, C)`` one-hot rows, or ``(N, C)`` multi-label rows of 0 and
-            1. NumPy arrays and the tensors of any backend.
-        class_weight: ``{index: weight}`` for every class, from `class_weight`, or ``(C,)``.
-        several: the weight of an image with several labels: the "mean" or "max" of theirs. An image without any
-            weighs 1. (A multi-label loss can weigh each label by itself: ``BinaryCrossEntropyLoss(pos_weight=)``.)
+            1; a NumPy array or a tensor of any backend.
+        class_weight: ``{index: weight}`` for every class, from `class_weight`, or ``(C,)`` weights.
+        several: weight of an image with several labels: the "mean" or "max" of their weights. An image without labels
+            has weight 1. ``BinaryCrossEntropyLoss(pos_weight=)`` weights each label instead.
 
     Returns:
-        float32 ``(N,)``.
+        float32 ``(N,)`` weights.
 
     Raises:
-        ArgumentError: a class without a weight, a target that is no class or label (its row is named).
-        ArgumentTypeError: targets that are not whole numbers.
+        ArgumentError: a class without a weight, or an invalid target; the message names the row.
+        ArgumentTypeError: targets that are not integers.
 
     Example:
         >>> sample_weight([0, 1, 1], {0: 5.0, 1: 0.5})
@@ -120,7 +118,8 @@ def sample_weight(
     positive = _labels(array, "targets") > 0
     if array.shape[1] != len(weights):
         raise ArgumentError(
-            f"`targets` of shape {array.shape} must have a column for each of the {len(weights)} classes weighted"
+            f"`targets` of shape {array.shape} must have one column for each of the {len(weights)} classes that "
+            "`class_weight` has"
         )
     number = positive.sum(1)
     if several == "max":
@@ -130,26 +129,24 @@ def sample_weight(
     return np.where(number > 0, combined, 1.0).astype(np.float32)
 
 
-def with_sample_weight(
-    data: Any, class_weight: Mapping[int, float] | NDArray[Any], *, several: Several = "mean"
-) -> Any:
-    """The same data with a third item, the sample weight, which is how Keras takes weights from a loader.
+def with_sample_weight(data: Any, class_weight: ClassWeight, *, several: Several = "mean") -> Any:
+    """Training data that yields ``(x, y, sample_weight)``, as Keras takes weights from a loader.
 
-    For training data only: a weighted validation loss measures something else.
+    Use it for training data only: a weighted validation loss is not comparable with others.
 
     Args:
-        data: what yields ``(x, y)``: a torch DataLoader (batches, batched in its workers as before), a
-            `keras.utils.PyDataset` or a generator (batches), or a torch dataset (single images).
-        class_weight: ``{index: weight}`` for every class, from `class_weight`, or ``(C,)``.
-        several: as `sample_weight`.
+        data: yields ``(x, y)``: a torch DataLoader, a `keras.utils.PyDataset` or a generator of batches, or a torch
+            dataset of single images.
+        class_weight: ``{index: weight}`` for every class, from `class_weight`, or ``(C,)`` weights.
+        several: weight of an image with several labels, as for `sample_weight`.
 
     Returns:
-        An object of the same kind that yields ``(x, y, sample_weight)``, float32. The data given is not changed; a
-        DataLoader's sampler is shared with it, so that ``set_epoch`` reaches both.
+        An object of the same kind that yields ``(x, y, sample_weight)`` with float32 weights. ``data`` is not changed;
+        the sampler of a DataLoader is shared with it, so that ``set_epoch`` reaches both.
 
     Raises:
-        ArgumentTypeError: ``data`` is something else.
-        ArgumentError: it does not yield pairs (said when it is read).
+        ArgumentTypeError: ``data`` is of another kind.
+        ArgumentError: ``data`` does not yield pairs (raised when it is read).
 
     Example:
         >>> import torch
@@ -159,15 +156,15 @@ def with_sample_weight(
         >>> w
         tensor([2.0000, 0.5000, 0.5000, 0.5000])
     """
-    weigh = _Weighing(tuple(_vector(class_weight).tolist()), several)
+    add = _AddWeights(tuple(_vector(class_weight).tolist()), several)
     if isinstance(data, DataLoader):
-        return _weighted_loader(data, weigh)
+        return _weighted_loader(data, add)
     if isinstance(data, keras.utils.PyDataset):
-        return _WeightedBatches(data, weigh)
+        return _WeightedBatches(data, add)
     if isinstance(data, Dataset) and hasattr(data, "__getitem__"):
-        return _WeightedDataset(data, weigh)
+        return _WeightedDataset(data, add)
     if isinstance(data, types.GeneratorType):
-        return _weighted_generator(data, weigh)
+        return _weighted_generator(data, add)
     raise ArgumentTypeError(
         "`data` must be a torch DataLoader, a torch dataset with __getitem__, a keras.utils.PyDataset or a generator; "
         f"got {type(data).__name__}. For arrays use sample_weight(y, …)"
@@ -175,8 +172,8 @@ def with_sample_weight(
 
 
 @dataclass(frozen=True)
-class _Weighing:
-    """(x, y) → (x, y, weight of each y), in the kind of array that y is; picklable, for workers."""
+class _AddWeights:
+    """Adds the weights of y to a pair (x, y), as the kind of array that y is; picklable, for worker processes."""
 
     weights: tuple[float, ...]
     several: Several
@@ -191,44 +188,44 @@ class _Weighing:
         return x, y, sample_weight(np.asarray(y)[None], np.array(self.weights), several=self.several)[0]
 
 
-def _pair(batch: Any) -> Pair:
+def _pair(batch: Any) -> tuple[Any, Any]:
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         what = f"{type(batch).__name__} of {len(batch)}" if hasattr(batch, "__len__") else type(batch).__name__
-        raise ArgumentError(f"`data` must yield pairs (x, y) to be weighted; got a {what}")
+        raise ArgumentError(f"`data` must yield pairs (x, y); got a {what}")
     return batch[0], batch[1]
 
 
 @dataclass(frozen=True)
-class _WeighedCollate:
+class _CollateWithWeights:
     collate: Any
-    weigh: _Weighing
+    add: _AddWeights
 
     def __call__(self, samples: Any) -> tuple[Any, Any, Any]:
-        return self.weigh(self.collate(samples))
+        return self.add(self.collate(samples))
 
 
-def _weighted_loader(loader: DataLoader[Any], weigh: _Weighing) -> DataLoader[Any]:
-    weighted = copy.copy(loader)  # every setting and the sampler itself, which a new DataLoader would have to be told
-    weighted.collate_fn = _WeighedCollate(loader.collate_fn, weigh)
-    weighted._iterator = None  # persistent workers hold the collate function they were started with
+def _weighted_loader(loader: DataLoader[Any], add: _AddWeights) -> DataLoader[Any]:
+    weighted = copy.copy(loader)  # keeps every setting and shares the sampler
+    weighted.collate_fn = _CollateWithWeights(loader.collate_fn, add)
+    weighted._iterator = None  # persistent workers would keep the old collate function
     return weighted
 
 
 class _WeightedDataset(Dataset[tuple[Any, Any, Any]]):
-    def __init__(self, dataset: Any, weigh: _Weighing) -> None:
-        self.dataset, self.weigh = dataset, weigh
+    def __init__(self, dataset: Any, add: _AddWeights) -> None:
+        self.dataset, self.add = dataset, add
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[Any, Any, Any]:
-        return self.weigh.one(self.dataset[index])
+        return self.add.one(self.dataset[index])
 
 
 class _WeightedBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras is not typed
-    def __init__(self, batches: Any, weigh: _Weighing) -> None:
+    def __init__(self, batches: Any, add: _AddWeights) -> None:
         super().__init__(batches.workers, batches.use_multiprocessing, batches.max_queue_size)
-        self.batches, self.weigh = batches, weigh
+        self.batches, self.add = batches, add
 
     @property
     def num_batches(self) -> int | None:
@@ -236,7 +233,7 @@ class _WeightedBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras is
         return number
 
     def __getitem__(self, index: int) -> tuple[Any, Any, Any]:
-        return self.weigh(self.batches[index])
+        return self.add(self.batches[index])
 
     def on_epoch_begin(self) -> None:
         self.batches.on_epoch_begin()
@@ -245,18 +242,18 @@ class _WeightedBatches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras is
         self.batches.on_epoch_end()
 
 
-def _weighted_generator(batches: Iterable[Any], weigh: _Weighing) -> Iterator[tuple[Any, Any, Any]]:
+def _weighted_generator(batches: Iterable[Any], add: _AddWeights) -> Iterator[tuple[Any, Any, Any]]:
     for batch in batches:
-        yield weigh(batch)
+        yield add(batch)
 
 
-def _vector(class_weight: Mapping[int, float] | NDArray[Any]) -> NDArray[np.float64]:
+def _vector(class_weight: ClassWeight) -> NDArray[np.float64]:
     if not isinstance(class_weight, Mapping):
         return np.asarray(class_weight, dtype=np.float64)
     missing = [c for c in range(len(class_weight)) if c not in class_weight]
     if missing or not class_weight:
         raise ArgumentError(
-            "`class_weight` must have a weight for each class 0 .. C−1 (Keras would take 1 for the others); missing "
+            "`class_weight` must have a weight for each class 0 .. C−1 (Keras would use 1 for a missing one); missing: "
             f"{missing[:10]}, got {list(class_weight)[:10]}"
         )
     return np.array([class_weight[c] for c in range(len(class_weight))], dtype=np.float64)
@@ -278,14 +275,14 @@ def _class_indices(labels: Any) -> NDArray[np.int64]:
 
 
 def _whole(values: Any, name: str) -> NDArray[np.int64]:
-    """(N,) or (N, C) whole numbers; (N, 1) is (N,). Keras hands labels over as floats, so whole floats will do."""
+    """(N,) or (N, C) integers; (N, 1) becomes (N,). Whole floats pass, because Keras turns labels into floats."""
     array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim not in (1, 2):
         raise ArgumentError(f"`{name}` must have shape (N,), (N, 1) or (N, C); got {array.shape}")
     if array.dtype.kind not in "iubf" or (array.dtype.kind == "f" and not np.array_equal(array, np.floor(array))):
-        raise ArgumentTypeError(f"`{name}` must be whole numbers; got dtype {array.dtype}")
+        raise ArgumentTypeError(f"`{name}` must be integers; got dtype {array.dtype}")
     return array.astype(np.int64)
 
 
