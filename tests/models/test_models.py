@@ -71,6 +71,11 @@ def test_an_unknown_model_gets_the_nearest_names(name, message):
         check_model(name)
 
 
+def test_an_unknown_head_is_refused():
+    with pytest.raises(ArgumentError, match="`head` must be one of 'linear', 'cosine', 'hierarchical'; got 'cosin'"):
+        build_model("resnet20", 3, head="cosin")
+
+
 def test_weights_that_cannot_be_loaded_are_a_clear_error(monkeypatch):
     import timm
 

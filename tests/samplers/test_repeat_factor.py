@@ -89,6 +89,7 @@ def test_a_threshold_that_repeats_nothing_warns() -> None:
         ([[0], [-1]], {}, "`classes_per_image` must be at least 0; row 1 has -1"),
         ([[0], [0.5]], {}, "`classes_per_image` .* row 1 is 0.5"),
         ([[0], [1]], {"repeat_thresh": 0.0}, "`repeat_thresh` must be above 0.*; got 0"),
+        ([[0], [1]], {"repeat_thresh": 1.5}, "`repeat_thresh` must be above 0 and at most 1; got 1.5"),
         ([[0], [1]], {"repeat_thresh": float("nan")}, "`repeat_thresh` .* nan"),
         ([[0], [1]], {"power": -1.0}, "`power` must be at least 0; got -1"),
     ],

@@ -86,12 +86,12 @@ def test_items_of_a_class_without_any_cannot_be_had() -> None:
 @pytest.mark.parametrize(
     ("strategy", "message"),
     [
-        ("all", "`sampling_strategy` must be .*'all'"),
-        (0.0, r"`sampling_strategy` as a ratio must be in \(0, 1\]; got 0.0"),
+        ("all", "`sampling_strategy` must be one of 'over', 'under'; got 'all'"),
+        (0.0, "`sampling_strategy` must be above 0 and at most 1; got 0"),
         (1.5, "got 1.5"),
         (float("nan"), "got nan"),
-        (True, "got True"),
-        (None, "got None"),
+        (True, "must be a number; got bool"),
+        (None, "must be a number; got NoneType"),
         ({7: 5}, r"`sampling_strategy` names \[7\], which are not among the classes"),
         ({1: -5}, r"`sampling_strategy\[1\]` must be at least 0; got -5"),
         ({1: 2.5}, r"`sampling_strategy\[1\]` must be a whole number; got 2.5"),

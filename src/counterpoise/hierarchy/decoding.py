@@ -110,7 +110,9 @@ def greedy(logits: ArrayLike, tree: ClassTree) -> IntArray:
     segment[tree.parents[tree.starts + 1]] = np.arange(len(tree.starts))
     while (inner := segment[node] >= 0).any():
         node = np.where(inner, first[rows, segment[node]] + 1, node)
-    classes: IntArray = _class_of(tree)[node]
+    class_of = np.full(len(tree.parents), -1, dtype=np.int64)
+    class_of[tree.leaves] = np.arange(tree.num_classes)
+    classes: IntArray = class_of[node]
     return classes
 
 
@@ -139,12 +141,6 @@ def back_off(leaf_probabilities: ArrayLike, tree: ClassTree, *, threshold: float
         node = np.where(uncertain, tree.parents[node], node)
     chosen: IntArray = node
     return chosen
-
-
-def _class_of(tree: ClassTree) -> IntArray:
-    classes = np.full(len(tree.parents), -1, dtype=np.int64)
-    classes[tree.leaves] = np.arange(tree.num_classes)
-    return classes
 
 
 def _checked(values: ArrayLike, name: str, width: int) -> FloatArray:

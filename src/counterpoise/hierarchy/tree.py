@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,10 @@ def from_links(links: Mapping[str, str | None], *, classes: Sequence[str] | None
         ['car', 'cat', 'dog']
     """
     parent = _parents(links)
+    try:
+        TopologicalSorter({child: [above] for child, above in parent.items()}).prepare()
+    except CycleError as error:
+        raise ArgumentError(f"`links` has a cycle: {' -> '.join(error.args[1][::-1])}") from None
     below: dict[str, list[str]] = {}
     for child, above in parent.items():
         below.setdefault(above, []).append(child)
@@ -44,8 +49,6 @@ def from_links(links: Mapping[str, str | None], *, classes: Sequence[str] | None
         for child in below.get(name, ()):
             names.append(child)
             parents.append(index)
-    if len(names) <= len(parent):
-        raise ArgumentError(f"`links` has a cycle: {' -> '.join(_cycle(parent, set(names)))}")
     return _with_classes(tuple(names), np.array(parents, dtype=np.int64), classes)
 
 
@@ -64,16 +67,6 @@ def _parents(links: Mapping[str, str | None]) -> dict[str, str]:
             f"`links` has unknown parents {unknown}; give each a link to its parent, or None for the root"
         )
     return parent
-
-
-def _cycle(parent: Mapping[str, str], reached: set[str]) -> list[str]:
-    """The cycle above the first node that is not connected to the root."""
-    node = next(name for name in parent if name not in reached)
-    seen: dict[str, int] = {}
-    while node not in seen:
-        seen[node] = len(seen)
-        node = parent[node]
-    return [*list(seen)[seen[node] :], node]
 
 
 def _with_classes(names: tuple[str, ...], parents: IntArray, classes: Sequence[str] | None) -> ClassTree:

@@ -132,10 +132,10 @@ def bootstrap_differences(
     y, predicted, seeds_a = _columns(a, b, labels)
     size = num_classes_of(num_classes, y, predicted)
     strata = [(int(c), *np.unique(predicted[:, y == c], axis=1, return_counts=True)) for c in np.unique(y)]
-    drawn = _resampled(strata, metrics, len(predicted), size, resamples=resamples, rng=np.random.default_rng(seed))
+    resampled = _resampled(strata, metrics, len(predicted), size, resamples=resamples, rng=np.random.default_rng(seed))
     observed = _values(strata, [repeats[None] for _, _, repeats in strata], metrics, len(predicted), size)
     return {
-        name: _difference(observed[name], drawn[name], seeds_a, confidence, np.random.default_rng((seed, 1)))
+        name: _difference(observed[name], resampled[name], seeds_a, confidence, np.random.default_rng((seed, 1)))
         for name in metrics
     }
 
@@ -175,8 +175,8 @@ def _draw(repeats: IntArray, rows: int, rng: np.random.Generator) -> IntArray:
     if 3 * size < n:
         return rng.multinomial(n, repeats / n, size=rows)
     # Nearly every image has a distinct outcome: drawing images gives the same distribution and is twice as fast.
-    drawn = np.repeat(np.arange(size), repeats)[rng.integers(n, size=(rows, n))]
-    return np.bincount((drawn + size * np.arange(rows)[:, None]).ravel(), minlength=rows * size).reshape(rows, size)
+    images = np.repeat(np.arange(size), repeats)[rng.integers(n, size=(rows, n))]
+    return np.bincount((images + size * np.arange(rows)[:, None]).ravel(), minlength=rows * size).reshape(rows, size)
 
 
 def _values(
@@ -222,18 +222,18 @@ def _add(t: Tally, label: int, images: int, classes: IntArray, sums: FloatArray,
 
 
 def _difference(
-    observed: FloatArray, drawn: FloatArray, seeds_a: int, confidence: float, rng: np.random.Generator
+    observed: FloatArray, resampled: FloatArray, seeds_a: int, confidence: float, rng: np.random.Generator
 ) -> Bootstrap:
     """The difference of the means over seeds and its interval, from the values of all columns, a's seeds first."""
     a, b = observed[0, :seeds_a], observed[0, seeds_a:]
     paired = len(a) == len(b)
     two_levels = min(len(a), len(b)) >= SEEDS_FOR_TWO_LEVELS
-    drawn_a, drawn_b = drawn[:, :seeds_a], drawn[:, seeds_a:]
+    a_values, b_values = resampled[:, :seeds_a], resampled[:, seeds_a:]
     if two_levels:
-        which_a = rng.integers(len(a), size=drawn_a.shape)
-        which_b = which_a if paired else rng.integers(len(b), size=drawn_b.shape)
-        drawn_a, drawn_b = (np.take_along_axis(x, w, axis=1) for x, w in ((drawn_a, which_a), (drawn_b, which_b)))
-    differences = drawn_a.mean(axis=1) - drawn_b.mean(axis=1)
+        which_a = rng.integers(len(a), size=a_values.shape)
+        which_b = which_a if paired else rng.integers(len(b), size=b_values.shape)
+        a_values, b_values = (np.take_along_axis(x, w, axis=1) for x, w in ((a_values, which_a), (b_values, which_b)))
+    differences = a_values.mean(axis=1) - b_values.mean(axis=1)
     tail = (1 - confidence) / 2
     low, high = np.quantile(differences, [tail, 1 - tail])
     return Bootstrap(
@@ -243,5 +243,5 @@ def _difference(
         seed_sd=float(np.std(a - b, ddof=1)) if paired and len(a) > 1 else float("nan"),
         method="images-and-seeds" if two_levels else "images",
         confidence=confidence,
-        resamples=len(drawn),
+        resamples=len(resampled),
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from counterpoise.core.checks import checked_choice
 from counterpoise.core.errors import ArgumentError
 from counterpoise.core.names import did_you_mean
 from counterpoise.hierarchy import ClassTree
@@ -17,6 +18,7 @@ from counterpoise.models.resnet import CifarResNet
 
 __all__ = ["BUILTIN", "IMAGENET_MEAN", "IMAGENET_STD", "Classifier", "build_model", "check_model"]
 
+Head = Literal["linear", "cosine", "hierarchical"]
 BUILTIN = {"resnet20": 20, "resnet32": 32, "resnet44": 44, "resnet56": 56}
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -52,7 +54,7 @@ def build_model(
     num_classes: int,
     *,
     pretrained: bool = False,
-    head: Literal["linear", "cosine", "hierarchical"] = "linear",
+    head: Head = "linear",
     tree: ClassTree | None = None,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
@@ -79,22 +81,18 @@ def build_model(
         >>> build_model("resnet20", 10)(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 10])
     """
+    checked_choice("head", head, get_args(Head))
+    if head == "hierarchical" and (tree is None or tree.num_classes != num_classes):
+        raise ArgumentError(f"`tree` must be a class tree of {num_classes} classes for the hierarchical head")
     check_model(name, pretrained=pretrained)
     library, _, architecture = name.rpartition(":")
-    if not library:
-        backbone: nn.Module = CifarResNet(BUILTIN[name])
-    else:
-        backbone = _LIBRARIES[library](architecture, pretrained)
-    width = _num_features(backbone)
-    return Classifier(backbone, _head(head, width, num_classes, tree), mean, std)
-
-
-def _head(kind: str, width: int, num_classes: int, tree: ClassTree | None) -> nn.Module:
-    if kind == "hierarchical":
-        if tree is None or tree.num_classes != num_classes:
-            raise ArgumentError(f"`tree` must be a class tree of {num_classes} classes for the hierarchical head")
-        return HierarchicalHead(width, tree)
-    return CosineHead(width, num_classes) if kind == "cosine" else nn.Linear(width, num_classes)
+    backbone = _backbone(library, architecture, pretrained) if library else CifarResNet(BUILTIN[name])
+    # timm: head_hidden_size is the width of a model without classifier if it differs from num_features.
+    width = int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)  # type: ignore[arg-type]
+    if head == "hierarchical" and tree is not None:
+        return Classifier(backbone, HierarchicalHead(width, tree), mean, std)
+    layer = CosineHead if head == "cosine" else nn.Linear
+    return Classifier(backbone, layer(width, num_classes), mean, std)
 
 
 def check_model(name: str, *, pretrained: bool = False) -> None:
@@ -110,76 +108,57 @@ def check_model(name: str, *, pretrained: bool = False) -> None:
                 f"`pretrained`: no weights are published for {name!r}; use timm:NAME or torchvision:NAME"
             )
         return
-    if library not in _LIBRARIES:
+    if library not in ("timm", "torchvision"):
         raise ArgumentError(
             f"`model` {name!r}: {library!r} is not a supported library; use timm:NAME or torchvision:NAME"
         )
-    names = _NAMES[library]()
+    names = _architectures(library)
     if architecture.split(".")[0] not in names:
         near = did_you_mean(architecture, difflib.get_close_matches(architecture, names, n=3) or sorted(names)[:4])
         raise ArgumentError(f"`model` {name!r} is unknown to {library}; {near}")
 
 
-def _timm_names() -> set[str]:
-    import timm
+def _architectures(library: str) -> set[str]:
+    if library == "timm":
+        import timm
 
-    return set(timm.list_models())
-
-
-def _torchvision_names() -> set[str]:
+        return set(timm.list_models())
     import torchvision
 
     return set(torchvision.models.list_models(module=torchvision.models))
 
 
-def _timm(architecture: str, pretrained: bool) -> nn.Module:
-    import timm
-
+def _backbone(library: str, architecture: str, pretrained: bool) -> nn.Module:
+    """A model of a library without its classifier."""
+    model: nn.Module
     try:
-        model: nn.Module = timm.create_model(architecture, pretrained=pretrained, num_classes=0)
+        if library == "timm":
+            import timm
+
+            model = timm.create_model(architecture, pretrained=pretrained, num_classes=0)
+        else:
+            import torchvision
+
+            model = torchvision.models.get_model(architecture, weights="DEFAULT" if pretrained else None)
     except Exception as error:
-        raise _no_weights(f"timm:{architecture}", pretrained, error) from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        if not pretrained:
+            raise ArgumentError(f"`model` {library}:{architecture} could not be built: {reason}") from error
+        raise ArgumentError(
+            f"`pretrained`: the weights of {library}:{architecture} could not be loaded ({reason}); connect to the "
+            "network once so that the library caches them, or train without `pretrained`"
+        ) from error
+    if library == "torchvision":
+        _remove_classifier(model, architecture)
     return model
 
 
-def _torchvision(architecture: str, pretrained: bool) -> nn.Module:
-    import torchvision
-
-    try:
-        model: nn.Module = torchvision.models.get_model(architecture, weights="DEFAULT" if pretrained else None)
-    except Exception as error:
-        raise _no_weights(f"torchvision:{architecture}", pretrained, error) from error
-    parent, attribute = _last_linear(model, architecture)
-    setattr(parent, attribute, nn.Identity())
-    return model
-
-
-def _no_weights(name: str, pretrained: bool, error: Exception) -> ArgumentError:
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    if pretrained:
-        return ArgumentError(
-            f"`pretrained`: the weights of {name} could not be loaded ({first}); connect to the network once so that "
-            "the library caches them, or train without `pretrained`"
-        )
-    return ArgumentError(f"`model` {name} could not be built: {first}")
-
-
-def _last_linear(model: nn.Module, architecture: str) -> tuple[nn.Module, str]:
-    """The parent and attribute name of the last linear layer; sets ``num_features`` of the model to its width."""
+def _remove_classifier(model: nn.Module, architecture: str) -> None:
+    """Replace the last linear layer by an identity, and set ``num_features`` to its width."""
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise ArgumentError(f"`model` torchvision:{architecture} has no linear classifier to replace; use timm:NAME")
     path, _, attribute = linear[-1].rpartition(".")
     parent = model.get_submodule(path)
     model.num_features = getattr(parent, attribute).in_features
-    return parent, attribute
-
-
-def _num_features(backbone: nn.Module) -> int:
-    # timm: head_hidden_size is the width of a model without classifier if it differs from num_features.
-    width = getattr(backbone, "head_hidden_size", None) or backbone.num_features
-    return int(width)  # type: ignore[arg-type]
-
-
-_LIBRARIES = {"timm": _timm, "torchvision": _torchvision}
-_NAMES = {"timm": _timm_names, "torchvision": _torchvision_names}
+    setattr(parent, attribute, nn.Identity())

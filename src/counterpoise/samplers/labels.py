@@ -54,7 +54,7 @@ def _find_labels(dataset: Any) -> NDArray[np.int64]:
         return parent
     if hasattr(dataset, "cumulative_sizes") and hasattr(dataset, "datasets"):
         return np.concatenate([labels_of(part) for part in dataset.datasets])
-    for look in (_tensors, _columns, _attribute, _samples, _reader):
+    for look in (_tensors, _columns, _stored):
         values = look(dataset)
         if values is not None:
             return _as_indices(values, dataset)
@@ -85,27 +85,19 @@ def _columns(dataset: Any) -> Any:
     return plain[chosen[0]][:]  # this column only: a list, or a lazy sequence from version 4 on
 
 
-def _attribute(dataset: Any) -> Any:
+def _stored(dataset: Any) -> Any:
+    """Labels in an attribute of the dataset, or in (item, label) pairs of the dataset or of a reader as timm has it."""
+    transform = getattr(dataset, "target_transform", None)
     for name in _ATTRIBUTES:
         values = getattr(dataset, name, None)
         if values is not None and not callable(values) and hasattr(values, "__len__"):
-            return _transformed(values, getattr(dataset, "target_transform", None))
+            return _transformed(values, transform)
+    for owner in (dataset, getattr(dataset, "reader", None)):
+        for name in ("samples", "imgs"):
+            pairs = getattr(owner, name, None)
+            if isinstance(pairs, list | tuple) and pairs and isinstance(pairs[0], list | tuple) and len(pairs[0]) == 2:
+                return _transformed([label for _, label in pairs], transform)
     return None
-
-
-def _samples(dataset: Any) -> Any:
-    for name in ("samples", "imgs"):
-        pairs = getattr(dataset, name, None)
-        if isinstance(pairs, list | tuple) and pairs and isinstance(pairs[0], list | tuple) and len(pairs[0]) == 2:
-            return _transformed([label for _, label in pairs], getattr(dataset, "target_transform", None))
-    return None
-
-
-def _reader(dataset: Any) -> Any:
-    """timm keeps (file, class index) pairs in a reader of the dataset."""
-    reader = getattr(dataset, "reader", None)
-    values = None if reader is None else _samples(reader)
-    return None if values is None else _transformed(values, getattr(dataset, "target_transform", None))
 
 
 def _transformed(values: Any, transform: Callable[[Any], Any] | None) -> Any:

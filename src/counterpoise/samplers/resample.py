@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from counterpoise.core.checks import checked_count
 from counterpoise.core.errors import ArgumentError
+from counterpoise.core.hyperparameters import check_options
 from counterpoise.samplers.base import CLASSES, OrderedSampler
 from counterpoise.samplers.index import ClassIndex, Membership
 from counterpoise.samplers.permutation import ClassSequence, FixedCounts
@@ -82,15 +83,10 @@ def _resampled_counts(index: ClassIndex, strategy: Any) -> NDArray[np.int64]:
     counts, present = index.counts, index.counts > 0
     if isinstance(strategy, Mapping):
         return _given_counts(index, strategy)
+    check_options("sampler", "resample", {"sampling_strategy": strategy})
     if isinstance(strategy, str):
-        if strategy not in ("over", "under"):
-            raise ArgumentError(
-                f'`sampling_strategy` must be "over", "under", a ratio or {{class: count}}; got {strategy!r}'
-            )
         goal = counts.max() if strategy == "over" else counts[present].min()
         return np.where(present, goal, 0).astype(np.int64)
-    if isinstance(strategy, bool) or not isinstance(strategy, int | float) or not 0.0 < strategy <= 1.0:
-        raise ArgumentError(f"`sampling_strategy` as a ratio must be in (0, 1]; got {strategy!r}")
     return np.where(present, np.maximum(counts, round(strategy * int(counts.max()))), 0).astype(np.int64)
 
 
