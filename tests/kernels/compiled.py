@@ -1,9 +1,9 @@
 # ruff: noqa: T201  a script
 """Compiles every variant of the kernels for an H100 (sm_90) on a machine without one; run by test_compilation.py.
 
-``python compiled.py 0,2`` compiles for the shapes at those places of SHAPES, ``''`` the kernels that have no shape.
-Arguments come from the code that launches the kernels, given tensors without memory. Prints a line of JSON a variant:
-registers a thread, bytes spilled, and how wide the widest and the narrowest loads of logits are.
+``python compiled.py 0,2`` compiles for the shapes at those places of SHAPES, ``''`` the kernels without a shape.
+Arguments come from the code that launches the kernels, given tensors without memory. Prints one line of JSON per variant:
+registers per thread, bytes spilled, and how wide the widest and the narrowest loads of logits are.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ def empty(shape, dtype=torch.float32):
 def softmax_variants(shape, dtype):
     v = empty(shape[1], torch.float64 if dtype == torch.float64 else torch.float32)
     yield "weighted", SoftmaxParameters(weight=v), False
-    yield "every letter", SoftmaxParameters(v, v, v, 2.0, v, v, 1.0, 0.0), False
+    yield "all hyperparameters", SoftmaxParameters(v, v, v, 2.0, v, v, 1.0, 0.0), False
     yield "smoothed focal", SoftmaxParameters(gamma=2.0, label_smoothing=0.1), False
-    yield "soft, every letter", SoftmaxParameters(v, v, v, 2.0, v, v, 1.0, v), True
+    yield "soft, all hyperparameters", SoftmaxParameters(v, v, v, 2.0, v, v, 1.0, v), True
 
 
 def sigmoid_variants(shape, dtype):
     v = empty(shape[1], torch.float64 if dtype == torch.float64 else torch.float32)
     yield "binary", SigmoidParameters(), torch.float32
     yield "asymmetric", SigmoidParameters(None, 1.0, 1.0, 1.0, 4.0, 0.05, True), torch.uint8
-    yield "every letter", SigmoidParameters(v, v, v, 0.5, 2.5, 0.05, False), dtype
+    yield "all hyperparameters", SigmoidParameters(v, v, v, 0.5, 2.5, 0.05, False), dtype
     yield "one against the rest", SigmoidParameters(None, 0.25, 0.75, 2.0, 2.0), None
 
 
@@ -83,7 +83,7 @@ def softmax_calls(shapes):
             target = empty(shape) if dense else rows_of(shape)
             own = len(shape) == 2 and shape[0] <= 1024 and not dense
             denominator = (None, None) if own else (empty(128), 1.0)
-            batch = Batch(target, u if "every" in name else None, -100, "mean")
+            batch = Batch(target, u if "all" in name else None, -100, "mean")
             walk = Walk.over(z)
             results = (empty(walk.rows, accumulation_dtype(z)), empty_gradient(z), empty((), accumulation_dtype(z)))
             plan = softmax_triton.launch_plan(walk, z, batch, denominator, *split(params), results)

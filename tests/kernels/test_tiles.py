@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("triton")
 
-from counterpoise.kernels.triton.launch import Steps, Tile, Walk, power_of_2, steps, tile_for, wide
+from counterpoise.kernels.triton.launch import Tile, Walk, class_strides, power_of_2, tile_for, wide
 
 
 def empty(*shape, dtype=torch.float32):
@@ -45,18 +45,28 @@ def test_tiles_fit_the_registers(shape, soft, double, tile):
     assert tile_for(Walk.over(empty(*shape)), soft=soft, double=double, pixels=len(shape) > 2) == tile
 
 
-def test_what_strides_have_in_common_is_told():
+def test_the_common_factor_of_strides_is_a_compile_time_constant():
     z = empty(64, 1000)
     walk = Walk.over(z)
     view = walk.of_classes(z)
-    assert steps(walk, view, None, view) == Steps(8, 8, 1, ((0, 125, 1), (0, 0, 0), (0, 125, 1)), 64, 1)
+    found = class_strides(walk, z=view, g=None, t=view)
+    assert {name: found[name] for name in ("STEP_O", "STEP_I", "STEP_C", "STEP_N")} == {
+        "STEP_O": 8, "STEP_I": 8, "STEP_C": 1, "STEP_N": 1,
+    }  # fmt: skip
+    assert found["inner_steps"] == 64
+    for name in "zt":
+        assert [found[f"{name}_{axis}"] for axis in "oic"] == [0, 125, 1]
+    assert [found[f"g_{axis}"] for axis in "oic"] == [0, 0, 0]
     for classes, common in ((8142, 2), (8141, 1), (4096, 16)):
         walk = Walk.over(empty(4, classes))
-        assert steps(walk, walk.of_classes(empty(4, classes))).inner == common
+        assert class_strides(walk, z=walk.of_classes(empty(4, classes)))["STEP_I"] == common
     walk = Walk.over(empty(2, 3, 4, 4))
-    assert steps(walk, walk.of_classes(empty(2, 3, 4, 4))) == Steps(16, 1, 16, ((3, 1, 1),), 1, 16)
-    one_way, other = empty(2, 3, 8), empty(2, 8, 3).transpose(1, 2)  # nothing to share: classes here, pixels there
-    assert steps(Walk.over(one_way), one_way, other)[:3] == (1, 1, 1)
+    assert class_strides(walk, z=walk.of_classes(empty(2, 3, 4, 4))) == {
+        "STEP_O": 16, "STEP_I": 1, "STEP_C": 16, "STEP_N": 16, "inner_steps": 1, "z_o": 3, "z_i": 1, "z_c": 1,
+    }  # fmt: skip
+    classes_adjacent, pixels_adjacent = empty(2, 3, 8), empty(2, 8, 3).transpose(1, 2)  # no common factor
+    found = class_strides(Walk.over(classes_adjacent), z=classes_adjacent, g=pixels_adjacent)
+    assert [found[name] for name in ("STEP_O", "STEP_I", "STEP_C")] == [1, 1, 1]
 
 
 def test_64_bits_only_where_a_tile_reaches_that_far():

@@ -25,7 +25,7 @@ from counterpoise.kernels.triton import launch as triton_launch
 from counterpoise.kernels.triton import sigmoid as sigmoid_triton
 from counterpoise.kernels.triton import softmax as softmax_triton
 
-EVERY_LETTER = {"gamma": 1.5, "poly": 0.5, "scale": 1.5, "margin": 0.2}
+HYPERPARAMETERS = {"gamma": 1.5, "poly": 0.5, "scale": 1.5, "margin": 0.2}
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def poisoned():
 
 
 def softmax_cases(shape, seed):
-    """Losses of index, smoothed and probability targets, with a vector for every letter that may be one."""
+    """Losses of index, smoothed and probability targets, with a vector for every hyperparameter that may be one."""
     g = torch.Generator().manual_seed(seed)
     c = shape[1]
     vectors = {name: torch.rand(c, generator=g) + 0.1 for name in ("weight", "offset", "class_scale")}
@@ -48,9 +48,9 @@ def softmax_cases(shape, seed):
     y[torch.rand(y.shape, generator=g) < 0.2] = -100
     soft = torch.softmax(torch.randn(shape, generator=g, dtype=torch.float64), 1)
     yield z, y, {"weight": vectors["weight"], "sample_weight": row_weight}
-    yield z, y, {**vectors, **EVERY_LETTER}
+    yield z, y, {**vectors, **HYPERPARAMETERS}
     yield z, y, {"label_smoothing": 0.1, "gamma": torch.rand(c, generator=g), **vectors}
-    yield z, soft, {**vectors, **EVERY_LETTER, "margin": torch.rand(c, generator=g), "sample_weight": row_weight}
+    yield z, soft, {**vectors, **HYPERPARAMETERS, "margin": torch.rand(c, generator=g), "sample_weight": row_weight}
 
 
 def agree(loss, z, target, options, tolerance=1e-11):
@@ -207,16 +207,15 @@ def test_kernels_started(name, reduction, many, monkeypatch):
     """Forward and backward: the loss, torch's sum of it, the upstream gradient: three. The denominator of a mean is one
     more where labels must be read to count them, or there are more rows than `_OWN_ROWS`."""
     kernels = []
-    launch = triton_launch.launch
+    start = triton_launch.start
     monkeypatch.setattr(softmax_triton, "_OWN_ROWS", 5 if many else 6)
 
     def counted(kernel, *arguments, **options):
         kernels.append(kernel.__name__)
         with _disable_current_modes():  # the interpreter moves tensors about
-            launch(kernel, *arguments, **options)
+            start(kernel, *arguments, **options)
 
-    for module in (softmax_triton, sigmoid_triton, triton_launch):
-        monkeypatch.setattr(module, "launch", counted)
+    monkeypatch.setattr(triton_launch, "start", counted)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     z, y = (x.to(device) for x in sample((6, 4), dtype=torch.float32))
     target = y if name in ("cross_entropy", "focal_loss") else torch.nn.functional.one_hot(y, 4).float()
@@ -278,8 +277,8 @@ def test_kernels_that_do_not_start_raise_or_give_the_closed_form_with_one_warnin
     def broken(*arguments, **options):
         raise RuntimeError("no C compiler")
 
-    for module, loss in ((softmax_triton, losses.cross_entropy), (sigmoid_triton, losses.binary_cross_entropy)):
-        monkeypatch.setattr(module, "launch", broken)
+    monkeypatch.setattr(triton_launch, "start", broken)
+    for loss in (losses.cross_entropy, losses.binary_cross_entropy):
         with pytest.warns(
             UserWarning, match=r'do not run on cpu .*no C compiler.*"auto" uses the closed form'
         ) as caught:
@@ -296,10 +295,10 @@ def test_kernels_that_do_not_start_raise_or_give_the_closed_form_with_one_warnin
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_first_batch_of_every_kind_verifies_the_kernels(fastest, monkeypatch, dtype, impl):
     z, y = sample((6, 5), dtype=dtype)
-    for module, loss in ((softmax_triton, losses.cross_entropy), (sigmoid_triton, losses.binary_cross_entropy)):
+    start = triton_launch.start
+    for loss in (losses.cross_entropy, losses.binary_cross_entropy):
         launched = []
-        launch = module.launch
-        monkeypatch.setattr(module, "launch", lambda *a, launch=launch, n=launched, **k: n.append(1) or launch(*a, **k))
+        monkeypatch.setattr(triton_launch, "start", lambda *a, n=launched, **k: n.append(1) or start(*a, **k))
         loss(z.clone().requires_grad_(), y, weight=torch.rand(5), impl=impl).backward()
         first = len(launched)
         loss(z.clone().requires_grad_(), y, weight=torch.rand(5), impl=impl).backward()
@@ -390,7 +389,7 @@ def test_shape_classes(shape, expected):
 
 
 def test_auto_never_takes_triton_on_a_cpu(monkeypatch):
-    monkeypatch.setattr(softmax_triton, "launch", None)
+    monkeypatch.setattr(triton_launch, "start", None)
     big = torch.zeros(1024, 1024)
     assert dispatch.chosen_implementation("auto", "softmax", big, ()) == "closed_form"
     assert dispatch.chosen_implementation("triton", "softmax", big, ()) == "triton"  # interpreted, on request

@@ -1,1 +1,1 @@
-"""The two equations every loss here is made of, and the one definition of their mean; see `counterpoise.losses`."""
+"""The softmax and the sigmoid equation, which all losses are made of, and the definition of their weighted mean."""

@@ -38,7 +38,7 @@ __all__ = [
 
 
 class SoftmaxParameters(NamedTuple):
-    """The letters of the softmax equation. Tensors are (C,) in the dtype of accumulation; None is neutral."""
+    """The hyperparameters of the softmax equation; tensors are (C,) in the dtype of accumulation, None is neutral."""
 
     weight: Tensor | None = None  # w
     offset: Tensor | None = None  # b
@@ -51,7 +51,7 @@ class SoftmaxParameters(NamedTuple):
 
 
 class SigmoidParameters(NamedTuple):
-    """The letters of the sigmoid equation. Tensors are (C,) in the dtype of accumulation."""
+    """The hyperparameters of the sigmoid equation; tensors are (C,) in the dtype of accumulation, None is neutral."""
 
     weight: Tensor | None = None  # w
     pos_weight: float | Tensor = 1.0  # α⁺
@@ -65,8 +65,8 @@ class SigmoidParameters(NamedTuple):
 def softmax_rows(logits: Tensor, target: Tensor, params: SoftmaxParameters, ignore_index: int) -> Tensor:
     """ℓ of each row: logits (N, C, …), target (N, …) int64 or (N, C, …) floating → (N, …).
 
-    Ignored rows give 0 and no gradient. An index outside 0 .. C−1 gives NaN: on an accelerator this is how a
-    wrong target shows without a host sync (on a CPU it was refused before).
+    Ignored rows have loss and gradient 0. An index outside 0 .. C−1 gives NaN, which needs no synchronisation with an
+    accelerator; on a CPU the public losses have already raised an error.
     """
     t, valid, wrong = dense_target(logits, target, ignore_index)
     z = torch.where(valid.unsqueeze(1), logits.to(t.dtype), 0.0)
@@ -75,12 +75,13 @@ def softmax_rows(logits: Tensor, target: Tensor, params: SoftmaxParameters, igno
     log_p = torch.log_softmax(torch.where((z != -torch.inf).any(1, keepdim=True), z, 0.0), dim=1)
     # A masked class has q = 0; 0 · (−(−inf)) must be 0, so its log p is replaced before the product.
     nll = torch.where(q > 0, -log_p, 0.0)
-    rows = (_weighted(q, params, z.dim()) * _modulated(nll, z, log_p, params)).sum(1)
+    q = q if params.weight is None else q * class_view(params.weight, z.dim())
+    rows = (q * _modulated(nll, z, log_p, params)).sum(1)
     return torch.where(wrong, torch.nan, torch.where(valid, rows, 0.0))
 
 
 def dense_target(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor, Tensor]:
-    """t as (N, C, …), and per row: does it count, and is its index wrong."""
+    """t as (N, C, …), and masks (N, …) of the rows that are not ignored and of those with an invalid index."""
     dtype = accumulation_dtype(logits)
     if target.is_floating_point():
         every = torch.ones_like(target.select(1, 0), dtype=torch.bool)
@@ -107,16 +108,12 @@ def transformed(z: Tensor, t: Tensor, params: SoftmaxParameters) -> Tensor:
 
 def smoothed(t: Tensor, z: Tensor, params: SoftmaxParameters) -> Tensor:
     """q = (1 − ε)·t + Σ ε t / C', and 0 for masked classes."""
-    unmasked = z != -torch.inf  # a NaN is not masked: it must show
+    unmasked = z != -torch.inf  # NaN is not masked, so that it stays visible
     epsilon = class_view(params.label_smoothing, z.dim())
     if isinstance(epsilon, Tensor) or epsilon > 0:
         share = (epsilon * t).sum(1, keepdim=True) / unmasked.sum(1, keepdim=True).clamp(min=1)
         t = (1 - epsilon) * t + share
     return torch.where(unmasked, t, 0.0)
-
-
-def _weighted(q: Tensor, params: SoftmaxParameters, ndim: int) -> Tensor:
-    return q if params.weight is None else q * class_view(params.weight, ndim)
 
 
 def _modulated(nll: Tensor, z: Tensor, log_p: Tensor, params: SoftmaxParameters) -> Tensor:
@@ -130,7 +127,7 @@ def _modulated(nll: Tensor, z: Tensor, log_p: Tensor, params: SoftmaxParameters)
 
 
 def _power(log_base: Tensor, exponent: Tensor | float) -> Tensor:
-    """base^exponent from log base, with 0^0 = 1 (0 · −inf is NaN, so a zero exponent is set apart)."""
+    """base^exponent from log base, with 0^0 = 1; a zero exponent is a separate case, because 0 · −inf is NaN."""
     if isinstance(exponent, Tensor):
         return torch.where(exponent == 0, 1.0, torch.where(exponent == 0, 1.0, exponent).mul(log_base).exp())
     return torch.ones_like(log_base) if exponent == 0.0 else (exponent * log_base).exp()
@@ -139,23 +136,23 @@ def _power(log_base: Tensor, exponent: Tensor | float) -> Tensor:
 def log_one_minus_p(z: Tensor, log_p: Tensor) -> Tensor:
     """log(1 − p) of every class, p = softmax(z) over dimension 1, without cancellation.
 
-    Only the largest p of a row can be above ½: there, log-sum-exp over the others minus log-sum-exp over all, which
-    is log_p + (lse_others − z). For the rest log1p(−p) is exact.
+    Only the largest p of a row can be above ½: there it is log-sum-exp over the other classes minus log-sum-exp over all
+    classes. For the other classes log1p(−p) is exact.
     """
     top = torch.zeros_like(z, dtype=torch.bool).scatter(1, z.argmax(1, keepdim=True), True)
     others = z.masked_fill(top, -torch.inf)
-    exist = (others != -torch.inf).any(1, keepdim=True)  # none for C = 1: then 1 − p is 0 and its log −inf
+    exist = (others != -torch.inf).any(1, keepdim=True)  # false for C = 1, where 1 − p is 0 and its log −inf
     lse_others = torch.logsumexp(torch.where(exist, others, 0.0), dim=1, keepdim=True)
     lse_all = torch.logsumexp(torch.where((z != -torch.inf).any(1, keepdim=True), z, 0.0), dim=1, keepdim=True)
     at_top = torch.where(exist, lse_others - lse_all, -torch.inf)
-    # The clamp only matters at the top, which the outer `where` replaces: it keeps log1p's gradient finite there.
+    # The clamp keeps the gradient of log1p finite at the top, which the outer `where` replaces.
     return torch.where(top, at_top, torch.log1p(-log_p.exp().clamp(max=0.75)))
 
 
 def sigmoid_elements(logits: Tensor, target: Tensor, params: SigmoidParameters, ignore_index: int) -> Tensor:
     """ℓ of each element: logits (N, C, …), target of that shape or int64 (N, …) → (N, C, …).
 
-    Ignored elements give 0 and no gradient; an index outside 0 .. C−1 gives NaN (on a CPU it was refused before).
+    Ignored elements have loss and gradient 0; an index outside 0 .. C−1 gives NaN.
     """
     t, valid, wrong = dense_labels(logits, target, ignore_index)
     z = torch.where(valid, logits.to(t.dtype), 0.0)
@@ -167,21 +164,16 @@ def sigmoid_elements(logits: Tensor, target: Tensor, params: SigmoidParameters, 
 
 
 def dense_labels(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor, Tensor]:
-    """t as (N, C, …) with 0 where it does not count; which elements count; which rows have a wrong index."""
-    dtype = accumulation_dtype(logits)
+    """t as (N, C, …), 0 where ignored, and masks of the elements that are not ignored and of invalid indices."""
     if target.dim() == logits.dim():
         valid = kept(target, ignore_index)
-        return torch.where(valid, target, 0).to(dtype), valid, torch.zeros_like(valid)
-    rows = (target != ignore_index).unsqueeze(1)
-    index = target.unsqueeze(1)
-    wrong = rows & ((index < 0) | (index >= logits.shape[1]))
-    safe = torch.where(rows & ~wrong, index, 0)
-    t = torch.zeros(logits.shape, dtype=dtype, device=logits.device).scatter(1, safe, 1.0)
-    return t, rows.expand(logits.shape), wrong
+        return torch.where(valid, target, 0).to(accumulation_dtype(logits)), valid, torch.zeros_like(valid)
+    t, rows, wrong = dense_target(logits, target, ignore_index)
+    return t, rows.unsqueeze(1).expand(logits.shape), wrong.unsqueeze(1)
 
 
 def _positive_loss(z: Tensor, params: SigmoidParameters) -> Tensor:
-    """(1 − p)^γ⁺ (−log p), with 1 − p = σ(−z) through its logarithm: no γ can make the gradient infinite."""
+    """(1 − p)^γ⁺ (−log p), with 1 − p = σ(−z) from its logarithm, so that the gradient is finite for every γ."""
     nll = -F.logsigmoid(z)
     if params.gamma_pos == 0.0:
         return nll
@@ -197,7 +189,7 @@ def _negative_loss(z: Tensor, params: SigmoidParameters) -> Tensor:
         p = torch.sigmoid(z) - params.clip
         above = p > 0
         nll = torch.where(above, -(torch.sigmoid(-z) + params.clip).log(), 0.0)
-        # The inner `where` keeps log's gradient finite for the elements that the outer one leaves out.
+        # The inner `where` keeps the gradient of log finite for the elements that the outer one replaces.
         log_p = torch.where(above, torch.where(above, p, 1.0).log(), -torch.inf)
     if params.gamma_neg == 0.0:
         return nll

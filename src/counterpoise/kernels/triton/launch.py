@@ -12,13 +12,13 @@ import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
-from counterpoise.kernels.autograd import Fold, Forward, empty_gradient, keeps_graph, multiplied
+from counterpoise.kernels import autograd
+from counterpoise.kernels.autograd import Fold, Forward, empty_gradient
 from counterpoise.kernels.reduction import Batch, accumulation_dtype
 from counterpoise.kernels.triton.math import index_mass_kernel, scale_kernel
 
 __all__ = [
     "Denominator",
-    "Steps",
     "Tile",
     "Walk",
     "accumulation",
@@ -27,12 +27,11 @@ __all__ = [
     "fused_operator",
     "given_denominator",
     "index_mass",
-    "launch",
-    "multiplied_on_device",
+    "multiplied",
     "partial_sums",
     "power_of_2",
     "row_strides",
-    "steps",
+    "start",
     "tile_for",
     "totals_arguments",
     "whole_exponent",
@@ -121,40 +120,27 @@ def tile_for(walk: Walk, *, soft: bool, double: bool, pixels: bool) -> Tile:
     return Tile(rows, classes, whole, warps)
 
 
-class Steps(NamedTuple):
-    """Strides of (outer, inner, class) per tensor, as multiples of factors that are compile-time constants."""
-
-    outer: int
-    inner: int
-    classes: int
-    strides: tuple[tuple[int, int, int], ...]
-    inner_extent: int
-    extent_step: int
-
-
-def steps(walk: Walk, *tensors: Tensor | None) -> Steps:
-    """Split the strides into a common factor, known when the kernel is compiled, and the rest.
+def class_strides(walk: Walk, **tensors: Tensor | None) -> dict[str, int]:
+    """Strides of (outer, class, inner) views as kernel arguments, divided by a common factor known at compile time.
 
     The compiler joins loads into 16 bytes only where it knows that no row starts or ends inside of them. By itself it
     recognises multiples of 16 only, and would read 1000 classes of bfloat16 two bytes at a time.
     """
-    given = [t for t in tensors if t is not None]
+    given = [t for t in tensors.values() if t is not None]
     by_class = all(t.stride(1) == 1 for t in given)
     by_pixel = not by_class and all(t.stride(2) == 1 for t in given)
-    common = walk.classes if by_class else walk.inner
+    common = (walk.classes if by_class else walk.inner) if by_class or by_pixel else 1
     for t in given:
         across = t.stride(2) if by_class else t.stride(1)
         common = math.gcd(16, common, across, t.stride(0) if walk.outer > 1 else 0)
-    if not (by_class or by_pixel):
-        common = 1
-    outer, inner, classes = common, common if by_class else 1, common if by_pixel else 1
-    strides = tuple(
-        (0, 0, 0)
-        if t is None
-        else ((t.stride(0) if walk.outer > 1 else 0) // outer, t.stride(2) // inner, t.stride(1) // classes)
-        for t in tensors
-    )
-    return Steps(outer, inner, classes, strides, walk.inner // classes, classes)
+    inner, classes = common if by_class else 1, common if by_pixel else 1
+    arguments = {"STEP_O": common, "STEP_I": inner, "STEP_C": classes, "STEP_N": classes}
+    arguments["inner_steps"] = walk.inner // classes
+    for name, tensor in tensors.items():
+        o, c, i = (0, 0, 0) if tensor is None else tensor.stride()
+        o = o // common if walk.outer > 1 else 0
+        arguments |= {f"{name}_o": o, f"{name}_i": i // inner, f"{name}_c": c // classes}
+    return arguments
 
 
 def wide(tile: Tile, *tensors: Tensor | None) -> bool:
@@ -177,13 +163,10 @@ def whole_exponent(gamma: float | Tensor) -> int:
     return int(gamma) if not isinstance(gamma, Tensor) and gamma in (0.0, 1.0, 2.0, 3.0, 4.0) else -1
 
 
-def row_strides(name: str, rows: Tensor | None) -> dict[str, int]:
-    outer, inner = (0, 0) if rows is None else rows.stride()
-    return {f"{name}_o": outer, f"{name}_i": inner}
-
-
-def class_strides(name: str, strides: tuple[int, int, int]) -> dict[str, int]:
-    return {f"{name}_{axis}": stride for axis, stride in zip("oic", strides, strict=True)}
+def row_strides(**tensors: Tensor | None) -> dict[str, int]:
+    """Strides of (outer, inner) views as kernel arguments."""
+    strides = {name: (0, 0) if rows is None else rows.stride() for name, rows in tensors.items()}
+    return {f"{name}_{axis}": stride for name, both in strides.items() for axis, stride in zip("oi", both, strict=True)}
 
 
 def totals_arguments(totals: Tensor | None) -> dict[str, int]:
@@ -211,10 +194,10 @@ def index_mass(batch: Batch, walk: Walk, weight: Tensor | None, sample_weight: T
     y, u = walk.of_rows(batch.target), None if sample_weight is None else walk.of_rows(sample_weight)
     arguments = {
         "target": y, "sample_weight": u, "weight": weight, "totals": totals, "number": walk.rows, "inner": walk.inner,
-        **row_strides("y", y), **row_strides("u", u), "ignore_index": batch.ignore_index, "C": walk.classes,
+        **row_strides(y=y, u=u), "ignore_index": batch.ignore_index, "C": walk.classes,
         "ACC": accumulation(logits), "BLOCK": min(_MASS_BLOCK, power_of_2(walk.rows)),
     }  # fmt: skip
-    launch(index_mass_kernel, totals.numel(), logits.device, arguments)
+    start(index_mass_kernel, totals.numel(), logits.device, arguments)
     return totals
 
 
@@ -224,12 +207,12 @@ def class_blocks(target: Tensor, walk: Walk) -> dict[str, Any]:
     classes = min(power_of_2(walk.classes), _MASS_BLOCK)
     rows = min(power_of_2(walk.inner), max(1, _MASS_BLOCK // classes))
     blocks = -(-walk.inner // rows)
-    strides = class_strides("t", (t.stride(0), t.stride(2), t.stride(1)))
+    strides = {"t_o": t.stride(0), "t_i": t.stride(2), "t_c": t.stride(1)}
     sizes = {"inner": walk.inner, "blocks": blocks, "programs": walk.outer * blocks, "ROWS": rows, "CLASSES": classes}
     return {"target": t, **strides, **sizes}
 
 
-def launch(kernel: Any, programs: int, device: torch.device, arguments: dict[str, Any], *, warps: int = 4) -> None:
+def start(kernel: Any, programs: int, device: torch.device, arguments: dict[str, Any], *, warps: int = 4) -> None:
     """Start a kernel on the tensors' device; nothing for an empty batch."""
     if programs == 0:
         return
@@ -239,17 +222,17 @@ def launch(kernel: Any, programs: int, device: torch.device, arguments: dict[str
         kernel[(programs,)](**arguments, **options)
 
 
-def multiplied_on_device(gradient: Tensor, factor: Tensor) -> Tensor:
-    """`multiplied`, where the device finds that a factor is 1, so that the host does not wait for it."""
+def multiplied(gradient: Tensor, factor: Tensor) -> Tensor:
+    """`autograd.multiplied`, where the device finds that a factor is 1, so that the host does not wait for it."""
     if torch.compiler.is_compiling() or factor.numel() != 1:
-        return multiplied(gradient, factor)
-    keep = keeps_graph()
+        return autograd.multiplied(gradient, factor)
+    keep = autograd.keeps_graph()
     out = torch.empty_like(gradient) if keep else gradient
     arguments = {
         "source": gradient, "target": out, "factor": factor, "size": gradient.numel(), "INPLACE": not keep,
         "ACC": accumulation(gradient), "BLOCK": _SCALE_BLOCK,
     }  # fmt: skip
-    launch(scale_kernel, min(_SCALE_PROGRAMS, -(-gradient.numel() // _SCALE_BLOCK)), gradient.device, arguments)
+    start(scale_kernel, min(_SCALE_PROGRAMS, -(-gradient.numel() // _SCALE_BLOCK)), gradient.device, arguments)
     return out
 
 

@@ -16,26 +16,8 @@ from torch import Tensor
 from counterpoise.kernels.autograd import Fold, empty_gradient, fused_loss
 from counterpoise.kernels.reduction import Batch, accumulation_dtype
 from counterpoise.kernels.reference import SigmoidParameters
-from counterpoise.kernels.triton.launch import (
-    Denominator,
-    Tile,
-    Walk,
-    accumulation,
-    class_blocks,
-    class_strides,
-    fused_operator,
-    given_denominator,
-    index_mass,
-    launch,
-    multiplied_on_device,
-    partial_sums,
-    power_of_2,
-    row_strides,
-    steps,
-    totals_arguments,
-    whole_exponent,
-    wide,
-)
+from counterpoise.kernels.triton import launch
+from counterpoise.kernels.triton.launch import Denominator, Tile, Walk
 from counterpoise.kernels.triton.math import (
     log1p,
     of_class,
@@ -54,13 +36,13 @@ _COUNT_BLOCK = 4096
 
 def sigmoid_triton(logits: Tensor, params: SigmoidParameters, batch: Batch, *, inplace: bool = False) -> Tensor:
     """The loss: a scalar, or (N, C, …) for "none"."""
-    return fused_loss(logits, _loss_and_gradient, *batch, *params, multiply=multiplied_on_device, inplace=inplace)
+    return fused_loss(logits, _loss_and_gradient, *batch, *params, multiply=launch.multiplied, inplace=inplace)
 
 
 def _computed(logits: Tensor, batch: Batch, vectors: Any, numbers: Any, memory: Tensor | None) -> tuple[Tensor, Tensor]:
     if batch.target.dtype == torch.bool:
         batch = batch._replace(target=batch.target.view(torch.uint8))
-    denominator = given_denominator(batch)
+    denominator = launch.given_denominator(batch)
     if denominator[1] is None:
         denominator = _counted_denominator(batch, Walk.over(logits), logits)
     walk, tile, programs = tiling(logits, batch, vectors)
@@ -68,7 +50,7 @@ def _computed(logits: Tensor, batch: Batch, vectors: Any, numbers: Any, memory: 
     loss = _empty_loss(logits) if batch.reduction == "none" else inverse.new_empty(programs)
     results = (loss, memory, inverse)
     arguments = kernel_arguments(walk, tile, logits, batch, denominator, vectors, numbers, results)
-    launch(sigmoid_kernel, programs, logits.device, arguments)
+    launch.start(sigmoid_kernel, programs, logits.device, arguments)
     return loss if batch.reduction == "none" else loss.sum(), inverse
 
 
@@ -76,7 +58,9 @@ def _empty_loss(logits: Tensor) -> Tensor:
     return empty_gradient(logits, accumulation_dtype(logits))
 
 
-sigmoid_forward, _loss_and_gradient = fused_operator("sigmoid_forward", _computed, _empty_loss, SigmoidParameters)
+sigmoid_forward, _loss_and_gradient = launch.fused_operator(
+    "sigmoid_forward", _computed, _empty_loss, SigmoidParameters
+)
 
 
 def _counted_denominator(batch: Batch, walk: Walk, logits: Tensor) -> Denominator:
@@ -84,7 +68,7 @@ def _counted_denominator(batch: Batch, walk: Walk, logits: Tensor) -> Denominato
     target, by_rows = batch.target, batch.reduction == "batchmean"
     if target.dim() < logits.dim():
         each = 1.0 if by_rows or walk.rows == 0 else 1.0 / walk.classes
-        return index_mass(batch, walk, None, None, logits) if walk.rows else None, each
+        return launch.index_mass(batch, walk, None, None, logits) if walk.rows else None, each
     if walk.rows == 0 or (target.dtype == torch.uint8 and not 0 <= batch.ignore_index <= 255):
         return None, 1.0 / max(1, walk.rows if by_rows else target.numel())
     return (_count_rows if by_rows else _count_elements)(batch, walk, logits), 1.0
@@ -92,20 +76,20 @@ def _counted_denominator(batch: Batch, walk: Walk, logits: Tensor) -> Denominato
 
 def _count_elements(batch: Batch, walk: Walk, logits: Tensor) -> Tensor:
     t = walk.fold.classes(batch.target).contiguous()
-    totals = partial_sums(-(-t.numel() // _COUNT_BLOCK), logits)
+    totals = launch.partial_sums(-(-t.numel() // _COUNT_BLOCK), logits)
     arguments = {
         "target": t, "totals": totals, "size": t.numel(), "ignore_index": batch.ignore_index, "BLOCK": _COUNT_BLOCK,
-        "ACC": accumulation(logits),
+        "ACC": launch.accumulation(logits),
     }  # fmt: skip
-    launch(valid_elements_kernel, totals.numel(), logits.device, arguments, warps=8)
+    launch.start(valid_elements_kernel, totals.numel(), logits.device, arguments, warps=8)
     return totals
 
 
 def _count_rows(batch: Batch, walk: Walk, logits: Tensor) -> Tensor:
-    arguments = class_blocks(batch.target, walk)
-    totals = partial_sums(arguments["programs"], logits)
+    arguments = launch.class_blocks(batch.target, walk)
+    totals = launch.partial_sums(arguments["programs"], logits)
     arguments |= {"totals": totals, "many": walk.classes, "ignore_index": batch.ignore_index}
-    launch(valid_rows_kernel, totals.numel(), logits.device, {**arguments, "ACC": accumulation(logits)})
+    launch.start(valid_rows_kernel, totals.numel(), logits.device, {**arguments, "ACC": launch.accumulation(logits)})
     return totals
 
 
@@ -120,8 +104,8 @@ def tiling(logits: Tensor, batch: Batch, vectors: Any) -> tuple[Walk, Tile, int]
     if flat and all(walk.fold.classes(x).is_contiguous() for x in (logits, batch.target)):
         walk = Walk(Fold(walk.fold.last), 1, logits.numel(), 1)
     pixels = walk.of_classes(logits).stride(1) != 1 if walk.rows != 1 else False
-    rows = min(power_of_2(max(1, walk.inner)), 128 if pixels else _TILE)
-    classes = min(power_of_2(max(1, walk.classes)), max(1, _TILE // rows) if pixels else _TILE)
+    rows = min(launch.power_of_2(max(1, walk.inner)), 128 if pixels else _TILE)
+    classes = min(launch.power_of_2(max(1, walk.classes)), max(1, _TILE // rows) if pixels else _TILE)
     tile = Tile(rows if pixels else min(rows, max(1, _TILE // classes)), classes, False, 4)
     return walk, tile, walk.outer * -(-walk.inner // tile.rows) * -(-walk.classes // tile.classes)
 
@@ -153,22 +137,20 @@ def kernel_arguments(
     f = None if total else viewed(loss)
     t, y = (viewed(batch.target), None) if dense else (None, walk.of_rows(batch.target))
     u = None if batch.sample_weight is None else walk.of_rows(batch.sample_weight)
-    by = steps(walk, z, g if g is not None else f, t)  # loss and gradient have the same strides
-    class_step = by.outer if by.inner == by.outer else 1
+    strides = launch.class_strides(walk, z=z, g=g if g is not None else f, t=t)  # loss and gradient have the same
+    class_step = strides["STEP_O"] if strides["STEP_I"] == strides["STEP_O"] else 1
     return {
         "logits": z, "target": t if dense else y, "sample_weight": u, "gradient": g, "losses": loss if total else f,
         "inverse": inverse, "weight": vectors.weight, "positives": vectors.pos_weight, "negatives": vectors.neg_weight,
         "totals": denominator[0], "positive": numbers.pos_weight, "negative": numbers.neg_weight,
         "gamma_pos": numbers.gamma_pos, "gamma_neg": numbers.gamma_neg, "clip": numbers.clip, "factor": denominator[1],
-        "ignore_index": batch.ignore_index, "inner_steps": by.inner_extent, "class_steps": walk.classes // class_step,
+        "ignore_index": batch.ignore_index, "class_steps": walk.classes // class_step,
         "blocks": -(-walk.inner // tile.rows), "chunks": -(-walk.classes // tile.classes),
-        **class_strides("z", by.strides[0]), **class_strides("g", by.strides[1]), **class_strides("t", by.strides[2]),
-        **row_strides("y", y), **row_strides("u", u), **totals_arguments(denominator[0]),
-        "GAMMA_POS": whole_exponent(numbers.gamma_pos), "GAMMA_NEG": whole_exponent(numbers.gamma_neg),
+        **strides, **launch.row_strides(y=y, u=u), **launch.totals_arguments(denominator[0]),
+        "GAMMA_POS": launch.whole_exponent(numbers.gamma_pos), "GAMMA_NEG": launch.whole_exponent(numbers.gamma_neg),
         "CLIP": numbers.clip > 0.0, "DETACH": bool(numbers.detach_focus), "DENSE": dense, "TOTAL": total,
-        "LATE": logits.dtype == torch.float16, "STEP_O": by.outer, "STEP_I": by.inner, "STEP_C": by.classes,
-        "STEP_N": by.extent_step, "STEP_K": class_step, "ROWS": tile.rows, "CLASSES": tile.classes,
-        "WIDE": wide(tile, z, g, t), "ACC": accumulation(logits),
+        "LATE": logits.dtype == torch.float16, "STEP_K": class_step, "ROWS": tile.rows, "CLASSES": tile.classes,
+        "WIDE": launch.wide(tile, z, g, t), "ACC": launch.accumulation(logits),
     }  # fmt: skip
 
 

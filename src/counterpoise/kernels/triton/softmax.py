@@ -10,27 +10,8 @@ from torch import Tensor
 from counterpoise.kernels.autograd import fused_loss
 from counterpoise.kernels.reduction import Batch, accumulation_dtype
 from counterpoise.kernels.reference import SoftmaxParameters
-from counterpoise.kernels.triton.launch import (
-    Denominator,
-    Tile,
-    Walk,
-    accumulation,
-    class_blocks,
-    class_strides,
-    fused_operator,
-    given_denominator,
-    index_mass,
-    launch,
-    multiplied_on_device,
-    partial_sums,
-    power_of_2,
-    row_strides,
-    steps,
-    tile_for,
-    totals_arguments,
-    whole_exponent,
-    wide,
-)
+from counterpoise.kernels.triton import launch
+from counterpoise.kernels.triton.launch import Denominator, Tile, Walk
 from counterpoise.kernels.triton.math import soft_mass_kernel
 from counterpoise.kernels.triton.softmax_kernels import hard_kernel, soft_kernel
 
@@ -42,7 +23,7 @@ _OWN_ROWS = 1024
 
 def softmax_triton(logits: Tensor, params: SoftmaxParameters, batch: Batch, *, inplace: bool = False) -> Tensor:
     """The loss: a scalar, or (N, …) for "none"."""
-    return fused_loss(logits, _loss_and_gradient, *batch, *params, multiply=multiplied_on_device, inplace=inplace)
+    return fused_loss(logits, _loss_and_gradient, *batch, *params, multiply=launch.multiplied, inplace=inplace)
 
 
 def rows_and_gradient(
@@ -65,14 +46,14 @@ def rows_and_gradient(
 
 def _computed(logits: Tensor, batch: Batch, vectors: Any, numbers: Any, memory: Tensor | None) -> tuple[Tensor, Tensor]:
     walk = Walk.over(logits)
-    denominator = given_denominator(batch)
+    denominator = launch.given_denominator(batch)
     if denominator[1] is None:
         denominator = _summed_denominator(batch, walk, vectors.weight, logits)
     rows = torch.empty(walk.rows, dtype=accumulation_dtype(logits), device=logits.device)
     inverse = rows.new_empty(())
     results = (rows, memory, inverse)
     kernel, programs, arguments, tile = launch_plan(walk, logits, batch, denominator, vectors, numbers, results)
-    launch(kernel, programs, logits.device, arguments, warps=tile.warps)
+    launch.start(kernel, programs, logits.device, arguments, warps=tile.warps)
     loss = rows.reshape(logits.shape[0], *logits.shape[2:])
     return loss if batch.reduction == "none" else loss.sum(), inverse
 
@@ -82,7 +63,9 @@ def _empty_loss(logits: Tensor) -> Tensor:
     return torch.empty((logits.shape[0], *logits.shape[2:]), dtype=dtype, device=logits.device)
 
 
-softmax_forward, _loss_and_gradient = fused_operator("softmax_forward", _computed, _empty_loss, SoftmaxParameters)
+softmax_forward, _loss_and_gradient = launch.fused_operator(
+    "softmax_forward", _computed, _empty_loss, SoftmaxParameters
+)
 
 
 def _summed_denominator(batch: Batch, walk: Walk, weight: Tensor | None, logits: Tensor) -> Denominator:
@@ -96,16 +79,16 @@ def _summed_denominator(batch: Batch, walk: Walk, weight: Tensor | None, logits:
         return None, None
     if dense:
         return _soft_mass(batch, walk, weight, logits), 1.0
-    return index_mass(batch, walk, *((None, None) if by_rows else (weight, batch.sample_weight)), logits), 1.0
+    return launch.index_mass(batch, walk, *((None, None) if by_rows else (weight, batch.sample_weight)), logits), 1.0
 
 
 def _soft_mass(batch: Batch, walk: Walk, weight: Tensor | None, logits: Tensor) -> Tensor:
     """Σ u Σ_c w_c t_c as partial sums."""
-    arguments = class_blocks(batch.target, walk)
-    totals = partial_sums(arguments["programs"], logits)
+    arguments = launch.class_blocks(batch.target, walk)
+    totals = launch.partial_sums(arguments["programs"], logits)
     u = None if batch.sample_weight is None else walk.of_rows(batch.sample_weight)
-    arguments |= {"sample_weight": u, "weight": weight, "totals": totals, **row_strides("u", u), "C": walk.classes}
-    launch(soft_mass_kernel, totals.numel(), logits.device, {**arguments, "ACC": accumulation(logits)})
+    arguments |= {"sample_weight": u, "weight": weight, "totals": totals, **launch.row_strides(u=u), "C": walk.classes}
+    launch.start(soft_mass_kernel, totals.numel(), logits.device, {**arguments, "ACC": launch.accumulation(logits)})
     return totals
 
 
@@ -129,9 +112,8 @@ def launch_plan(
     z, g = walk.of_classes(logits), None if gradient is None else walk.of_classes(gradient)
     t, y = (walk.of_classes(batch.target), None) if dense else (None, walk.of_rows(batch.target))
     u = None if batch.sample_weight is None else walk.of_rows(batch.sample_weight)
-    by = steps(walk, z, g, t)
     soft = dense or smooth
-    tile = tile_for(walk, soft=soft, double=logits.dtype == torch.float64, pixels=z.stride(1) != 1)
+    tile = launch.tile_for(walk, soft=soft, double=logits.dtype == torch.float64, pixels=z.stride(1) != 1)
     blocks = -(-walk.inner // tile.rows)
     arguments: dict[str, Any] = {
         "logits": z, "target": t if dense else y, "sample_weight": u, "gradient": g, "rows": rows, "inverse": inverse,
@@ -139,17 +121,15 @@ def launch_plan(
         "margins": vectors.margin, "gammas": vectors.gamma, "totals": totals, "scale": numbers.scale,
         "margin": numbers.margin, "gamma": numbers.gamma, "poly": numbers.poly,
         "factor": 1.0 if factor is None else factor, "ignore_index": batch.ignore_index,
-        "inner_steps": by.inner_extent, "blocks": blocks, "number": walk.rows,
-        **class_strides("z", by.strides[0]), **class_strides("g", by.strides[1]),
-        **row_strides("y", y), **row_strides("u", u), "C": walk.classes, **totals_arguments(totals),
-        "OWN": power_of_2(walk.rows) if factor is None else 0,
+        "blocks": blocks, "number": walk.rows, **launch.class_strides(walk, z=z, g=g, **({"t": t} if soft else {})),
+        **launch.row_strides(y=y, u=u), "C": walk.classes, **launch.totals_arguments(totals),
+        "OWN": launch.power_of_2(walk.rows) if factor is None else 0,
         "BY_ROWS": batch.reduction == "batchmean", "POLY": numbers.poly != 0.0,
-        "GAMMA": -1 if vectors.gamma is not None else whole_exponent(numbers.gamma),
-        "LATE": logits.dtype == torch.float16, "STEP_O": by.outer, "STEP_I": by.inner, "STEP_C": by.classes,
-        "STEP_N": by.extent_step, "ROWS": tile.rows, "CLASSES": tile.classes, "WHOLE": tile.whole,
-        "WIDE": wide(tile, z, g, t), "ACC": accumulation(logits),
+        "GAMMA": -1 if vectors.gamma is not None else launch.whole_exponent(numbers.gamma),
+        "LATE": logits.dtype == torch.float16, "ROWS": tile.rows, "CLASSES": tile.classes, "WHOLE": tile.whole,
+        "WIDE": launch.wide(tile, z, g, t), "ACC": launch.accumulation(logits),
     }  # fmt: skip
     if soft:
         arguments |= {"smoothings": vectors.label_smoothing, "smoothing": numbers.label_smoothing}
-        arguments |= {"SMOOTH": smooth, "DENSE": dense, **class_strides("t", by.strides[2])}
+        arguments |= {"SMOOTH": smooth, "DENSE": dense}
     return soft_kernel if soft else hard_kernel, walk.outer * blocks, arguments, tile

@@ -1,10 +1,10 @@
-# ruff: noqa: PLR0913, PLR0915, C901, SIM102, SIM108  a letter, a stride: an argument; a branch is the compiler's
+# ruff: noqa: PLR0913, PLR0915, C901, SIM102, SIM108  one argument per hyperparameter and stride, compile-time branches
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, untyped-decorator, type-arg, operator"
-"""The softmax equation in Triton: one pass a row, loss and gradient together. The mathematics is `softmax_closed`'s.
+"""The softmax equation as Triton kernels: one pass per row for loss and gradient, as in `closed_softmax`.
 
-A program takes a tile of ROWS rows and CLASSES classes. Where a tile holds all classes (WHOLE) a row is read once and
-stays in registers; beyond, its chunks are read twice (three times for a soft target), the sum kept online. Pointers
-that are None, and letters that are neutral, leave no code behind: each combination is compiled for itself.
+A program takes a tile of ROWS rows and CLASSES classes. Where a tile holds all classes (WHOLE), a row is read once and
+stays in registers; longer rows are read in chunks, twice (three times for probability targets), with online sums.
+Pointers that are None and neutral hyperparameters leave no code: each combination is compiled separately.
 """
 
 import triton  # type: ignore[import-untyped]
@@ -16,25 +16,53 @@ __all__ = ["hard_kernel", "soft_kernel"]
 
 
 @triton.jit
-def _scores(z, c, inside, t, offset, class_scale, margins, margin, scale, C: tl.constexpr, ACC: tl.constexpr):
-    """z' = s · a · (z − m·t) + b; −inf where there is no class."""
-    known = c < C
-    z = tl.where(inside, z, 0.0)  # here and not as the load's mask, which would forbid joined loads of pixels
+def _position(inner_steps, blocks, STEP_N: tl.constexpr, ROWS: tl.constexpr, CLASSES: tl.constexpr, WIDE: tl.constexpr):
+    """The rows of this program: extent, outer index, first row, and offsets (ROWS, 1) and (1, CLASSES) in the tile."""
+    inner = tl.cast(inner_steps, tl.int64) * STEP_N
+    o = tl.program_id(0).to(tl.int64) // blocks
+    first = (tl.program_id(0).to(tl.int64) % blocks) * ROWS
+    i = tl.arange(0, ROWS)[:, None]
+    c = tl.arange(0, CLASSES)[None, :]
+    if WIDE:
+        i = i.to(tl.int64)
+        c = c.to(tl.int64)
+    return inner, o, first, i, c
+
+
+@triton.jit
+def _index(target, there, ignore_index, C: tl.constexpr):
+    """Index targets, and whether they are valid and whether they are out of range; these are replaced by 0."""
+    y = tl.load(target, mask=there, other=0).to(tl.int64)
+    valid = there & (y != ignore_index)
+    inside = (y >= 0) & (y < C)
+    return tl.where(valid & inside, y, 0), valid, valid & (inside == 0)
+
+
+@triton.jit
+def _logits(
+    source, start, c, z_c, stored, inside, t, affine, C: tl.constexpr, STEP_C: tl.constexpr, ACC: tl.constexpr
+):  # fmt: skip
+    """z' = s · a · (z − m·t) + b of the classes ``start + c``; −inf where there is no class."""
+    offset, class_scale, margins, margin, scale = affine
+    at = start + c
+    place = source + tl.cast(start, tl.int64) * z_c * STEP_C + c * z_c * STEP_C
+    z = tl.load(place, mask=stored & (at < C), other=0.0).to(ACC)
+    z = tl.where(inside, z, 0.0)  # not as the mask of the load, which would prevent joined loads of pixels
     if margins is not None:
-        z = z - of_class(margins, c, known, 0.0, ACC) * t
+        z = z - of_class(margins, at, at < C, 0.0, ACC) * t
     else:
         z = z - margin * t
     factor = scale
     if class_scale is not None:
-        factor = scale * of_class(class_scale, c, known, 1.0, ACC)
+        factor = scale * of_class(class_scale, at, at < C, 1.0, ACC)
     z = z * factor
     if offset is not None:
-        z = z + of_class(offset, c, known, 0.0, ACC)
+        z = z + of_class(offset, at, at < C, 0.0, ACC)
     return tl.where(inside, z, float("-inf"))
 
 
 @triton.jit
-def _terms(nll, r, p, gamma, poly, GAMMA: tl.constexpr, POLY: tl.constexpr):
+def _loss_and_slope(nll, r, p, gamma, poly, GAMMA: tl.constexpr, POLY: tl.constexpr):
     """f = r^γ (−log p) + κ r^(γ+1) and A = r^γ [1 + γ p (−log p)/r + κ (γ+1) p]."""
     if GAMMA == 0:
         loss = nll
@@ -55,17 +83,6 @@ def _terms(nll, r, p, gamma, poly, GAMMA: tl.constexpr, POLY: tl.constexpr):
 
 
 @triton.jit
-def _at(WIDE: tl.constexpr, ROWS: tl.constexpr, CLASSES: tl.constexpr):
-    """Row and class within a tile, (ROWS, 1) and (1, CLASSES)."""
-    i = tl.arange(0, ROWS)[:, None]
-    c = tl.arange(0, CLASSES)[None, :]
-    if WIDE:
-        i = i.to(tl.int64)
-        c = c.to(tl.int64)
-    return i, c
-
-
-@triton.jit
 def hard_kernel(
     logits, target, sample_weight, gradient, rows, inverse,
     weight, offset, class_scale, margins, gammas, totals,
@@ -77,21 +94,14 @@ def hard_kernel(
     STEP_O: tl.constexpr, STEP_I: tl.constexpr, STEP_C: tl.constexpr, STEP_N: tl.constexpr,
     ROWS: tl.constexpr, CLASSES: tl.constexpr, WHOLE: tl.constexpr, WIDE: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Index targets without smoothing: only c = y survives, everything but the exponentials is one number a row."""
+    """Index targets without label smoothing: only the term of c = y remains, one number per row."""
     scale, margin, gamma, poly = (
         tl.full((), scale, ACC), tl.full((), margin, ACC), tl.full((), gamma, ACC), tl.full((), poly, ACC)
     )  # fmt: skip
-    inner = tl.cast(inner_steps, tl.int64) * STEP_N
-    o = tl.program_id(0).to(tl.int64) // blocks
-    first = (tl.program_id(0).to(tl.int64) % blocks) * ROWS
-    i, c = _at(WIDE, ROWS, CLASSES)
+    inner, o, first, i, c = _position(inner_steps, blocks, STEP_N, ROWS, CLASSES, WIDE)
     at = first + tl.arange(0, ROWS)
     there = at < inner
-
-    y = tl.load(target + o * y_o + at * y_i, mask=there, other=0).to(tl.int64)
-    valid = there & (y != ignore_index)
-    wrong = valid & ((y < 0) | (y >= C))
-    y = tl.where(valid & (y >= 0) & (y < C), y, 0)
+    y, valid, wrong = _index(target + o * y_o + at * y_i, there, ignore_index, C)
     part = share_of_total(
         target, sample_weight, weight, totals, factor, number, inner, y_o, y_i, u_o, u_i, ignore_index, C,
         TOTALS, PADDED, OWN, BY_ROWS, ACC,
@@ -104,14 +114,13 @@ def hard_kernel(
         coefficient *= tl.load(sample_weight + o * u_o + at * u_i, mask=there, other=0.0).to(ACC)
 
     source = logits + o * z_o * STEP_O + first * z_i * STEP_I + i * z_i * STEP_I
-    # Rows that do not count are as if masked, whatever they hold.
     stored = first + i < inner
-    inside_rows = stored & (valid[:, None])
+    rows_inside = stored & (valid[:, None])  # ignored rows are treated as masked, whatever they hold
+    affine = (offset, class_scale, margins, margin, scale)
     if WHOLE:
-        inside = inside_rows & (c < C)
         hit = c == y[:, None]
-        z = tl.load(source + c * z_c * STEP_C, mask=stored & (c < C), other=0.0).to(ACC)
-        z = _scores(z, c, inside, tl.where(hit, 1.0, 0.0).to(ACC), offset, class_scale, margins, margin, scale, C, ACC)
+        one = tl.where(hit, 1.0, 0.0).to(ACC)
+        z = _logits(source, 0, c, z_c, stored, rows_inside & (c < C), one, affine, C, STEP_C, ACC)
         top = tl.max(z, 1)
         top = tl.where(top == float("-inf"), 0.0, top)
         own = tl.sum(tl.where(hit, z, 0.0), 1)
@@ -122,12 +131,9 @@ def hard_kernel(
         own = tl.full((ROWS,), 0.0, ACC)
         rest = tl.full((ROWS,), 0.0, ACC)
         for start in range(0, C, CLASSES):
-            inside = inside_rows & (start + c < C)
             hit = start + c == y[:, None]
-            place = source + tl.cast(start, tl.int64) * z_c * STEP_C + c * z_c * STEP_C
-            z = tl.load(place, mask=stored & (start + c < C), other=0.0).to(ACC)
             one = tl.where(hit, 1.0, 0.0).to(ACC)
-            z = _scores(z, start + c, inside, one, offset, class_scale, margins, margin, scale, C, ACC)
+            z = _logits(source, start, c, z_c, stored, rows_inside & (start + c < C), one, affine, C, STEP_C, ACC)
             own += tl.sum(tl.where(hit, z, 0.0), 1)
             peak = tl.maximum(top, tl.max(z, 1))
             base = tl.where(peak == float("-inf"), 0.0, peak)
@@ -135,18 +141,17 @@ def hard_kernel(
             top = peak
         top = tl.where(top == float("-inf"), 0.0, top)
 
-    # A masked target takes no part; a NaN does, and shows.
-    counts = valid & (own != float("-inf"))
+    counts = valid & (own != float("-inf"))  # masked targets are left out; NaN stays visible
     own = own - top
     mine = tl.exp(own)
     whole = tl.where(counts, rest + mine, 1.0)
-    # log Σ exp − z_y. For y the largest, mine − 1 is exactly 0 and log1p keeps what log(1 + rest) would round away.
+    # log Σ exp − z_y. If y is the largest class, mine − 1 is 0 and log1p keeps the digits that log(1 + rest) loses.
     nll = tl.where(counts, log1p(tl.where(counts, rest + (mine - 1.0), 0.0)) - tl.where(counts, own, 0.0), 0.0)
     r = rest / whole
     exponent = tl.full((ROWS,), 1.0, ACC) * gamma
     if gammas is not None:
         exponent = of_class(gammas, y, there, 0.0, ACC)
-    loss, slope = _terms(nll, r, mine / whole, exponent, poly, GAMMA, POLY)
+    loss, slope = _loss_and_slope(nll, r, mine / whole, exponent, poly, GAMMA, POLY)
     if weight is not None:
         w = of_class(weight, y, there, 0.0, ACC)
         loss = w * loss
@@ -169,12 +174,9 @@ def hard_kernel(
             tl.store(sink + c * g_c * STEP_C, g, mask=stored & (c < C))
         else:
             for start in range(0, C, CLASSES):
-                inside = inside_rows & (start + c < C)
                 hit = start + c == y[:, None]
-                place = source + tl.cast(start, tl.int64) * z_c * STEP_C + c * z_c * STEP_C
-                z = tl.load(place, mask=stored & (start + c < C), other=0.0).to(ACC)
                 one = tl.where(hit, 1.0, 0.0).to(ACC)
-                z = _scores(z, start + c, inside, one, offset, class_scale, margins, margin, scale, C, ACC)
+                z = _logits(source, start, c, z_c, stored, rows_inside & (start + c < C), one, affine, C, STEP_C, ACC)
                 g = tl.where(shown, tl.where(hit, mine, tl.exp(z - top[:, None]) * others), 0.0)
                 if class_scale is not None:
                     g *= of_class(class_scale, start + c, start + c < C, 0.0, ACC)
@@ -183,22 +185,27 @@ def hard_kernel(
 
 
 @triton.jit
-def _labels(target, place, c, inside, y, DENSE: tl.constexpr, ACC: tl.constexpr):
-    """t of a tile: read, or the one-hot of the index."""
+def _inputs(
+    target, source, start, c, t_c, z_c, stored, inside, y, affine,
+    C: tl.constexpr, DENSE: tl.constexpr, STEP_C: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """t of the classes ``start + c``, read or the one-hot of the index, and z'."""
     if DENSE:
-        t = tl.load(target + place, mask=inside, other=0.0).to(ACC)
+        place = target + tl.cast(start, tl.int64) * t_c * STEP_C + c * t_c * STEP_C
+        t = tl.load(place, mask=inside, other=0.0).to(ACC)
     else:
-        t = tl.where(c == y, 1.0, 0.0).to(ACC)
-    return t
+        t = tl.where(start + c == y, 1.0, 0.0).to(ACC)
+    return t, _logits(source, start, c, z_c, stored, inside, t, affine, C, STEP_C, ACC)
 
 
 @triton.jit
 def _soft_tile(
-    z, t, c, inside, top, peak, rest, share, weight, gammas, smoothings,
-    gamma, poly, smoothing, C: tl.constexpr, GAMMA: tl.constexpr, POLY: tl.constexpr, SMOOTH: tl.constexpr,
-    ACC: tl.constexpr,
+    z, t, c, inside, sums, params,
+    C: tl.constexpr, GAMMA: tl.constexpr, POLY: tl.constexpr, SMOOTH: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """p, r, h = w q A and w q f of every class of a tile, from what was summed over the row."""
+    """p, r, h = w q A and w q f of every class of a tile, from the sums over the row."""
+    top, peak, rest, share = sums
+    weight, gammas, smoothings, gamma, poly, smoothing = params
     d = z - peak
     masked = z == float("-inf")
     largest = c == top
@@ -208,7 +215,7 @@ def _soft_tile(
     g = tl.full(z.shape, 1.0, ACC) * gamma
     if gammas is not None:
         g = tl.full(z.shape, 1.0, ACC) * of_class(gammas, c, c < C, 0.0, ACC)
-    loss, slope = _terms(nll, r, p, g, poly, GAMMA, POLY)
+    loss, slope = _loss_and_slope(nll, r, p, g, poly, GAMMA, POLY)
     q = t
     if SMOOTH:
         if smoothings is not None:
@@ -233,26 +240,20 @@ def soft_kernel(
     STEP_O: tl.constexpr, STEP_I: tl.constexpr, STEP_C: tl.constexpr, STEP_N: tl.constexpr,
     ROWS: tl.constexpr, CLASSES: tl.constexpr, WHOLE: tl.constexpr, WIDE: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Probabilities (DENSE) or smoothed indices: every class of the row has a term."""
+    """Probability targets (DENSE) or smoothed indices: every class of the row contributes."""
     scale, margin, gamma, poly, smoothing = (
         tl.full((), scale, ACC), tl.full((), margin, ACC), tl.full((), gamma, ACC), tl.full((), poly, ACC),
         tl.full((), smoothing, ACC),
     )  # fmt: skip
-    inner = tl.cast(inner_steps, tl.int64) * STEP_N
-    o = tl.program_id(0).to(tl.int64) // blocks
-    first = (tl.program_id(0).to(tl.int64) % blocks) * ROWS
-    i, c = _at(WIDE, ROWS, CLASSES)
+    inner, o, first, i, c = _position(inner_steps, blocks, STEP_N, ROWS, CLASSES, WIDE)
     at = first + tl.arange(0, ROWS)
     there = at < inner
-
-    y = tl.full((ROWS,), 0, tl.int64)
-    valid = there
-    wrong = there & (at < 0)
-    if not DENSE:
-        y = tl.load(target + o * y_o + at * y_i, mask=there, other=0).to(tl.int64)
-        valid = there & (y != ignore_index)
-        wrong = valid & ((y < 0) | (y >= C))
-        y = tl.where(valid & (y >= 0) & (y < C), y, 0)
+    if DENSE:
+        y = tl.full((ROWS,), 0, tl.int64)
+        valid = there
+        wrong = there & (at < 0)
+    else:
+        y, valid, wrong = _index(target + o * y_o + at * y_i, there, ignore_index, C)
     y = y[:, None]
     part = share_of_total(
         target, sample_weight, weight, totals, factor, number, inner, y_o, y_i, u_o, u_i, ignore_index, C,
@@ -266,16 +267,16 @@ def soft_kernel(
         coefficient *= tl.load(sample_weight + o * u_o + at * u_i, mask=there, other=0.0).to(ACC)
 
     source = logits + o * z_o * STEP_O + first * z_i * STEP_I + i * z_i * STEP_I
-    labels = o * t_o * STEP_O + first * t_i * STEP_I + i * t_i * STEP_I
+    labels = target + o * t_o * STEP_O + first * t_i * STEP_I + i * t_i * STEP_I
     stored = first + i < inner
-    inside_rows = stored & (valid[:, None])
+    rows_inside = stored & (valid[:, None])
+    affine = (offset, class_scale, margins, margin, scale)
+    params = (weight, gammas, smoothings, gamma, poly, smoothing)
     share = tl.full((ROWS,), 0.0, ACC)
     unmasked = tl.full((ROWS,), 0.0, ACC)
     if WHOLE:
-        inside = inside_rows & (c < C)
-        t = _labels(target, labels + c * t_c * STEP_C, c, inside, y, DENSE, ACC)
-        z = tl.load(source + c * z_c * STEP_C, mask=stored & (c < C), other=0.0).to(ACC)
-        z = _scores(z, c, inside, t, offset, class_scale, margins, margin, scale, C, ACC)
+        inside = rows_inside & (c < C)
+        t, z = _inputs(labels, source, 0, c, t_c, z_c, stored, inside, y, affine, C, DENSE, STEP_C, ACC)
         peak, top = tl.max(z, 1, return_indices=True)
         base = tl.where(peak == float("-inf"), 0.0, peak)
         rest = tl.sum(tl.where(c == top[:, None], 0.0, tl.exp(z - base[:, None])), 1)
@@ -290,22 +291,17 @@ def soft_kernel(
         top = tl.full((ROWS,), 0, tl.int32)
         rest = tl.full((ROWS,), 0.0, ACC)
         for start in range(0, C, CLASSES):
-            inside = inside_rows & (start + c < C)
-            far = tl.cast(start, tl.int64)
-            t = _labels(target, labels + far * t_c * STEP_C + c * t_c * STEP_C, start + c, inside, y, DENSE, ACC)
-            z = tl.load(source + far * z_c * STEP_C + c * z_c * STEP_C, mask=stored & (start + c < C), other=0.0).to(
-                ACC
-            )
-            z = _scores(z, start + c, inside, t, offset, class_scale, margins, margin, scale, C, ACC)
+            inside = rows_inside & (start + c < C)
+            t, z = _inputs(labels, source, start, c, t_c, z_c, stored, inside, y, affine, C, DENSE, STEP_C, ACC)
             highest, where = tl.max(z, 1, return_indices=True)
             new = tl.maximum(peak, highest)
             base = tl.where(new == float("-inf"), 0.0, new)
             e = tl.exp(z - base[:, None])
             ahead = highest > peak
-            here = tl.where(ahead[:, None] & (c == where[:, None]), 0.0, e)
-            # The largest class so far is not in `rest`; once it is overtaken, it is.
+            # `rest` leaves out the largest class so far; once another one is larger, it is included.
+            added = tl.where(ahead[:, None] & (c == where[:, None]), 0.0, e)
             before = tl.where(ahead & (peak != float("-inf")), rest + 1.0, rest)
-            rest = before * tl.exp(peak - base) + tl.sum(here, 1)
+            rest = before * tl.exp(peak - base) + tl.sum(added, 1)
             top = tl.where(ahead, start + where, top)
             peak = new
             if SMOOTH:
@@ -316,31 +312,19 @@ def soft_kernel(
                     share += tl.sum(t, 1) * smoothing
     peak = tl.where(peak == float("-inf"), 0.0, peak)[:, None]
     share = (share / tl.maximum(unmasked, 1.0))[:, None]
-    top = top[:, None]
-    rest = rest[:, None]
+    sums = (top[:, None], peak, rest[:, None], share)
 
     if WHOLE:
-        p, r, h, f = _soft_tile(
-            z, t, c, inside, top, peak, rest, share, weight, gammas, smoothings, gamma, poly, smoothing,
-            C, GAMMA, POLY, SMOOTH, ACC,
-        )  # fmt: skip
+        p, r, h, f = _soft_tile(z, t, c, inside, sums, params, C, GAMMA, POLY, SMOOTH, ACC)
         total = tl.sum(h, 1)
         loss = tl.sum(f, 1)
     else:
         total = tl.full((ROWS,), 0.0, ACC)
         loss = tl.full((ROWS,), 0.0, ACC)
         for start in range(0, C, CLASSES):
-            inside = inside_rows & (start + c < C)
-            far = tl.cast(start, tl.int64)
-            t = _labels(target, labels + far * t_c * STEP_C + c * t_c * STEP_C, start + c, inside, y, DENSE, ACC)
-            z = tl.load(source + far * z_c * STEP_C + c * z_c * STEP_C, mask=stored & (start + c < C), other=0.0).to(
-                ACC
-            )
-            z = _scores(z, start + c, inside, t, offset, class_scale, margins, margin, scale, C, ACC)
-            p, r, h, f = _soft_tile(
-                z, t, start + c, inside, top, peak, rest, share, weight, gammas, smoothings, gamma, poly, smoothing,
-                C, GAMMA, POLY, SMOOTH, ACC,
-            )  # fmt: skip
+            inside = rows_inside & (start + c < C)
+            t, z = _inputs(labels, source, start, c, t_c, z_c, stored, inside, y, affine, C, DENSE, STEP_C, ACC)
+            p, r, h, f = _soft_tile(z, t, start + c, inside, sums, params, C, GAMMA, POLY, SMOOTH, ACC)
             total += tl.sum(h, 1)
             loss += tl.sum(f, 1)
     loss = tl.where(wrong, float("nan"), tl.where(valid, loss * coefficient, 0.0))
@@ -353,28 +337,14 @@ def soft_kernel(
         by = tl.where(wrong, float("nan"), by)[:, None]
         total = total[:, None]
         sink = gradient + o * g_o * STEP_O + first * g_i * STEP_I + i * g_i * STEP_I
-        if WHOLE:
+        for start in range(0, C, CLASSES):
+            if not WHOLE:  # otherwise everything is still in registers
+                inside = rows_inside & (start + c < C)
+                t, z = _inputs(labels, source, start, c, t_c, z_c, stored, inside, y, affine, C, DENSE, STEP_C, ACC)
+                p, r, h, f = _soft_tile(z, t, start + c, inside, sums, params, C, GAMMA, POLY, SMOOTH, ACC)
             g = (p * (total - h) - h * r) * by
             if class_scale is not None:
-                g *= of_class(class_scale, c, c < C, 0.0, ACC)
+                g *= of_class(class_scale, start + c, start + c < C, 0.0, ACC)
             g = tl.where(valid[:, None], g, 0.0)
-            tl.store(sink + c * g_c * STEP_C, g, mask=stored & (c < C))
-        else:
-            for start in range(0, C, CLASSES):
-                inside = inside_rows & (start + c < C)
-                far = tl.cast(start, tl.int64)
-                place = labels + far * t_c * STEP_C + c * t_c * STEP_C
-                t = _labels(target, place, start + c, inside, y, DENSE, ACC)
-                z = tl.load(
-                    source + far * z_c * STEP_C + c * z_c * STEP_C, mask=stored & (start + c < C), other=0.0
-                ).to(ACC)
-                z = _scores(z, start + c, inside, t, offset, class_scale, margins, margin, scale, C, ACC)
-                p, r, h, f = _soft_tile(
-                    z, t, start + c, inside, top, peak, rest, share, weight, gammas, smoothings, gamma, poly,
-                    smoothing, C, GAMMA, POLY, SMOOTH, ACC,
-                )  # fmt: skip
-                g = (p * (total - h) - h * r) * by
-                if class_scale is not None:
-                    g *= of_class(class_scale, start + c, start + c < C, 0.0, ACC)
-                g = tl.where(valid[:, None], g, 0.0)
-                tl.store(sink + far * g_c * STEP_C + c * g_c * STEP_C, g, mask=stored & (start + c < C))
+            place = sink + tl.cast(start, tl.int64) * g_c * STEP_C + c * g_c * STEP_C
+            tl.store(place, g, mask=stored & (start + c < C))
