@@ -1,10 +1,11 @@
-"""The losses' kernels on a GPU, side by side in one run: ``make bench-kernels``.
+"""Compare the Triton kernels of the losses with other implementations on a GPU: ``make bench-kernels``.
 
-Forward and backward of the loss alone. "floor" is the time of the fewest bytes (logits read and gradient written once,
-a dense target read once) at the copy bandwidth measured in the same run. Times are medians of CUDA events, the
-competitors of a row interleaved; memory is the peak beyond the inputs, in multiples of the logits (of what head and
-loss hold otherwise, for the last table); launches are counted by the profiler. Liger's and QuACK's cross-entropy and
-`F.linear_cross_entropy` are there where they are installed.
+Forward and backward of the loss alone. "floor" is the time to move the fewest bytes (logits read and gradient written
+once, a dense target read once) at the copy bandwidth measured in the same run. Times are medians of CUDA events, with
+the implementations of a row interleaved. Memory is the peak beyond the inputs, in multiples of the logits (in the last
+table: of what layer and loss need separately). Launches are counted by the profiler. The cross-entropy of Liger and
+QuACK and `F.linear_cross_entropy` are included where they are installed. At the end come the entries for
+`MEASURED_SPEEDUPS` in ``counterpoise/kernels/dispatch.py``, by which ``impl="auto"`` takes the kernels.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from counterpoise import losses
+from counterpoise.kernels.dispatch import shape_class
 
 Loss = Callable[[Tensor], Tensor]
-# The shapes of the targets, and two where launches decide.
+# Large shapes, where bandwidth limits the time, and two where launches do.
 SHAPES = (
     (65536, 1000, torch.float32),
     (65536, 1000, torch.bfloat16),
@@ -75,7 +77,7 @@ def step(loss: Loss, leaves: list[Tensor]) -> None:
 
 
 def times(runs: dict[str, Loss], leaves: list[Tensor], rounds: int) -> dict[str, float]:
-    """Milliseconds: the median of each, the rounds interleaved, the cache flushed before each."""
+    """Median milliseconds of each implementation; rounds are interleaved, and the cache is flushed before each."""
     flush = torch.empty(1 << 26, dtype=torch.int32, device="cuda")
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
@@ -91,7 +93,7 @@ def times(runs: dict[str, Loss], leaves: list[Tensor], rounds: int) -> dict[str,
 
 
 def peak(loss: Loss, leaves: list[Tensor], unit: int) -> float:
-    """The most memory beyond the inputs in one step, in ``unit`` bytes; the gradient is among it."""
+    """Peak memory beyond the inputs in one step, including the gradient, in multiples of ``unit`` bytes."""
     for leaf in leaves:
         leaf.grad = None
     torch.cuda.synchronize()
@@ -110,7 +112,7 @@ def launches(loss: Loss, leaves: list[Tensor]) -> int:
 
 
 def copy_bandwidth() -> float:
-    """Bytes a second read and written together by a copy of 1 GiB."""
+    """Bytes per second, read and written together, of a copy of 1 GiB."""
     source = torch.empty(1 << 28, dtype=torch.float32, device="cuda")
     target = torch.empty_like(source)
     taken = []
@@ -124,29 +126,30 @@ def copy_bandwidth() -> float:
     return 2 * source.numel() * 4 / (1e-3 * statistics.median(taken))
 
 
-def three(eager: Callable[..., Tensor], ours: Callable[..., Tensor], target: Tensor) -> dict[str, Loss]:
-    """A loss in Triton, in torch's operations, and those compiled."""
+def compared(eager: Callable[..., Tensor], ours: Callable[..., Tensor], target: Tensor) -> dict[str, Loss]:
+    """A loss in Triton and in closed form, and in eager and compiled PyTorch."""
     compiled = torch.compile(eager, fullgraph=True)
     return {
-        "ours": lambda z: ours(z, target, impl="triton"),
+        "triton": lambda z: ours(z, target, impl="triton"),
+        "closed form": lambda z: ours(z, target, impl="closed_form"),
         "eager": lambda z: eager(z, target),
         "torch.compile": lambda z: compiled(z, target),
     }
 
 
 def families(n: int, c: int) -> dict[str, tuple[int, dict[str, Loss]]]:
-    """For each loss: how many bytes of dense target an element has, and who computes it."""
+    """Per loss: the bytes of dense target per element, and the implementations."""
     g = torch.Generator("cuda").manual_seed(0)
     y = torch.randint(c, (n,), generator=g, device="cuda")
     labels = (torch.rand(n, c, generator=g, device="cuda") < 0.02).float()
     w = torch.rand(c, generator=g, device="cuda") + 0.5
     prior = torch.softmax(torch.randn(c, generator=g, device="cuda"), 0)
-    plain = three(lambda z, t: F.cross_entropy(z.float(), t), losses.cross_entropy, y)
+    plain = compared(lambda z, t: F.cross_entropy(z.float(), t), losses.cross_entropy, y)
     plain |= public_cross_entropies(y)
-    weighted = three(
+    weighted = compared(
         lambda z, t: F.cross_entropy(z.float(), t, w), functools.partial(losses.cross_entropy, weight=w), y
     )
-    adjusted = three(
+    adjusted = compared(
         lambda z, t: F.cross_entropy(z.float() + prior.log(), t),
         functools.partial(losses.softmax_loss, offset=prior.log()),
         y,
@@ -158,11 +161,11 @@ def families(n: int, c: int) -> dict[str, tuple[int, dict[str, Loss]]]:
     return {
         "cross-entropy": (0, plain),
         "weighted": (0, weighted),
-        "focal": (0, three(focal, losses.focal_loss, y)),
+        "focal": (0, compared(focal, losses.focal_loss, y)),
         "logit-adjusted": (0, adjusted),
-        "sigmoid focal": (4, three(sigmoid_focal, ours["sigmoid_focal_loss"], labels)),
-        "asymmetric": (4, three(asymmetric, ours["asymmetric_loss"], labels)),
-        "asymmetric, uint8": (1, {"ours": three(asymmetric, ours["asymmetric_loss"], labels.byte())["ours"]}),
+        "sigmoid focal": (4, compared(sigmoid_focal, ours["sigmoid_focal_loss"], labels)),
+        "asymmetric": (4, compared(asymmetric, ours["asymmetric_loss"], labels)),
+        "asymmetric, uint8": (1, {"triton": compared(asymmetric, ours["asymmetric_loss"], labels.byte())["triton"]}),
     }
 
 
@@ -172,7 +175,7 @@ def public_cross_entropies(y: Tensor) -> dict[str, Loss]:
         from liger_kernel.transformers import LigerCrossEntropyLoss
 
         liger = LigerCrossEntropyLoss()
-        found["Liger"] = lambda z: liger(z, y)  # writes over its input: values change, times do not
+        found["Liger"] = lambda z: liger(z, y)  # overwrites its input: values change, times do not
     if importlib.util.find_spec("quack"):
         from quack import cross_entropy as quack
 
@@ -181,12 +184,12 @@ def public_cross_entropies(y: Tensor) -> dict[str, Loss]:
 
 
 def works(loss: Loss, leaves: list[Tensor]) -> str | None:
-    """None, or why it cannot be measured here."""
+    """None, or the reason why this implementation cannot be measured here."""
     try:
         for _ in range(3):
             step(loss, leaves)
         torch.cuda.synchronize()
-    except Exception as error:  # a competitor that cannot take a shape is a row that says so
+    except Exception as error:  # an implementation that cannot take a shape is reported as such
         return f"{type(error).__name__}: {str(error).splitlines()[0][:80]}" if str(error) else type(error).__name__
     return None
 
@@ -194,7 +197,7 @@ def works(loss: Loss, leaves: list[Tensor]) -> str | None:
 def measured(
     title: str, runs: dict[str, Loss], leaves: list[Tensor], floor: float, moved: float, unit: int, rounds: int
 ) -> list[dict[str, Any]]:
-    """Rows of the table, printed as they come."""
+    """The rows of one table, printed as they are measured."""
     failed = {name: reason for name, loss in runs.items() if (reason := works(loss, leaves))}
     runs = {name: loss for name, loss in runs.items() if name not in failed}
     taken = times(runs, leaves, rounds)
@@ -219,6 +222,7 @@ def measured(
 
 def loss_table(bandwidth: float, rounds: int) -> list[dict[str, Any]]:
     rows = []
+    capability = torch.cuda.get_device_capability()
     for n, c, dtype in SHAPES:
         size = torch.empty((), dtype=dtype).element_size()
         for name, (label_bytes, runs) in families(n, c).items():
@@ -226,27 +230,40 @@ def loss_table(bandwidth: float, rounds: int) -> list[dict[str, Any]]:
             z = torch.randn(n, c, device="cuda").to(dtype).requires_grad_()
             moved = n * c * (2 * size + label_bytes)
             title = f"{n}x{c} {str(dtype)[6:]} {name}"
-            rows += measured(title, runs, [z], 1e3 * moved / bandwidth, moved, n * c * size, rounds)
+            entry = ("sigmoid" if label_bytes else "softmax", capability, str(dtype), shape_class(z))
+            found = measured(title, runs, [z], 1e3 * moved / bandwidth, moved, n * c * size, rounds)
+            rows += [{**row, "entry": entry} for row in found]
     return rows
 
 
+def speedups(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], float]:
+    """The smallest speedup of Triton over the closed form per entry of `MEASURED_SPEEDUPS`."""
+    times = {(row["shape"], row["by"]): row["ms"] for row in rows if "ms" in row}
+    found: dict[tuple[Any, ...], float] = {}
+    for row in rows:
+        if row["by"] == "triton" and (row["shape"], "closed form") in times and "ms" in row:
+            speedup = times[row["shape"], "closed form"] / row["ms"]
+            found[row["entry"]] = min(speedup, found.get(row["entry"], speedup))
+    return found
+
+
 def linear_table(rounds: int) -> list[dict[str, Any]]:
-    """Head and loss: 16384 x 50000 x 2048 bfloat16; the floor is our fused loss after a matrix product."""
+    """Layer and loss: 16384 x 50000 x 2048 bfloat16; the floor is the Triton loss after a matrix product."""
     n, c, d = 16384, 50000, 2048
     g = torch.Generator("cuda").manual_seed(0)
     h, w = (torch.randn(s, generator=g, device="cuda").bfloat16().requires_grad_() for s in ((n, d), (c, d)))
     y = torch.randint(c, (n,), generator=g, device="cuda")
     runs: dict[str, Loss] = {
-        "matmul + ours": lambda h: losses.cross_entropy(h @ w.T, y, impl="triton"),
+        "matmul + triton": lambda h: losses.cross_entropy(h @ w.T, y, impl="triton"),
         "linear_softmax_loss": lambda h: losses.linear_softmax_loss(h, w, y, impl="triton"),
         "matmul + F.cross_entropy": lambda h: F.cross_entropy((h @ w.T).float(), y),
     }
     if hasattr(F, "linear_cross_entropy"):
         runs["F.linear_cross_entropy"] = lambda h: F.linear_cross_entropy(h, w, y)
     leaves = [h, w]
-    step(runs["matmul + ours"], leaves)
-    floor = times({"floor": runs["matmul + ours"]}, leaves, rounds)["floor"]
-    return measured(f"{n}x{c}x{d} bfloat16 head and loss", runs, leaves, floor, 6 * n * c * 2, n * c * 2, rounds)
+    step(runs["matmul + triton"], leaves)
+    floor = times({"floor": runs["matmul + triton"]}, leaves, rounds)["floor"]
+    return measured(f"{n}x{c}x{d} bfloat16 layer and loss", runs, leaves, floor, 6 * n * c * 2, n * c * 2, rounds)
 
 
 def main() -> None:
@@ -260,7 +277,11 @@ def main() -> None:
     versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in ("counterpoise", "torch", "triton"))
     about = f"{torch.cuda.get_device_name()}, {versions}, copy {bandwidth * 1e-12:.2f} TB/s"
     print(about)
-    rows = loss_table(bandwidth, options.rounds) + linear_table(options.rounds)
+    rows = loss_table(bandwidth, options.rounds)
+    print("MEASURED_SPEEDUPS, the smallest of each class of shapes:")
+    for (equation, capability, dtype, shapes), speedup in speedups(rows).items():
+        print(f'    ("{equation}", {capability}, {dtype}, "{shapes}"): {speedup:.2f},')
+    rows += linear_table(options.rounds)
     if options.out:
         options.out.write_text(json.dumps({"about": about, "rows": rows}, indent=1), "utf-8")
 

@@ -1,4 +1,4 @@
-"""The benchmark of the kernels on a machine without a GPU; its losses are those they are measured against."""
+"""The benchmark of the kernels on a machine without a GPU: the losses it compares, and the speedups it prints."""
 
 from __future__ import annotations
 
@@ -38,3 +38,16 @@ def test_what_is_compared_computes_the_same(bench):
     torch.testing.assert_close(bench.focal(z, y), losses.focal_loss(z, y))
     for theirs, ours in ((bench.sigmoid_focal, losses.sigmoid_focal_loss), (bench.asymmetric, losses.asymmetric_loss)):
         torch.testing.assert_close(theirs(z, labels), ours(z, labels, reduction="sum"))
+
+
+def test_the_smallest_speedup_of_a_class_of_shapes_is_its_entry(bench):
+    entry, other = ("softmax", (9, 0), "torch.float32", "many classes"), ("sigmoid", (9, 0), "torch.float32", "small")
+    rows = [
+        {"shape": "a", "by": "triton", "ms": 1.0, "entry": entry},
+        {"shape": "a", "by": "closed form", "ms": 3.0, "entry": entry},
+        {"shape": "b", "by": "triton", "ms": 2.0, "entry": entry},
+        {"shape": "b", "by": "closed form", "ms": 4.0, "entry": entry},
+        {"shape": "c", "by": "triton", "ms": 2.0, "entry": other},
+        {"shape": "c", "by": "closed form", "failed": "OutOfMemoryError", "entry": other},
+    ]
+    assert bench.speedups(rows) == {entry: 2.0}

@@ -2,8 +2,8 @@
 """Compiles every variant of the kernels for an H100 (sm_90) on a machine without one; run by test_compilation.py.
 
 ``python compiled.py 0,2`` compiles for the shapes at those places of SHAPES, ``''`` the kernels without a shape.
-Arguments come from the code that launches the kernels, given tensors without memory. Prints one line of JSON per variant:
-registers per thread, bytes spilled, and how wide the widest and the narrowest loads of logits are.
+Arguments come from the code that launches the kernels, given tensors without memory. Prints one line of JSON per
+variant: registers per thread, bytes spilled, and how wide the widest and the narrowest loads of logits are.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ def _power(log_base: Tensor, exponent: Tensor | float) -> Tensor:
 def log_one_minus_p(z: Tensor, log_p: Tensor) -> Tensor:
     """log(1 − p) of every class, p = softmax(z) over dimension 1, without cancellation.
 
-    Only the largest p of a row can be above ½: there it is log-sum-exp over the other classes minus log-sum-exp over all
+    Only the largest p of a row can be above ½: there it is log-sum-exp over the other classes minus that over all
     classes. For the other classes log1p(−p) is exact.
     """
     top = torch.zeros_like(z, dtype=torch.bool).scatter(1, z.argmax(1, keepdim=True), True)

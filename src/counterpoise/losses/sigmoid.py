@@ -56,7 +56,8 @@ def sigmoid_loss(
         ignore_index: labels, or rows of class indices, with this value are left out.
         reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
-        impl: "auto", "reference", "closed_form" or "triton".
+        impl: "auto", "reference", "closed_form" or "triton". "auto" takes the Triton kernels only where a measurement
+            shows that they are faster; nothing has been measured yet, so it is the closed form on every device.
         inplace: write the gradient over the logits, which are empty afterwards, so that nothing else may use them. It
             has no effect where the reference runs and inside `torch.compile`.
 

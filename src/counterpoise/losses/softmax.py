@@ -58,7 +58,8 @@ def softmax_loss(
         ignore_index: rows with this target are left out, also where it is the index of a class.
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
-        impl: "auto", "reference", "closed_form" or "triton".
+        impl: "auto", "reference", "closed_form" or "triton". "auto" takes the Triton kernels only where a measurement
+            shows that they are faster; nothing has been measured yet, so it is the closed form on every device.
         inplace: write the gradient over the logits, which are empty afterwards, so that nothing else may use them. It
             has no effect where the reference runs and inside `torch.compile`.
 
