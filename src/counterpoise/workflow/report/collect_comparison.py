@@ -25,21 +25,25 @@ from counterpoise.workflow.report.theme import series_of
 
 MAX_STRATEGIES = 8
 MAX_NAMES = 12
-LABELS: dict[str, tuple[str, page.Tone]] = {
+VERDICT_LABELS: dict[str, tuple[str, page.Tone]] = {
     "clear": ("Clear result", "good"),
     "undecided": ("Inconclusive", "neutral"),
     "no-difference": ("Equivalent", "neutral"),
     "nothing-finished": ("Failed", "bad"),
 }
-GROUPS = ("many", "medium", "few", "few_false_positives")
-METHODS = {
+GROUP_METRICS = ("many", "medium", "few", "few_false_positives")
+BOOTSTRAP_METHODS = {
     "images": "resamples the test images of each class and compares means over the seeds. It does not include the "
     "variation between seeds; from 5 seeds on (`--seeds 5`) it does",
     "images-and-seeds": "resamples the seeds and the test images of each class",
 }
 OVERFIT = ("overfit", "memorised")
 """The kinds of the finding that a class is overfit; files of version 0.1 have the second one."""
-FINDINGS = {"never-predicted": "never predicted", "absent-class": "no images", "constant": "the only predicted class"}
+FINDING_NAMES = {
+    "never-predicted": "never predicted",
+    "absent-class": "no images",
+    "constant": "the only predicted class",
+}
 
 
 def comparison_page(comparison: Comparison, *, data: LabeledImages | None = None) -> page.Page:
@@ -99,7 +103,7 @@ def _headline(comparison: Comparison) -> page.Headline:
         line = line if line.split(" ")[0].strip(",:") in names else line[:1].upper() + line[1:]
         return line if line.endswith((".", "!", "?", "…")) else f"{line}."
 
-    label, tone = LABELS[verdict.kind]
+    label, tone = VERDICT_LABELS[verdict.kind]
     costs, notes = (tuple(map(whole, texts)) for texts in (verdict.costs, verdict.notes))
     return page.Headline(label, tone, fmt.sentence(verdict.headline), costs, notes)
 
@@ -128,7 +132,7 @@ def _results_section(comparison: Comparison, series: dict[str, page.Series]) -> 
 
 def _results_table(comparison: Comparison, series: dict[str, page.Series]) -> page.Table:
     """One row per strategy, in the order of the arms."""
-    title, definition = fmt.METRICS.get(comparison.metric, (fmt.metric_title(comparison.metric), ""))
+    title, definition = fmt.METRIC_DEFINITIONS.get(comparison.metric, (fmt.metric_title(comparison.metric), ""))
     metrics = _other_metrics(comparison)
     columns = (
         *page.text_columns("Strategy"),
@@ -137,7 +141,7 @@ def _results_table(comparison: Comparison, series: dict[str, page.Series]) -> pa
         page.Column(
             "Difference from baseline", "In percentage points on the test images, with its confidence interval."
         ),
-        *(page.Column(*fmt.METRICS[m]) for m in metrics),
+        *(page.Column(*fmt.METRIC_DEFINITIONS[m]) for m in metrics),
         page.Column("Time per seed", "Mean time for training and evaluating one seed."),
     )
     recommended = comparison.verdict.recommended
@@ -155,7 +159,7 @@ def _other_metrics(comparison: Comparison) -> list[str]:
     rarest = "few" if is_defined("few_false_positives") or not is_defined("medium_false_positives") else "medium"
     candidates = ["balanced_accuracy", "accuracy", "macro_f1", "many", "medium", "few", f"{rarest}_false_positives"]
     candidates = [m for m in (*candidates, "expected_calibration_error") if m != comparison.metric]
-    return [m for m in candidates if m not in GROUPS or is_defined(m)]
+    return [m for m in candidates if m not in GROUP_METRICS or is_defined(m)]
 
 
 def _result_row(comparison: Comparison, arm: Arm, series: page.Series, metrics: Sequence[str]) -> tuple[page.Cell, ...]:
@@ -166,7 +170,7 @@ def _result_row(comparison: Comparison, arm: Arm, series: page.Series, metrics: 
     if name == verdict.recommended and not failed:
         state = "best on validation" if verdict.kind == "undecided" else "recommended"
     seconds = collect_classes.mean(arm.seconds)
-    reasons = {m: "no class is in this group" if m in GROUPS and not failed else reason for m in metrics}
+    reasons = {m: "no class is in this group" if m in GROUP_METRICS and not failed else reason for m in metrics}
     return (
         page.Cell(fmt.one_line(name), series=series, detail=state, strong=name == verdict.recommended),
         score_cell(score_of(arm, "val", metric), reason),
@@ -197,7 +201,7 @@ def _result_notes(comparison: Comparison) -> tuple[str, ...]:
         resamples = f" ({n:,} resamples)" if n else ""
         notes.append(
             f"The {100 * level:g}\u00a0% confidence intervals come from a paired bootstrap{resamples} that "
-            f"{METHODS[method]}. For classes with few images the interval is widened."
+            f"{BOOTSTRAP_METHODS[method]}. For classes with few images the interval is widened."
         )
     for arm in comparison.arms:
         if arm.status == "failed":
@@ -289,7 +293,7 @@ def _findings_table(
         for kind in kinds:
             if (kind in OVERFIT) is overfit:
                 cells = [page.Cell(fmt.one_line(arm.strategy.name), series=series.get(arm.strategy.name))]
-                cells += [] if overfit else [page.Cell(FINDINGS.get(kind, fmt.one_line(kind.replace("-", " "))))]
+                cells += [] if overfit else [page.Cell(FINDING_NAMES.get(kind, fmt.one_line(kind.replace("-", " "))))]
                 cells += [page.Cell(_classes_found(e, kind), is_name=True) for e in (arm.validation, arm.test)]
                 rows.append(tuple(cells))
     if not rows:

@@ -196,7 +196,7 @@ def settings_section(settings: Mapping[str, Any], environment: Mapping[str, str]
 def definitions_section() -> page.Section:
     """Metrics and terms with their definitions."""
     return page.Section(
-        "definitions", "Definitions", (page.Definitions((*fmt.METRICS.values(), *fmt.GLOSSARY.items())),)
+        "definitions", "Definitions", (page.Definitions((*fmt.METRIC_DEFINITIONS.values(), *fmt.GLOSSARY.items())),)
     )
 
 
@@ -263,9 +263,9 @@ def evaluation_page(evaluation: Evaluation) -> page.Page:
     """The page of the evaluation of one set of predictions."""
     reason = "not defined for these images"
     metrics = ("balanced_accuracy", "accuracy", "macro_f1", "geometric_mean", "expected_calibration_error")
-    shares = {fmt.METRICS[metric][0]: getattr(evaluation, metric) for metric in metrics}
+    shares = {fmt.METRIC_DEFINITIONS[metric][0]: getattr(evaluation, metric) for metric in metrics}
     for g in evaluation.groups:
-        shares[f"{fmt.METRICS[g.group][0]} ({plural(len(g.classes), 'class', 'classes')})"] = g.accuracy
+        shares[f"{fmt.METRIC_DEFINITIONS[g.group][0]} ({plural(len(g.classes), 'class', 'classes')})"] = g.accuracy
     facts = [("Images", fmt.number_cell(evaluation.num_images))]
     facts += [(name, fmt.percent_cell(share, reason, sign=True)) for name, share in shares.items()]
     sections = (

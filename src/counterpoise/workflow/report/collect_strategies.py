@@ -167,7 +167,10 @@ def tradeoff_figure(comparison: Comparison, series: Sequence[page.Series]) -> pa
     chart = partial(charts.tradeoff_chart, rows, means, series, text, frequent=titles[0], rare=titles[1])
     caption = "Up: better on rare classes; left: worse on frequent ones. Large marks are means over seeds, small marks "
     caption += "single seeds."
-    columns = (*page.text_columns("Strategy"), *(page.Column(*fmt.METRICS[group]) for group in (frequent, rare)))
+    columns = (
+        *page.text_columns("Strategy"),
+        *(page.Column(*fmt.METRIC_DEFINITIONS[group]) for group in (frequent, rare)),
+    )
     return page.Figure(
         "tradeoff",
         "Recall of frequent classes vs. recall of rare classes",

@@ -16,7 +16,7 @@ NAME_LENGTH = 48
 TITLE_LENGTH = 400
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
-METRICS: dict[str, tuple[str, str]] = {
+METRIC_DEFINITIONS: dict[str, tuple[str, str]] = {
     "balanced_accuracy": (
         "Balanced accuracy",
         "Mean of the per-class recalls. Every class has the same influence, however few images it has. Classes without "
@@ -79,7 +79,11 @@ _CODE = re.compile(r"`([^`<>&|\n]+)`")
 
 def metric_title(metric: str) -> str:
     """The title of a metric in tables and figures."""
-    return METRICS[metric][0] if metric in METRICS else one_line(metric.replace("_", " ").capitalize())
+    return (
+        METRIC_DEFINITIONS[metric][0]
+        if metric in METRIC_DEFINITIONS
+        else one_line(metric.replace("_", " ").capitalize())
+    )
 
 
 def finite(value: float | None) -> float | None:

@@ -156,7 +156,7 @@ def _standalone(figure: Figure) -> Spec:
     chart["layer"] = [layer for layer in chart["layer"] if layer.get("name") != POINTER]
     params = [param for param in chart.get("params", []) if "select" not in param]
     title = f"{figure.title}: {one_line(first.label)}" if first.label else figure.title
-    keys = zip(figure.key, short_labels([s.name for s in figure.key], 30), strict=True)
+    keys = zip(figure.key, short_labels([s.name for s in figure.key], 36), strict=True)
     entries = [*(LegendEntry(name, theme.colour_token(s), theme.shape(s)) for s, name in keys), *figure.legend]
     picture = {key: value for key, value in chart.items() if key not in SHARED}
     spec = {

@@ -44,30 +44,30 @@
   const config = read("vega-config");
   const specs = new Map();
   const views = new Map();
-  const turn = new Map();
+  const latest = new Map();
   let focus = "";
 
   const draw = async (id, choice) => {
     const place = document.querySelector(`.plot[data-figure="${id}"]`);
     const narrow = place.clientWidth < 560;
-    const own = { ...config, axisY: { ...config.axisY, labelLimit: narrow ? 150 : config.axisY.labelLimit } };
-    const mine = (turn.get(id) || 0) + 1;
-    turn.set(id, mine);
+    const configuration = { ...config, axisY: { ...config.axisY, labelLimit: narrow ? 150 : config.axisY.labelLimit } };
+    const request = (latest.get(id) || 0) + 1;
+    latest.set(id, request);
     const spec = structuredClone(specs.get(id)[choice]);
-    if (narrow) shorten(spec);
+    if (narrow) limitLabels(spec);
     const drawn = await vegaEmbed(place, spec, {
-      mode: "vega-lite", renderer: "svg", ast: true, actions: false, config: own, defaultStyle: false, tooltip: showTip,
+      mode: "vega-lite", renderer: "svg", ast: true, actions: false, config: configuration, defaultStyle: false, tooltip: showTip,
     });
-    if (turn.get(id) !== mine) { drawn.finalize(); return; }
+    if (latest.get(id) !== request) { drawn.finalize(); return; }
     views.get(id)?.finalize();
     views.set(id, drawn);
     setFocus(drawn);
     place.dataset.drawn = String(choice);
   };
-  const shorten = (node) => {
+  const limitLabels = (node) => {
     if (node === null || typeof node !== "object") return;
     if (typeof node.labelLimit === "number") node.labelLimit = Math.min(node.labelLimit, 150);
-    Object.values(node).forEach(shorten);
+    Object.values(node).forEach(limitLabels);
   };
   const setFocus = (drawn) => {
     if (drawn.spec.params?.some((p) => p.name === "focus")) drawn.view.signal("focus", focus).run();
