@@ -1,4 +1,4 @@
-"""The asymmetric loss by hand: two focusings, a margin for the noes, and what is held fixed in the gradient."""
+"""Asymmetric loss derived: two focusing parameters, a margin for negatives, and a factor without gradient."""
 
 import torch
 
@@ -9,7 +9,7 @@ gamma_neg, gamma_pos, clip = 4.0, 1.0, 0.05
 z = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
 y = (torch.rand(4, 6) < 0.3).double()
 
-# A yes: (1 − p)^γ⁺ (−log p). A no: p^m = max(p − m, 0), (p^m)^γ⁻ (−log(1 − p^m)).
+# Positive: (1 − p)^γ⁺ (−log p). Negative: p^m = max(p − m, 0), (p^m)^γ⁻ (−log(1 − p^m)).
 p = z.sigmoid()
 shifted = (p - clip).clamp(min=0)
 positive, negative = (1 - p) ** gamma_pos, shifted**gamma_neg
@@ -18,7 +18,7 @@ ours = losses.asymmetric_loss(z, y, gamma_neg=gamma_neg, gamma_pos=gamma_pos, cl
 assert torch.allclose(ours, elements.sum())
 print(f"loss, sum: {ours.item():.6f}")
 
-# The paper's recipe keeps the focusing weights fixed in the gradient: that of weighted binary cross-entropy.
+# The paper keeps the modulating factors constant in the gradient, as in weighted binary cross-entropy.
 (gradient,) = torch.autograd.grad(ours, z)
 fixed = -y * positive.detach() * p.log() - (1 - y) * negative.detach() * (1 - shifted).log()
 (by_hand,) = torch.autograd.grad(fixed.sum(), z, retain_graph=True)
@@ -32,11 +32,12 @@ assert torch.allclose(torch.autograd.grad(whole, z)[0], torch.autograd.grad(elem
 plain = losses.asymmetric_loss(z, y, gamma_neg=0.0, gamma_pos=0.0, clip=0.0)
 assert torch.allclose(plain, torch.nn.functional.binary_cross_entropy_with_logits(z, y))
 
-# Noes below the margin cost nothing; a yes that is far off keeps its gradient, where public code clamps it to 0.
+# Negatives below the margin have a loss of 0. A positive with a very low logit keeps its gradient; the code published
+# with the paper clamps it to 0.
 easy = losses.asymmetric_loss(torch.tensor([-3.0]), torch.tensor([0.0]))
-print(f"a no at p = {torch.tensor(-3.0).sigmoid():.3f}, below the margin: {easy.item():.4f}")
+print(f"a negative at p = {torch.tensor(-3.0).sigmoid():.3f}, below the margin: {easy.item():.4f}")
 far = torch.tensor([-30.0], requires_grad=True)
 losses.asymmetric_loss(far, torch.tensor([1.0]), gamma_pos=0.0).backward()
-print(f"a yes at logit -30: gradient {far.grad.item():.4f}")
+print(f"a positive at logit -30: gradient {far.grad.item():.4f}")
 assert easy.item() == 0.0
 assert far.grad.item() == -1.0

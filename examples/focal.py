@@ -1,4 +1,4 @@
-"""Focal loss by hand, binary and multiclass: (1 − p)^γ (−log p) of the true class, and its gradient."""
+"""Focal loss derived, binary and multiclass: (1 − p)^γ (−log p) of the true class, and its gradient."""
 
 import torch
 from torchvision.ops import sigmoid_focal_loss
@@ -24,7 +24,7 @@ print(f"binary, sum: {ours.sum().item():.6f}")
 sign = torch.where(y == 1, 1.0, -1.0)
 assert torch.allclose(gradient, sign * a_t * (1 - p_t) ** gamma * (gamma * p_t * p_t.log() + p_t - 1))
 
-# Multiclass: p_t is the softmax of the true class. The throttle is never made of the weight.
+# Multiclass: p_t is the softmax of the true class. The modulating factor does not contain the class weight.
 z = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
 y = torch.tensor([0, 1, 2, 3, 0])
 w = torch.tensor([0.4, 0.8, 1.2, 1.6], dtype=torch.float64)
@@ -39,4 +39,5 @@ assert torch.allclose(losses.focal_loss(z, y, gamma=0.0), torch.nn.functional.cr
 two, label = torch.randn(5, 2, dtype=torch.float64), torch.tensor([1, 0, 1, 1, 0])
 binary = losses.sigmoid_focal_loss(two[:, 1] - two[:, 0], label.double(), alpha=None, gamma=gamma, reduction="mean")
 assert torch.allclose(losses.focal_loss(two, label, gamma=gamma), binary)
-print(f"an easy image (p = 0.9) counts {(1 - 0.9) ** gamma:.2f}, a hard one (p = 0.1) {(1 - 0.1) ** gamma:.2f}")
+easy, hard = (1 - 0.9) ** gamma, (1 - 0.1) ** gamma
+print(f"modulating factor: {easy:.2f} for an easy image (p = 0.9), {hard:.2f} for a hard one (p = 0.1)")

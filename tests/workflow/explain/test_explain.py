@@ -282,7 +282,8 @@ def test_hyperparameters_come_from_the_table(name, kind, method, pages):
         symbol, default, bounds, meaning = rows[parameter.name]
         assert (symbol, meaning) == (parameter.symbol, parameter.meaning)
         assert bounds.startswith(parameter.bounds)
-        assert default == f"{parameter.default:g}" if isinstance(parameter.default, float) else str(parameter.default)
+        is_number = isinstance(parameter.default, float)
+        assert default == (f"{parameter.default:g}" if is_number else str(parameter.default))
 
 
 def test_a_strategy_names_the_values_that_it_sets(pages):
