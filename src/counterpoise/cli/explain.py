@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,8 +23,8 @@ Name = Annotated[
     str | None,
     typer.Argument(
         metavar="NAME",
-        help="A strategy, weighting scheme or loss (focal, focal_loss), accuracy, or an alias (WCE, cRT). "
-        "Lists all names if omitted.",
+        help="A strategy, weighting scheme or loss (focal, focal_loss), accuracy, an alias (WCE, cRT), or a strategy "
+        "with overrides (focal:gamma=1). Lists all names if omitted.",
         show_default=False,
     ),
 ]
@@ -47,7 +48,7 @@ def explain(
         _write(result, out, overwrite=overwrite)
 
     def show() -> None:
-        page = out or Path(f"explain-{result.name.replace('_', '-')}.html")
+        page = out or Path(f"explain-{re.sub('[_:=,]', '-', result.name)}.html")
         if out is None:
             _write(result, page, overwrite=overwrite or _is_own_page(page))
         _print(result)

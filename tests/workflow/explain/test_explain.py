@@ -289,3 +289,13 @@ def test_hyperparameters_come_from_the_table(name, kind, method, pages):
 def test_a_strategy_names_the_values_that_it_sets(pages):
     (table,) = pages["class-balanced-focal"].sections[-1].tables
     assert table.notes == ("This strategy sets beta = 0.9999, gamma = 1.",)
+
+
+def test_a_strategy_with_overrides_is_explained(pages):
+    page = explain("focal:gamma=1.5")
+    assert page.name == "focal:gamma=1.5"
+    assert "γ = 1.5" in [curve.name for curve in page.charts[0].curves]
+    assert "FocalLoss(gamma=1.5)" in page.sections[0].code
+    assert page.sections[-1].tables[0].notes == ("This strategy sets gamma = 1.5.",)
+    with pytest.raises(ArgumentError, match="`gamma` must be at least 0"):
+        explain("focal:gamma=-1")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import replace
 from typing import Any
 
 from counterpoise.core.artifacts import Strategy
@@ -14,9 +13,8 @@ from counterpoise.core.names import resolve
 from counterpoise.workflow.explain import by_class
 from counterpoise.workflow.explain.losses import LOSS_PAGES, weighted_cross_entropy
 from counterpoise.workflow.explain.page import Content, Page, load_page
-from counterpoise.workflow.explain.series import table
 from counterpoise.workflow.explain.worked import POSTHOC_PAGES, accuracy, separate
-from counterpoise.workflow.strategy import CATALOG
+from counterpoise.workflow.strategy import CATALOG, strategy_named
 
 __all__ = ["PAGES", "explain", "explainable", "page_of"]
 
@@ -27,15 +25,15 @@ PAGES: Mapping[Kind, Mapping[str, Callable[..., Content]]] = {
 }
 """The content of each method by kind; the same names as in `counterpoise.core.hyperparameters`."""
 _METRICS = {"accuracy": accuracy}
-_KINDS: Mapping[str, tuple[Kind, str]] = {
-    "weights": ("weights", "class weights"),
-    "losses": ("loss", "loss"),
-    "samplers": ("sampler", "sampler"),
-    "augmentations": ("augment", "augmentation"),
+_PLURALS: Mapping[str, Kind] = {
+    "weights": "weights",
+    "losses": "loss",
+    "samplers": "sampler",
+    "augmentations": "augment",
 }
 _TITLES: Mapping[Kind, str] = {
     "loss": "Loss",
-    "weights": "Weighting scheme",
+    "weights": "Class weights",
     "sampler": "Sampler",
     "posthoc": "Correction after training",
     "augment": "Augmentation",
@@ -43,16 +41,8 @@ _TITLES: Mapping[Kind, str] = {
     "reweighting": "Re-weighting during training",
     "retraining": "Second stage of training",
 }
-
-
-@dataclass(frozen=True)
-class _Component:
-    """The page of one method of a strategy, and the hyperparameters that the strategy sets."""
-
-    page: Page
-    kind: Kind | None = None
-    method: str = ""
-    options: Mapping[str, Any] | None = None
+_Component = tuple[Page, ExplanationTable | None]
+"""The page of one method of a strategy, and the table of its hyperparameters."""
 
 
 def explainable() -> dict[str, tuple[str, ...]]:
@@ -76,7 +66,8 @@ def explain(name: str) -> Explanation:
 
     Args:
         name: a strategy of the catalog, a weighting scheme, a loss (``focal``, ``focal_loss``, ``focal-loss`` or
-            ``FocalLoss``), ``accuracy``, or an alias such as ``WCE``, ``cRT`` or ``pos_weight``.
+            ``FocalLoss``), ``accuracy``, an alias such as ``WCE``, ``cRT`` or ``pos_weight``, or a strategy with
+            overrides such as ``focal:gamma=1``.
 
     Returns:
         An `Explanation`: `counterpoise.render` draws it as HTML, Markdown, JSON, SVG or PNG.
@@ -91,14 +82,16 @@ def explain(name: str) -> Explanation:
         >>> [curve.name for curve in explanation.charts[0].curves]
         ['γ = 0', 'γ = 0.5', 'γ = 1', 'γ = 2', 'γ = 5']
     """
+    if ":" in name:
+        return _strategy(strategy_named(name))
     kinds = {known: kind for kind, names in explainable().items() for known in names}
     key = resolve(name, kinds, kind="page", argument="`name`")
-    if kinds[key] == "strategies":
+    if key in CATALOG:
         return _strategy(CATALOG[key])
-    if kinds[key] == "metrics":
-        return _assembled(key, "metric", [_Component(load_page(_METRICS[key]()))])
-    kind, title = _KINDS[kinds[key]]
-    return _assembled(key, title, [_component(kind, key, {})])
+    if key in _METRICS:
+        return _assembled(key, "metric", [(load_page(_METRICS[key]()), None)])
+    kind = _PLURALS[kinds[key]]
+    return _assembled(key, _TITLES[kind].lower(), [_component(kind, key, {})])
 
 
 def page_of(kind: Kind, method: str, options: Mapping[str, Any]) -> Page:
@@ -109,7 +102,7 @@ def page_of(kind: Kind, method: str, options: Mapping[str, Any]) -> Page:
 
 
 def _component(kind: Kind, method: str, options: Mapping[str, Any]) -> _Component:
-    return _Component(page_of(kind, method, options), kind, method, options)
+    return page_of(kind, method, options), _hyperparameter_table(kind, method, options)
 
 
 def _strategy(strategy: Strategy) -> Explanation:
@@ -131,45 +124,32 @@ def _components(strategy: Strategy) -> Iterator[_Component]:
     )
     if strategy.weights:
         page = load_page(weighted_cross_entropy(strategy.weights, strategy.weight_options))
-        yield _Component(page, "loss", strategy.loss, strategy.loss_options)
+        yield page, _hyperparameter_table("loss", strategy.loss, strategy.loss_options)
     elif strategy.loss != "cross_entropy" or not any(method for _, method, _ in steps):
         yield _component("loss", strategy.loss, strategy.loss_options)
     for kind, method, options in steps:
         if method:
             yield _component(kind, method, options)
     if strategy.separate:
-        yield _Component(load_page(separate()))
+        yield load_page(separate()), None
 
 
 def _assembled(name: str, kind: str, components: list[_Component], *, summary: str = "") -> Explanation:
-    pages = [component.page for component in components]
+    pages, tables = [page for page, _ in components], tuple(table for _, table in components if table)
     sections = {section.title: section for page in pages for section in page.sections}
-    return Explanation(
-        name,
-        kind,
-        summary or pages[0].summary,
-        tuple(dict.fromkeys(chain.from_iterable(page.costs for page in pages))),
-        tuple(dict.fromkeys(chain.from_iterable(page.notes for page in pages))),
-        (*sections.values(), *_hyperparameter_section(components)),
-    )
-
-
-def _hyperparameter_section(components: list[_Component]) -> Iterator[ExplanationSection]:
-    tables = [
-        _hyperparameter_table(component.kind, component.method, component.options or {})
-        for component in components
-        if component.kind and HYPERPARAMETERS[component.kind][component.method]
-    ]
     if tables:
-        yield ExplanationSection("Hyperparameters", tables=tuple(tables))
+        sections["Hyperparameters"] = ExplanationSection("Hyperparameters", tables=tables)
+    costs = dict.fromkeys(cost for page in pages for cost in page.costs)
+    notes = dict.fromkeys(note for page in pages for note in page.notes)
+    return Explanation(name, kind, summary or pages[0].summary, tuple(costs), tuple(notes), tuple(sections.values()))
 
 
-def _hyperparameter_table(kind: Kind, method: str, options: Mapping[str, Any]) -> ExplanationTable:
+def _hyperparameter_table(kind: Kind, method: str, options: Mapping[str, Any]) -> ExplanationTable | None:
     columns = ("Name", "Symbol", "Default", "Allowed values", "Meaning")
     rows = [(p.name, p.symbol, _shown(p.default), _allowed(p), p.meaning) for p in HYPERPARAMETERS[kind][method]]
     chosen = ", ".join(f"{name} = {_shown(value)}" for name, value in options.items())
     notes = (f"This strategy sets {chosen}.",) if chosen else ()
-    return replace(table(columns, rows), caption=f"{_TITLES[kind]} {method}", notes=notes)
+    return ExplanationTable(f"{_TITLES[kind]} {method}", columns, tuple(rows), notes) if rows else None
 
 
 def _allowed(parameter: Hyperparameter) -> str:
@@ -177,6 +157,4 @@ def _allowed(parameter: Hyperparameter) -> str:
 
 
 def _shown(value: object) -> str:
-    if value is None or isinstance(value, bool):
-        return str(value)
-    return value if isinstance(value, str) else f"{value:g}"
+    return f"{value:g}" if isinstance(value, float) else str(value)

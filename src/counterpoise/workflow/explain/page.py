@@ -91,8 +91,7 @@ def load_page(content: Content, folder: Path = PAGES_FOLDER) -> Page:
         if shown.count((kind, id)) != 1:
             raise PageError(f"{content.page}.md must show the {kind} {id!r} exactly once, as [{kind}: {id}]")
     costs, notes = (_items(sections.pop(title, [])) for title in ("Costs", "Notes"))
-    filled = tuple(_section(title, inside, content) for title, inside in sections.items())
-    return Page(blocks[0].text, costs, notes, filled)
+    return Page(blocks[0].text, costs, notes, tuple(_section(*section, content) for section in sections.items()))
 
 
 def _lines(folder: Path, page: str) -> Iterator[tuple[str, str]]:

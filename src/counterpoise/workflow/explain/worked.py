@@ -108,45 +108,28 @@ def _prior() -> Content:
     return Content(charts=(split,), values=values)
 
 
-_UNIFORM, _PRIOR_ONLY, _PRIOR_AND_IMAGE = "uniform prediction", "prior only", "prior and image"
-_RARE = ", rare class"
-
-
-def _losses_at(share: float) -> dict[str, float]:
-    """Mean loss of three models where the frequent class has this share."""
+def _losses_at(share: float) -> tuple[float, ...]:
+    """Mean loss of three models where the frequent class has this share; of the last two also on the rare class."""
     prior = (share, 1.0 - share)
-    constant = torch.tensor(prior, dtype=torch.float64).log().expand(len(_X), 2)
-    prior_only, best = _mean_losses(constant, prior), _mean_losses(_logits(prior), prior)
-    uniform = _mean_losses(torch.zeros(len(_X), 2, dtype=torch.float64), prior)
-    return {
-        _UNIFORM: uniform[0],
-        _PRIOR_ONLY: prior_only[0],
-        _PRIOR_AND_IMAGE: best[0],
-        _PRIOR_ONLY + _RARE: prior_only[1],
-        _PRIOR_AND_IMAGE + _RARE: best[1],
-    }
+    uniform = torch.zeros(len(_X), 2, dtype=torch.float64)
+    prior_only = torch.tensor(prior, dtype=torch.float64).log().expand(len(_X), 2)
+    every, rare = zip(*(_mean_losses(z, prior) for z in (uniform, prior_only, _logits(prior))), strict=True)
+    return (*every, *rare[1:])
 
 
 def prior_and_loss() -> Content:
     """The log odds as a sum, and how far the prior alone lowers the loss."""
-    shares = torch.linspace(0.5, 0.99, 50, dtype=torch.float64)
-    rows = [_losses_at(float(share)) for share in shares]
-
-    def mean_loss(id: str, *names: str) -> Chart:
-        curves = {name.removesuffix(_RARE): [row[name] for row in rows] for name in names}
-        return chart(id, ("Share of the frequent class", "Mean loss"), shares, curves)
-
-    charts = (
-        mean_loss("prior-loss", _UNIFORM, _PRIOR_ONLY, _PRIOR_AND_IMAGE),
-        mean_loss("prior-loss-rare", _UNIFORM, _PRIOR_ONLY + _RARE, _PRIOR_AND_IMAGE + _RARE),
+    shares, titles = torch.linspace(0.5, 0.99, 50, dtype=torch.float64), ("Share of the frequent class", "Mean loss")
+    losses = np.array([_losses_at(float(share)) for share in shares])
+    names = ("uniform prediction", "prior only", "prior and image")
+    charts = tuple(
+        chart(id, titles, shares, dict(zip(names, losses[:, columns].T, strict=True)))
+        for id, columns in (("prior-loss", [0, 1, 2]), ("prior-loss-rare", [0, 3, 4]))
     )
-    skewed = _losses_at(0.99)
-    cells = [(percent(share, 0), *_losses_at(share).values()) for share in (0.5, 0.8, 0.9, 0.99)]
-    return _prior() | Content(
-        charts=charts,
-        tables={"prior-loss": table(("Frequent class", *skewed), cells)},
-        values={"prior_loss": skewed[_PRIOR_ONLY], "prior_loss_rare": skewed[_PRIOR_ONLY + _RARE]},
-    )
+    columns = ("Frequent class", *names, *(f"{name}, rare class" for name in names[1:]))
+    rows = [(percent(share, 0), *_losses_at(share)) for share in (0.5, 0.8, 0.9, 0.99)]
+    values = {"prior_loss": rows[-1][2], "prior_loss_rare": rows[-1][4]}
+    return _prior() | Content(charts=charts, tables={"prior-loss": table(columns, rows)}, values=values)
 
 
 def _adjusted_boundary(tau: float) -> float:
@@ -170,9 +153,8 @@ def prior_and_boundary(*, likelihood: bool = True) -> Content:
         "balanced accuracy": recalls.mean(1),
         "accuracy, training prior": recalls @ np.array(_SKEWED),
     }
-    content = Content(
-        charts=(boundary, chart("tau", ("τ", "Rate"), taus, rates)), tables={"boundary": _boundary_table()}
-    )
+    charts = (boundary, chart("tau", ("τ", "Rate"), taus, rates))
+    content = Content(charts=charts, tables={"boundary": _boundary_table()})
     return _prior() | content if likelihood else content
 
 
