@@ -81,6 +81,11 @@ def node_probabilities(leaf_probabilities: ArrayLike, tree: ClassTree) -> FloatA
 
     Returns:
         float64 ``(N, V)``.
+
+    Example:
+        >>> from counterpoise.hierarchy import from_paths
+        >>> node_probabilities([[0.3, 0.2, 0.5]], from_paths(["a/x", "a/y", "b"]))
+        array([[1. , 0.5, 0.5, 0.3, 0.2]])
     """
     leaves = _checked(leaf_probabilities, "leaf_probabilities", tree.num_classes)
     nodes = np.zeros((tree.num_edges + 1, len(leaves)))
@@ -99,6 +104,11 @@ def greedy(logits: ArrayLike, tree: ClassTree) -> IntArray:
 
     Returns:
         int64 ``(N,)`` class indices.
+
+    Example:
+        >>> from counterpoise.hierarchy import from_paths
+        >>> greedy([[1.0, 0.9, 0.0, 0.1]], from_paths(["a/x", "a/y", "b"]))  # a, then a/y
+        array([1])
     """
     z = _checked(logits, "logits", tree.num_edges)
     node = np.zeros(len(z), dtype=np.int64)
@@ -117,7 +127,13 @@ def greedy(logits: ArrayLike, tree: ClassTree) -> IntArray:
 
 
 def best_path(logits: ArrayLike, tree: ClassTree) -> IntArray:
-    """Predict the leaf with the largest probability, int64 ``(N,)``; arguments as `greedy`."""
+    """Predict the leaf with the largest probability, int64 ``(N,)``; arguments as `greedy`.
+
+    Example:
+        >>> from counterpoise.hierarchy import from_paths
+        >>> best_path([[1.0, 0.9, 0.0, 0.1]], from_paths(["a/x", "a/y", "b"]))  # b: 0.48 against 0.28
+        array([2])
+    """
     best: IntArray = leaf_log_probabilities(logits, tree).argmax(axis=1)
     return best
 
@@ -132,6 +148,12 @@ def back_off(leaf_probabilities: ArrayLike, tree: ClassTree, *, threshold: float
 
     Returns:
         int64 ``(N,)`` node numbers; ``tree.names`` has their names.
+
+    Example:
+        >>> from counterpoise.hierarchy import from_paths
+        >>> tree = from_paths(["a/x", "a/y", "b"])
+        >>> [tree.names[node] for node in back_off([[0.4, 0.3, 0.3]], tree, threshold=0.5)]
+        ['a']
     """
     checked_number("threshold", threshold, minimum=0.0, maximum=1.0)
     nodes = node_probabilities(leaf_probabilities, tree)

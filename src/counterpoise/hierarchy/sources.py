@@ -57,6 +57,13 @@ def from_csv(path: str | Path, *, classes: Sequence[str] | None = None) -> Class
 
     Raises:
         ArgumentError: the file is not CSV, columns are missing, or the tree is invalid (see `from_links`).
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "tree.csv").write_text("child,parent\\nanimal,\\ndog,animal\\ncat,animal\\n")
+        ...     print(from_csv(Path(folder, "tree.csv")).classes)
+        ('dog', 'cat')
     """
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
@@ -92,7 +99,12 @@ def from_json(source: Source, *, classes: Sequence[str] | None = None) -> ClassT
 
 
 def from_yaml(source: Source, *, classes: Sequence[str] | None = None) -> ClassTree:
-    """Read the tree from a YAML file or a mapping; arguments and errors as `from_json`."""
+    """Read the tree from a YAML file or a mapping; arguments and errors as `from_json`.
+
+    Example:
+        >>> from_yaml({"animal": ["dog", "cat"], "car": None}).classes
+        ('car', 'dog', 'cat')
+    """
     if not isinstance(source, (str, Path)):
         return from_json(source, classes=classes)
     import yaml

@@ -120,7 +120,14 @@ def bootstrap_differences(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Bootstrap]:
-    """`paired_bootstrap` of several metrics on the same resamples; returns a `Bootstrap` for each name in ``metrics``.
+    """Estimate the differences of several metrics on the same resamples.
+
+    Args:
+        a, b, labels, num_classes, resamples, confidence, seed: as for `paired_bootstrap`.
+        metrics: ``{name: Metric}``.
+
+    Returns:
+        The difference with its interval for each name in ``metrics``.
 
     Example:
         >>> both = bootstrap_differences([0, 1, 1], [0, 0, 0], [0, 1, 1], metrics=METRICS, resamples=10)

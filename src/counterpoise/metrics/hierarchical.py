@@ -35,19 +35,30 @@ def hierarchical_precision(labels: ArrayLike, predictions: ArrayLike, *, tree: C
         ArgumentError: the shapes differ, or an index is not a class of the tree.
 
     Reference: Kiritchenko et al., Learning and Evaluation in the Presence of Class Hierarchies, Canadian AI 2006.
+
+    Example:
+        >>> from counterpoise.hierarchy import from_paths
+        >>> hierarchical_precision([0, 2], [2, 2], tree=from_paths(["a/x", "a/y", "b"]))
+        0.5
     """
     _, predicted, shared = _depths(labels, predictions, tree)
     return _ratio(shared.sum(), predicted.sum())
 
 
 def hierarchical_recall(labels: ArrayLike, predictions: ArrayLike, *, tree: ClassTree) -> float:
-    """Shared ancestors over the ancestors of the labels; otherwise as `hierarchical_precision`."""
+    """Shared ancestors over the ancestors of the labels; arguments and errors as `hierarchical_precision`.
+
+    Example:
+        >>> from counterpoise.hierarchy import from_paths
+        >>> hierarchical_recall([0, 2], [2, 2], tree=from_paths(["a/x", "a/y", "b"]))
+        0.3333333333333333
+    """
     true, _, shared = _depths(labels, predictions, tree)
     return _ratio(shared.sum(), true.sum())
 
 
 def hierarchical_f1(labels: ArrayLike, predictions: ArrayLike, *, tree: ClassTree) -> float:
-    """The harmonic mean of `hierarchical_precision` and `hierarchical_recall`; same arguments.
+    """The harmonic mean of `hierarchical_precision` and `hierarchical_recall`; same arguments and errors.
 
     Example:
         >>> from counterpoise.hierarchy import from_paths
@@ -59,14 +70,30 @@ def hierarchical_f1(labels: ArrayLike, predictions: ArrayLike, *, tree: ClassTre
 
 
 def level_accuracy(labels: ArrayLike, predictions: ArrayLike, *, tree: ClassTree) -> FloatArray:
-    """The accuracy at level 1, 2, …, over the images whose class is at least that deep; float64 ``(levels,)``."""
+    """The accuracy at level 1, 2, …, over the images whose class is at least that deep; float64 ``(levels,)``.
+
+    Arguments and errors are those of `hierarchical_precision`.
+
+    Example:
+        >>> from counterpoise.hierarchy import from_paths
+        >>> level_accuracy([0, 1, 2], [0, 0, 2], tree=from_paths(["a/x", "a/y", "b"]))
+        array([1. , 0.5])
+    """
     true, _, shared = _depths(labels, predictions, tree)
     levels = range(1, int(tree.depth[-1]) + 1)
     return np.array([_ratio((shared >= level).sum(), (true >= level).sum()) for level in levels])
 
 
 def error_by_level(labels: ArrayLike, predictions: ArrayLike, *, tree: ClassTree) -> FloatArray:
-    """The share of first errors at level 1, 2, …: of the images that are correct above and whose class is that deep."""
+    """The share of first errors at level 1, 2, …: of the images that are correct above and whose class is that deep.
+
+    Arguments and errors are those of `hierarchical_precision`; returns float64 ``(levels,)``.
+
+    Example:
+        >>> from counterpoise.hierarchy import from_paths
+        >>> error_by_level([0, 1, 2], [0, 0, 0], tree=from_paths(["a/x", "a/y", "b"])).round(2)
+        array([0.33, 0.5 ])
+    """
     true, _, shared = _depths(labels, predictions, tree)
     rates = []
     for level in range(1, int(tree.depth[-1]) + 1):
@@ -76,7 +103,15 @@ def error_by_level(labels: ArrayLike, predictions: ArrayLike, *, tree: ClassTree
 
 
 def mean_tree_distance(labels: ArrayLike, predictions: ArrayLike, *, tree: ClassTree) -> float:
-    """The mean number of edges between label and prediction, over the errors; NaN without an error."""
+    """The mean number of edges between label and prediction, over the errors; NaN without an error.
+
+    Arguments and errors are those of `hierarchical_precision`.
+
+    Example:
+        >>> from counterpoise.hierarchy import from_paths
+        >>> mean_tree_distance([0, 0, 2], [1, 2, 2], tree=from_paths(["a/x", "a/y", "b"]))
+        2.5
+    """
     true, predicted, shared = _depths(labels, predictions, tree)
     distance = true + predicted - 2 * shared
     return _ratio(distance.sum(), (distance > 0).sum())

@@ -140,6 +140,10 @@ def group_recall(members: ArrayLike) -> Metric:
 
     Args:
         members: boolean ``(C,)``: which classes are in the group.
+
+    Example:
+        >>> float(group_recall(np.array([False, True])).value(tally([0, 1, 1], [0, 1, 0])))
+        0.5
     """
     mask = _checked_members(members)
     return Metric(lambda t: _mean_over(t.recall, mask & (t.support > 0)))
@@ -152,6 +156,12 @@ def group_false_positives(members: ArrayLike) -> Metric:
 
     Args:
         members: boolean ``(C,)``: which classes are in the group.
+
+    Example:
+        >>> rare = group_false_positives(np.array([False, False, True]))
+        >>> from counterpoise.metrics import paired_bootstrap
+        >>> round(paired_bootstrap([0, 1, 2, 2], [0, 1, 1, 2], [0, 0, 1, 2], metric=rare).estimate, 3)
+        0.333
     """
     mask = _checked_members(members)
 

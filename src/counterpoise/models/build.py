@@ -33,6 +33,11 @@ class Classifier(nn.Module):
         head: features → logits.
         mean: per channel, of images in [0, 1].
         std: standard deviation per channel.
+
+    Example:
+        >>> net = Classifier(nn.Flatten(), nn.Linear(12, 2), mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+        >>> net(torch.zeros(4, 3, 2, 2)).shape
+        torch.Size([4, 2])
     """
 
     mean: Tensor
@@ -96,7 +101,15 @@ def build_model(
 
 
 def check_model(name: str, *, pretrained: bool = False) -> None:
-    """Raise `ArgumentError` for a model that `build_model` cannot build."""
+    """Raise `ArgumentError` for a model that `build_model` cannot build.
+
+    Args:
+        name: as for `build_model`.
+        pretrained: whether published weights are asked for.
+
+    Example:
+        >>> check_model("resnet32")
+    """
     library, colon, architecture = name.rpartition(":")
     if not colon:
         if name not in BUILTIN:

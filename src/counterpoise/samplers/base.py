@@ -119,6 +119,11 @@ class OrderedSampler(Sampler[int], ABC):
     The order is the same in every process and is never sharded here; accelerate, Lightning and the Hugging Face
     Trainer shard it. No global random generator is read or changed. Subclasses define the class of each position and
     the class prior.
+
+    Args:
+        index: the items of each class.
+        seed: at least 0; seed and epoch determine the order.
+        within: how the items of a class are chosen, as for `ClassBalancedSampler`.
     """
 
     def __init__(self, index: ClassIndex, *, seed: int, within: Within = "cycle") -> None:
