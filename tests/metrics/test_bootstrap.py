@@ -9,7 +9,15 @@ import pytest
 
 from counterpoise import metrics
 from counterpoise.core.errors import ArgumentError
-from counterpoise.metrics import METRICS, bootstrap_differences, group_false_positives, group_recall, paired_bootstrap
+from counterpoise.metrics import (
+    METRICS,
+    bootstrap_differences,
+    confusion_matrix,
+    group_false_positives,
+    group_recall,
+    paired_bootstrap,
+    tally,
+)
 
 FEW = np.array([False, False, False, True, True])
 ALL = {**METRICS, "few": group_recall(FEW), "few_false_positives": group_false_positives(FEW)}
@@ -195,3 +203,13 @@ def test_wrong_arguments_are_named():
         paired_bootstrap([0, 1], [0, 1], [0, 1], metric=group_false_positives(FEW))
     with pytest.raises(ArgumentError, match="`members` must be booleans"):
         group_recall([0, 1])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_metric_of_a_confusion_matrix_is_that_of_the_images(name):
+    rng = np.random.default_rng(3)
+    labels, predictions = rng.integers(0, len(FEW), (2, 200))
+    metric = ALL[name]
+    a, b = (values if metric.merge is None else metric.merge[values] for values in (labels, predictions))
+    expected = float(metric.value(tally(a, b, num_classes=2 if metric.merge is not None else len(FEW))))
+    assert metric.of_confusion(confusion_matrix(labels, predictions, num_classes=len(FEW))) == expected

@@ -125,6 +125,19 @@ class Metric:
     value: Callable[[Tally], FloatArray]
     merge: IntArray | None = None
 
+    def of_confusion(self, matrix: ArrayLike) -> float:
+        """The metric from a confusion matrix ``(C, C)``, rows by label and columns by prediction.
+
+        Example:
+            >>> group_false_positives(np.array([False, False, True])).of_confusion([[3, 0, 1], [0, 4, 0], [0, 1, 1]])
+            0.125
+        """
+        counts = np.asarray(matrix, dtype=np.float64)
+        if self.merge is not None:
+            groups = np.eye(max(2, int(self.merge.max(initial=0)) + 1))[self.merge]
+            counts = groups.T @ counts @ groups
+        return float(self.value(Tally(counts.sum(axis=1), counts.diagonal(), counts.sum(axis=0))))
+
 
 METRICS: dict[str, Metric] = {
     "accuracy": Metric(_accuracy),

@@ -216,7 +216,7 @@ def test_runs_about_other_images_are_refused_by_name():
         pair(changed(b, labels=labels))
     with pytest.raises(ArgumentError, match="two runs have different classes"):
         pair(changed(b, classes=b.classes[::-1]))
-    with pytest.raises(ArgumentError, match=r"`train_counts` .* has the classes"):
+    with pytest.raises(ArgumentError, match=r"`train_counts` has the classes"):
         pair(b, counts=ClassCounts([1, 2, 3, 4, 5]))
     with pytest.raises(ArgumentError, match=r"'test/1\.png' is in only one of them"):
         pair(changed(b, paths=np.where(b.paths == "test/1.png", "test/0.png", b.paths), labels=b.labels))

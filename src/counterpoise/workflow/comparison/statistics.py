@@ -32,13 +32,9 @@ def _false_positives_on(group: Group) -> Callable[[Evaluation], float | None]:
     """Share of the images of other classes that are predicted as a class of the group."""
 
     def share(e: Evaluation) -> float | None:
-        inside = [c.group == group for c in e.classes]
-        others = sum(c.support for c, rare in zip(e.classes, inside, strict=True) if not rare)
-        if not any(inside) or not others:
-            return None
-        rows = (row for row, rare in zip(e.confusion, inside, strict=True) if not rare)
-        wrong = sum(n for row in rows for n, rare in zip(row, inside, strict=True) if rare)
-        return wrong / others
+        members = np.array([c.group == group for c in e.classes])
+        value = group_false_positives(members).of_confusion(e.confusion)
+        return None if math.isnan(value) else value
 
     return share
 
