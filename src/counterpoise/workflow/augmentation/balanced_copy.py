@@ -153,6 +153,11 @@ class Item:
     strength: float = 0.0
     seed: int = 0
 
+    def lineage(self, out: Path) -> tuple[str, ...]:
+        """The row of this image in augmented.csv."""
+        name = self.target.removeprefix(f"{out}/")
+        return name, self.path, "+".join(self.operations), f"{self.strength:g}", str(self.seed)
+
 
 def _planned(
     data: ImageDataset | str | Path, out: Path, target: str, seed: int, splits: bool
@@ -301,10 +306,8 @@ def _remove_partial_files(out: Path, expected: set[str], *, is_resumed: bool) ->
         if path.name.startswith(".") and path.name.endswith(".tmp"):
             path.unlink()
         elif str(path) not in expected:
-            name = str(path.relative_to(out))
-            raise ArtifactError(
-                f"`out` has a file that `augment` did not make, {name!r}; remove it, or name a new folder"
-            )
+            problem = f"a file that `augment` did not make, {str(path.relative_to(out))!r}"
+            raise ArtifactError(f"`out` has {problem}; remove it, or name a new folder")
 
 
 def _write(
@@ -316,18 +319,7 @@ def _write(
         _check_resumed(result, record)
     _remove_partial_files(out, {item.target for item in items}, is_resumed=is_resumed)
     write_json(record, result.to_dict())
-    rows = [
-        (
-            item.target.removeprefix(f"{out}/"),
-            item.path,
-            "+".join(item.operations),
-            f"{item.strength:g}",
-            str(item.seed),
-        )
-        for item in items
-        if item.operations
-    ]
-    write_lineage(out / LINEAGE_FILE, rows)
+    write_lineage(out / LINEAGE_FILE, [item.lineage(out) for item in items if item.operations])
     number = jobs or os.cpu_count() or 1
     if number == 1 or len(items) <= MAX_SERIAL:
         for done, item in enumerate(items, start=1):
