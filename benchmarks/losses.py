@@ -1,7 +1,7 @@
-"""Losses side by side with torch's, in one run: ``python benchmarks/losses.py [--rows N] [--classes C] [--rounds R]``.
+"""Time and memory of the losses, against torch: ``python benchmarks/losses.py [--rows N] [--classes C] [--rounds R]``.
 
-Forward and backward of the loss alone on float32 logits. Times are the least of many interleaved rounds; each number
-of threads has a process of its own. Memory is the peak that torch's allocator reports during one forward and
+Forward and backward of the loss alone on float32 logits. Times are the minimum of many interleaved rounds; each number
+of threads is measured in its own process. Memory is the peak that torch's allocator reports during one forward and
 backward (profiler, allocations minus releases, in time order), beyond the inputs, in multiples of the logits.
 """
 
@@ -52,7 +52,7 @@ def step(loss: Loss, logits: Tensor) -> None:
 
 
 def least(runs: dict[str, Loss], logits: Tensor, rounds: int) -> dict[str, float]:
-    """Milliseconds: the least of each, the rounds interleaved."""
+    """Minimum time of each loss in milliseconds, with interleaved rounds."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, loss in runs.items():
@@ -115,8 +115,8 @@ def compiled(loss: Callable[[Tensor, Tensor], Tensor], labels: Tensor) -> Loss:
 
 
 def reference(name: str, times: dict[str, float]) -> str | None:
-    """What a row is measured against."""
-    known = {
+    """Name of the loss that a loss is compared with."""
+    baselines = {
         "weighted cross-entropy": "F.cross_entropy",
         "focal": "F.cross_entropy",
         "logit-adjusted": "F.cross_entropy(z + b)",
@@ -125,7 +125,7 @@ def reference(name: str, times: dict[str, float]) -> str | None:
         "sigmoid focal": "published focal, eager",
         "published focal, torch.compile": "published focal, eager",
     }
-    return known.get(name)
+    return baselines.get(name)
 
 
 def main() -> None:
@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=4096)
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--threads", type=int, help="measure here, with so many threads")
+    parser.add_argument("--threads", type=int, help="measure in this process with this number of threads")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -179,7 +179,7 @@ def test_it_compiles_without_a_graph_break():
     torch.testing.assert_close(gradients(ours, head), gradients(want, head))
 
 
-def test_a_letter_that_learns_falls_back_or_refuses():
+def test_a_hyperparameter_with_a_gradient_falls_back_or_refuses():
     head, y, _ = problem()
     offset = torch.zeros(C, dtype=torch.float64, device=DEVICE, requires_grad=True)
     joined(head, y, offset=offset).backward()

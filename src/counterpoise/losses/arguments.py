@@ -53,6 +53,9 @@ TVERSKY: Table = hyperparameters("loss", "tversky")
 # The arguments that are always vectors (C,): at least 0, or −inf for masked classes, or above 0.
 _BOUNDS: Mapping[str, Mapping[str, float]] = {"weight": {"minimum": 0.0}, "offset": {}, "class_scale": {"above": 0.0}}
 
+# A named loss makes some vectors from its own arguments: then those have the wrong length.
+_DERIVED = " (where a loss takes `prior`, `class_counts` or `alpha`, it comes from those)"
+
 
 class checks:
     """Sets when the values of tensors are checked; call it to change the mode, or use it as a context manager.
@@ -118,11 +121,9 @@ def class_vector(value: Vector, name: str, classes: int | None, bounds: Mapping[
     """
     given = vector_tensor(value, name)
     if classes is not None and given.shape != (classes,):
-        # A named loss makes these from its own arguments, so the wrong length is that of another argument.
-        derived = name in ("weight", "offset", "margin", "class_scale")
-        origin = " (where a loss takes `prior`, `class_counts` or `alpha`, it comes from those)" if derived else ""
+        derived = _DERIVED if name in ("weight", "offset", "margin", "class_scale") else ""
         raise ArgumentError(
-            f"`{name}` must have one value for each of the {classes} classes; got shape {tuple(given.shape)}{origin}"
+            f"`{name}` must have one value for each of the {classes} classes; got shape {tuple(given.shape)}{derived}"
         )
     if given.dim() != 1:
         raise ArgumentError(f"`{name}` must have shape (C,), one value per class; got shape {tuple(given.shape)}")
@@ -194,7 +195,7 @@ def checked_arguments(arguments: Mapping[str, Any], table: Table) -> dict[str, A
     lengths = {name: len(value) for name, value in checked.items() if isinstance(value, Tensor) and value.dim()}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"`{name}` has {length}" for name, length in lengths.items())
-        raise ArgumentError(f"all vectors of a loss must have one value per class; {listed}")
+        raise ArgumentError(f"all vectors of a loss must have one value per class; {listed}{_DERIVED}")
     return checked
 
 

@@ -32,6 +32,7 @@ class Loss(nn.Module):
         equation: a function of logits, target and the arguments.
         table: the bounds of the equation's hyperparameters.
         arguments: keyword arguments of the equation.
+        vectors: ``(C,)`` buffers that the equation does not take.
 
     Raises:
         ArgumentError: a value that is out of bounds, or vectors of different lengths.
@@ -43,12 +44,16 @@ class Loss(nn.Module):
     weight: Tensor | None
 
     def __init__(
-        self, equation: Callable[..., Tensor], table: Mapping[str, Hyperparameter], arguments: Mapping[str, Any]
+        self,
+        equation: Callable[..., Tensor],
+        table: Mapping[str, Hyperparameter],
+        arguments: Mapping[str, Any],
+        **vectors: Tensor,
     ) -> None:
         super().__init__()
         self.equation = equation
         self.defaults = {name: inspect.signature(equation).parameters[name].default for name in arguments}
-        for name, value in checked_arguments(arguments, table).items():
+        for name, value in checked_arguments({**arguments, **vectors}, table).items():
             if isinstance(value, Tensor):
                 self.register_buffer(name, value.detach().clone())
             elif value is None and name in _VECTORS:

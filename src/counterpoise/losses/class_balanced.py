@@ -198,6 +198,8 @@ class ClassBalancedSigmoidLoss(Loss):
         tensor(0.6931)
     """
 
+    class_weight: Tensor
+
     def __init__(
         self, *, class_counts: presets.Counts, beta: presets.Beta = 0.9999, gamma: float = 0.0,
         empty: presets.Empty = "error",
@@ -212,10 +214,7 @@ class ClassBalancedSigmoidLoss(Loss):
             **presets.combined_sigmoid(own, {"pos_weight": pos_weight, "neg_weight": neg_weight}), "weight": weight,
             "ignore_index": ignore_index, "reduction": reduction, "normalizer": normalizer, "impl": impl,
             "inplace": inplace,
-        })
-        self.register_buffer("class_weight", class_weight)
-
-    class_weight: Tensor
+        }, class_weight=class_weight)
 
     def forward(
         self, logits: Tensor, target: Tensor, *, sample_weight: Vector | None = None,

@@ -1,4 +1,4 @@
-"""The denominator of a mean over more rows than one call sees: ranks, and micro-batches of one optimiser step."""
+"""The denominator of a mean over several ranks and over the micro-batches of one optimizer step."""
 
 from __future__ import annotations
 
@@ -28,26 +28,27 @@ def global_normalizer(
     group: dist.ProcessGroup | None = None,
     family: Literal["softmax", "sigmoid"] = "softmax",
 ) -> Tensor:
-    """What to divide by so that one process, several ranks and accumulated micro-batches give the same gradient.
+    """Denominator with which one process, several ranks and accumulated micro-batches give the same gradient.
 
-    Pass the result as ``normalizer`` to every loss of the step. "mean" of a weighted loss divides by the summed weight
-    of *its* rows: a rare class of weight 100 alone in a rank's four rows weighs no more than any other there. This sums
-    over all ranks (one all-reduce) and divides by their number, because DDP averages gradients over ranks.
+    Pass the result as ``normalizer`` to every loss of the step. The "mean" of a weighted loss divides by the summed
+    weight of the rows of *its* batch: a rare class of weight 100, alone in a rank's four rows, then weighs no more than
+    any other class there. This function sums over all ranks (one all-reduce) and divides by their number, because DDP
+    averages gradients over ranks.
 
     Args:
-        targets: what the loss gets as ``target``; for accumulated micro-batches the list of the whole window.
-        weight: ``(C,)``, as given to the loss; the product, if a preset has weights of its own.
-        sample_weight: as given to the loss; a list if ``targets`` is one.
-        ignore_index: as given to the loss.
-        reduction: "mean" or "batchmean", as given to the loss.
-        group: process group; default all ranks. Without torch.distributed this process is all there is.
-        family: "sigmoid" counts elements ("mean") or rows ("batchmean") of ``(N, C, …)`` labels.
+        targets: the ``target`` of the loss; for accumulated micro-batches the list of the whole window.
+        weight: ``(C,)`` class weights of the loss, at least 0; of a named loss its ``weight`` attribute.
+        sample_weight: as the loss takes it; a list if ``targets`` is one.
+        ignore_index: targets with this value are left out.
+        reduction: "mean" or "batchmean", as the loss has it.
+        group: process group; None is all ranks, or this process alone without torch.distributed.
+        family: "softmax" counts rows; "sigmoid" counts elements ("mean") or rows ("batchmean") of ``(N, C, …)`` labels.
 
     Returns:
         A float64 scalar on the targets' device (float32 where the device has no float64).
 
     Raises:
-        ArgumentError: a shape, value or choice that cannot be used; the message names the argument.
+        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
 
     Example:
         >>> import torch

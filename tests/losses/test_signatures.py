@@ -1,0 +1,175 @@
+"""Signatures of the losses: explicit, alike for function and module, and held to the table of hyperparameters."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from tests.contracts.loss_specs import SPECS, form_id
+
+from counterpoise import losses
+from counterpoise.core.errors import ArgumentError, ArgumentTypeError
+from counterpoise.core.hyperparameters import HYPERPARAMETERS
+
+LOSSES = HYPERPARAMETERS["loss"]
+OF_A_BATCH = {"logits", "target", "sample_weight", "hidden", "head_weight", "bias"}
+EQUATIONS = ("softmax", "sigmoid", "tversky")
+PAIRS = [(spec.function, spec.module) for spec in SPECS] + [(losses.hierarchical_loss, losses.HierarchicalLoss)]
+every_pair = pytest.mark.parametrize(("function", "module"), PAIRS, ids=lambda x: getattr(x, "__name__", None))
+
+
+def table_name(function):
+    """The name under which the table lists a loss: "focal" for `focal_loss`."""
+    name = function.__name__.removesuffix("_loss")
+    assert name in LOSSES, f"{name} is not in the table of hyperparameters"
+    return name
+
+
+def keywords(callable_):
+    """Name to default of every argument that is not one of a batch; no argument may hide behind ``**options``."""
+    parameters = inspect.signature(callable_).parameters.values()
+    assert not [p.name for p in parameters if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    return {p.name: p.default for p in parameters if p.name not in OF_A_BATCH}
+
+
+@every_pair
+def test_function_and_module_have_the_same_keywords_and_defaults(function, module):
+    assert keywords(function) == keywords(module)
+    typed = {name: p.annotation for name, p in inspect.signature(function).parameters.items() if name not in OF_A_BATCH}
+    assert typed == {name: p.annotation for name, p in inspect.signature(module).parameters.items()}
+
+
+@every_pair
+def test_every_hyperparameter_of_the_table_is_in_the_signature_with_its_default(function, module):
+    given = keywords(function)
+    for parameter in LOSSES[table_name(function)]:
+        assert given[parameter.name] == parameter.default, parameter.name
+
+
+@every_pair
+def test_every_number_in_a_signature_is_in_the_table(function, module):
+    numbers = {name for name, default in keywords(function).items() if isinstance(default, float | bool)} - {"inplace"}
+    assert numbers <= {parameter.name for parameter in LOSSES[table_name(function)]}
+
+
+def test_every_loss_of_the_table_exists():
+    assert set(LOSSES) == {table_name(function) for function, _ in PAIRS}
+
+
+def test_the_linear_loss_takes_the_keywords_of_the_softmax_equation():
+    assert keywords(losses.linear_softmax_loss) == keywords(losses.softmax_loss)
+
+
+@pytest.mark.parametrize(
+    "public", [x for pair in PAIRS for x in pair] + [losses.linear_softmax_loss], ids=lambda x: x.__name__
+)
+def test_the_docstring_lists_every_argument_in_the_order_of_the_signature(public):
+    text = inspect.getdoc(public)
+    section = text.partition("Args:\n")[2].partition("\n\n")[0]
+    assert re.findall(r"^    (\w+): ", section, re.MULTILINE) == list(inspect.signature(public).parameters)
+    assert "Raises:\n" in text
+    assert ">>> " in text
+    assert "Returns:\n" in text or inspect.isclass(public)
+
+
+def documented(loss, parameter):
+    default = "" if parameter.default is None else f"`{parameter.default!r}`".replace("'", '"')
+    allowed = parameter.bounds + ("; also `(C,)`" if parameter.per_class else "")
+    return f"| `{loss}` | `{parameter.name}` | {parameter.symbol} | {default} | {allowed} | {parameter.meaning} |"
+
+
+def test_the_guide_lists_the_hyperparameters_as_the_table_does():
+    """All of the equations, and of the named losses those that differ from their equation."""
+    guide = (Path(__file__).parents[2] / "docs" / "losses.md").read_text("utf-8")
+    shared = {parameter for equation in EQUATIONS for parameter in LOSSES[equation]}
+    named = [(function.__name__, LOSSES[table_name(function)]) for function, _ in PAIRS]
+    wanted = [documented(n, p) for n, row in named for p in row if p not in shared or n[:-5] in EQUATIONS]
+    assert not [line for line in wanted if line not in guide.splitlines()]
+
+
+MISTAKES = [
+    (losses.FocalLoss, {"gama": 2}, TypeError, "gama"),
+    (losses.FocalLoss, {"gamma": -1.0}, ArgumentError, "`gamma` must be at least 0; got -1"),
+    (losses.FocalLoss, {"gamma": float("nan")}, ArgumentError, "`gamma`"),
+    (losses.FocalLoss, {"gamma": [1.0, -1.0]}, ArgumentError, "`gamma` must be finite and at least 0; class 1 has -1"),
+    (losses.FocalLoss, {"gamma": "2"}, ArgumentTypeError, "`gamma`"),
+    (losses.FocalLoss, {"alpha": 0.25}, ArgumentError, "`alpha` must have one value per class"),
+    (losses.CrossEntropyLoss, {"reduction": "meen"}, ArgumentError, "`reduction` must be one of 'mean'"),
+    (losses.CrossEntropyLoss, {"impl": "x"}, ArgumentError, "`impl` must be one of 'auto'"),
+    (losses.CrossEntropyLoss, {"label_smoothing": 2}, ArgumentError, "`label_smoothing` must be .*below 1; got 2"),
+    (losses.CrossEntropyLoss, {"scale": 0.0}, ArgumentError, "`scale` must be above 0"),
+    (losses.CrossEntropyLoss, {"poly": float("inf")}, ArgumentError, "`poly` must be finite"),
+    (losses.CrossEntropyLoss, {"ignore_index": 0.5}, ArgumentTypeError, "`ignore_index`"),
+    (losses.CrossEntropyLoss, {"inplace": 1}, ArgumentTypeError, "`inplace`"),
+    (losses.CrossEntropyLoss, {"normalizer": -1.0}, ArgumentError, "`normalizer`"),
+    (losses.CrossEntropyLoss, {"normalizer": 1.0, "reduction": "sum"}, ArgumentError, "`normalizer` replaces"),
+    (losses.CrossEntropyLoss, {"weight": [1.0, -1.0]}, ArgumentError, "`weight` must be .*; class 1 has -1"),
+    (losses.CrossEntropyLoss, {"weight": [[1.0, 2.0]]}, ArgumentError, r"`weight` must have shape \(C,\)"),
+    (losses.CrossEntropyLoss, {"offset": [0.0, float("inf")]}, ArgumentError, "`offset` must be .*; class 1 has inf"),
+    (losses.CrossEntropyLoss, {"class_scale": [1.0, 0.0]}, ArgumentError, "`class_scale` must be .*above 0; class 1"),
+    (losses.CrossEntropyLoss, {"weight": [1.0] * 3, "offset": [0.0] * 2}, ArgumentError, "`weight` has 3, `offset`"),
+    (losses.LogitAdjustedLoss, {"prior": [0.9, 0.1], "tau": -1.0}, ArgumentError, "`tau` must be at least 0; got -1"),
+    (losses.LogitAdjustedLoss, {"prior": [1.0, 0.0]}, ArgumentError, "`prior` of class 1 is 0"),
+    (losses.LogitAdjustedLoss, {"prior": [0.9, 0.1], "weight": [1.0] * 3}, ArgumentError, "`weight` has 3.*`prior`"),
+    (losses.LogitAdjustedLoss, {"prior": [0.9, 0.1], "offset": [0.0] * 3}, ArgumentError, "`offset`.*each of the 2"),
+    (losses.BalancedSoftmaxLoss, {"class_counts": [9, 0]}, ArgumentError, "`class_counts` of class '1' is 0"),
+    (losses.VectorScalingLoss, {"class_counts": [9, 1], "tau": -1.0}, ArgumentError, "`tau`"),
+    (losses.ClassBalancedLoss, {"class_counts": [9, 1], "beta": 2.0}, ArgumentError, "`beta`"),
+    (losses.LDAMLoss, {"class_counts": [9, 1], "scale": 0.0}, ArgumentError, "`scale` must be above 0; got 0"),
+    (losses.LDAMLoss, {"class_counts": [9, 1], "max_margin": -0.1}, ArgumentError, "`max_margin`"),
+    (losses.LDAMLoss, {"class_counts": [9, 1], "margin": 0.1}, TypeError, "margin"),
+    (losses.LabelAwareSmoothingLoss, {"class_counts": [9, 1], "head": 1.0}, ArgumentError, "`head`"),
+    (losses.PolyLoss, {"epsilon": float("nan")}, ArgumentError, "`epsilon`"),
+    (losses.AsymmetricLoss, {"clip": -1}, ArgumentError, "`clip` must be at least 0"),
+    (losses.AsymmetricLoss, {"detach_focus": "yes"}, ArgumentTypeError, "`detach_focus`"),
+    (losses.SigmoidFocalLoss, {"alpha": 1.5}, ArgumentError, "`alpha` must be at least 0 and at most 1"),
+    (losses.ClassBalancedSigmoidLoss, {"class_counts": [9, 1], "weight": [1.0] * 3}, ArgumentError, "`weight`"),
+    (losses.BinaryCrossEntropyLoss, {"pos_weight": [-1.0, 1.0]}, ArgumentError, "`pos_weight` must be .*class 0"),
+    (losses.TverskyLoss, {"gamma": 0.0}, ArgumentError, "`gamma` must be above 0"),
+    (losses.DiceLoss, {"reduction": "batchmean"}, ArgumentError, "`reduction`"),
+]
+
+
+@pytest.mark.parametrize(("module", "options", "kind", "message"), MISTAKES)
+def test_a_mistake_is_refused_when_the_module_is_made(module, options, kind, message):
+    with pytest.raises(kind, match=message):
+        module(**options)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=form_id)
+def test_the_attributes_are_what_forward_uses(spec):
+    """Changing an attribute changes the loss, and repr shows it; wrong values are refused at the next call."""
+    logits, target = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 4
+    made = spec.module(**spec.options(4), weight=torch.ones(4))
+    assert (made.reduction, made.ignore_index) == ("mean", -100)
+    changed = copy.deepcopy(made)
+    changed.reduction, changed.ignore_index = "none", 2
+    changed.weight = made.weight * torch.arange(1.0, 5.0)
+    want = spec.function(
+        logits, target, **spec.options(4), reduction="none", ignore_index=2, weight=torch.arange(1.0, 5.0)
+    )
+    for module in (changed, pickle.loads(pickle.dumps(changed))):
+        assert torch.equal(module(logits, target), want)
+        assert "reduction='none'" in repr(module)
+    changed.reduction = "meen"
+    with pytest.raises(ArgumentError, match="`reduction`"):
+        changed(logits, target)
+
+
+def test_a_weight_can_be_set_on_a_module_made_without_one_and_moves_with_it():
+    module = losses.CrossEntropyLoss()
+    module.weight = torch.tensor([1.0, 3.0])
+    assert "weight" in module.state_dict()
+    logits, target = torch.zeros(2, 2), torch.tensor([0, 1])
+    assert torch.equal(module(logits, target), losses.cross_entropy(logits, target, weight=[1.0, 3.0]))
+    module.reweight([2.0, 0.0])
+    assert module.keywords["weight"].tolist() == [2.0, 0.0]
+    with pytest.raises(ArgumentError, match="`weight` must be finite and at least 0; class 1 has -1"):
+        module.reweight([1.0, -1.0])
+    with pytest.raises(ArgumentError, match="`reweight` needs a loss that was made with `weight`"):
+        losses.FocalLoss().reweight([1.0, 1.0])
