@@ -210,7 +210,7 @@ def test_colour_modes_are_counted(make, encoded):
     root = make({"cat": 3})
     Image.new("L", (4, 4)).save(root / "cat/grey.png")
     data = load(root)
-    expected = "Images are converted to RGB: 1 L. Check that the colour mode does not depend on the class."
+    expected = "Some images are converted to RGB (1 L). Check that the mode does not depend on the class."
     assert [f.reason for f in data.findings if f.kind == "colour-modes"] == [expected]
 
 

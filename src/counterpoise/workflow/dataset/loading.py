@@ -233,6 +233,6 @@ def _header_findings(paths: list[str], headers: list[Header]) -> list[Finding]:
     modes = Counter(header.mode for header in headers if header.mode != "RGB")
     if modes:
         numbers = ", ".join(f"{n} {mode}" for mode, n in sorted(modes.items()))
-        reason = f"Images are converted to RGB: {numbers}. Check that the colour mode does not depend on the class."
+        reason = f"Some images are converted to RGB ({numbers}). Check that the mode does not depend on the class."
         findings.append(Finding("colour-modes", "info", reason, tuple(sorted(modes))))
     return findings

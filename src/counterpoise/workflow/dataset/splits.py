@@ -14,7 +14,7 @@ from counterpoise.core.artifacts import Finding
 from counterpoise.core.errors import DatasetError
 from counterpoise.core.images import Split, find_duplicates
 from counterpoise.core.lineage import LINEAGE_FILE, is_lineage
-from counterpoise.core.text import listed
+from counterpoise.core.text import listed, percent
 from counterpoise.workflow.dataset.images import ImageDataset
 
 __all__ = ["SPLIT_NAMES", "draw", "draw_missing_splits", "ranks", "sizes", "unrepresented"]
@@ -55,8 +55,8 @@ def draw_missing_splits(dataset: ImageDataset, fractions: Mapping[Split, float],
     splits.setflags(write=False)
     dataset.splits = splits
     for split, fraction in fractions.items():
-        share = f"{fraction:.0%} of the images of each class, seed {seed}"
-        advice = f"Add a split {split} to the data to choose its images yourself."
+        share = f"{percent(fraction, 0)} of the images of each class, seed {seed}"
+        advice = f"Add a {split} split to the data to choose its images yourself."
         reason = f"The split {split} was set aside automatically: {share}. {advice}"
         dataset.findings += (Finding("split-drawn", "info", reason, (split,)),)
     dataset.findings += unrepresented(labels, splits[rows], dataset.classes, list(fractions))
