@@ -8,12 +8,11 @@ import pytest
 from typer.main import get_command
 
 from counterpoise.cli import app
-from counterpoise.workflow.explain.assemble import PAGES, page_of
+from counterpoise.workflow.explain.assemble import PAGES, explain, page_of
 from counterpoise.workflow.explain.losses import weighted_cross_entropy
 from counterpoise.workflow.explain.page import PAGES_FOLDER, Content, PageError, load_page
 from counterpoise.workflow.explain.series import chart, table
 from counterpoise.workflow.explain.worked import accuracy, separate
-from counterpoise.workflow.strategy.catalog import strategy_named
 
 METHODS = [(kind, method) for kind, pages in PAGES.items() for method in pages]
 WITHOUT_METHOD = (accuracy, separate, lambda: weighted_cross_entropy("inverse", {}))
@@ -52,8 +51,8 @@ QUOTED = sorted(
 
 
 @pytest.mark.parametrize("text", [quoted for quoted in QUOTED if re.match(r"[a-z-]+:", quoted)])
-def test_a_recommended_strategy_with_overrides_exists(text):
-    assert strategy_named(text).name
+def test_a_recommended_strategy_with_overrides_can_be_explained(text):
+    assert explain(text).name == text
 
 
 def test_the_recommended_options_exist():

@@ -149,7 +149,7 @@ def _hyperparameter_table(kind: Kind, method: str, options: Mapping[str, Any]) -
     rows = [(p.name, p.symbol, _shown(p.default), _allowed(p), p.meaning) for p in HYPERPARAMETERS[kind][method]]
     chosen = ", ".join(f"{name} = {_shown(value)}" for name, value in options.items())
     notes = (f"This strategy sets {chosen}.",) if chosen else ()
-    return ExplanationTable(f"{_TITLES[kind]} {method}", columns, tuple(rows), notes) if rows else None
+    return ExplanationTable(f"{_TITLES[kind]}: {method}", columns, tuple(rows), notes) if rows else None
 
 
 def _allowed(parameter: Hyperparameter) -> str:
