@@ -18,6 +18,7 @@ from counterpoise.core.errors import ArgumentError
 from counterpoise.core.hyperparameters import hyperparameters
 from counterpoise.losses.arguments import Vector, check_values, class_counts_of, values_readable, vector_tensor
 from counterpoise.weights import class_weights
+from counterpoise.weights.schemes import Empty
 
 __all__ = [
     "Beta",
@@ -41,7 +42,6 @@ __all__ = [
 Arguments = dict[str, Any]
 Beta = float | Literal["auto"]
 Counts = CountsLike | Tensor
-Empty = Literal["error", "exclude"]
 
 
 def combined(own: Arguments, given: Mapping[str, Any]) -> Arguments:
