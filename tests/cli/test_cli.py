@@ -183,14 +183,14 @@ def test_evaluate_tunes_scores_of_others_with_the_counts_given(run_folder, tmp_p
     assert told[0] == call("evaluate", source, "--tune", "tau", "--counts", "5,8,24", "--json").stdout
     assert "has 2 classes; the predictions have 3" in call("evaluate", source, "--counts", "5,8", code=2).stderr
     (tmp_path / "c.json").write_text('{"blue": 1, "green": 2, "rot": 3}')
-    assert "names 'rot'" in call("evaluate", source, "--counts", tmp_path / "c.json", code=2).stderr
+    assert "only in `--counts`: 'rot'" in call("evaluate", source, "--counts", tmp_path / "c.json", code=2).stderr
     error = call("evaluate", tmp_path / "predictions-test.npz", "--tune", "tau", code=2).stderr
-    assert "needs the class prior of the training: give `--counts`" in error
+    assert "needs the class prior of training: give `--counts`" in error
     (tmp_path / "predictions-val.npz").unlink()
     error = call("evaluate", tmp_path / "predictions-test.npz", "--tune", "thresholds", code=2).stderr
-    assert "`--tune` fits on validation only" in error
-    assert call("evaluate", run_folder, "--tune", "tua", code=2).stderr.count("\n") == 1
-    assert "not seen" in call("evaluate", run_folder, "--tune", "tau", "--split", "train", code=2).stderr
+    assert "`--tune` fits on validation predictions" in error
+    assert call("evaluate", run_folder, "--tune", "tua", code=2).stderr.startswith("error: `--tune` must be")
+    assert "not trained on" in call("evaluate", run_folder, "--tune", "tau", "--split", "train", code=2).stderr
 
 
 def test_compare_ends_in_a_report_that_can_be_drawn_again(photos, tmp_path):
@@ -347,7 +347,7 @@ def test_interrupting_is_exit_130(photos, tmp_path, monkeypatch):
     def interrupted(self, batch):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop.Loop, "train_step", interrupted)
+    monkeypatch.setattr(loop.TrainingLoop, "train_step", interrupted)
     result = call("train", photos, "--strategy", "focal", "--out", tmp_path / "r", *SHORT, code=130)
     assert "--resume continues" in result.stderr
     monkeypatch.undo()

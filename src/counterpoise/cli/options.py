@@ -15,6 +15,7 @@ import typer
 
 from counterpoise.cli.output import print_note
 from counterpoise.core.errors import ArgumentError
+from counterpoise.workflow.training.settings import Settings
 
 if TYPE_CHECKING:
     from counterpoise.core.counts import ClassCounts
@@ -61,6 +62,7 @@ _data = functools.partial(option, rich_help_panel="Data")
 _training = functools.partial(option, rich_help_panel="Training")
 _NESTED = flag("--nested", "Make every folder within a class folder a class: animal/cat.", rich_help_panel="Data")
 _PRETRAINED = flag("--pretrained", "Start from published weights (timm, torchvision).", rich_help_panel="Training")
+_SETTINGS = Settings()
 _TREE = """Class tree of the hierarchical strategies: a YAML, JSON or CSV file; folders (class names such as
 animal/dog); balanced (from the class counts); predictions (.npz), which group the classes that are confused; auto is
 folders where class names have a slash, otherwise balanced."""
@@ -116,33 +118,33 @@ class TrainingDataOptions(DataOptions):
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How every model is trained: fields of `counterpoise.workflow.training.Settings`, with the same defaults."""
+    """How every model is trained: fields of `counterpoise.workflow.training.Settings`, which state the defaults."""
 
     model: Annotated[
         str, _training("--model", "M", "resnet20, resnet32, timm:NAME or torchvision:NAME; auto: by image size.")
-    ] = "auto"
-    pretrained: Annotated[bool, _PRETRAINED] = False
-    epochs: Annotated[int, _training("--epochs", "E", "Passes over the training images, per strategy.", min=1)] = 30
+    ] = _SETTINGS.model
+    pretrained: Annotated[bool, _PRETRAINED] = _SETTINGS.pretrained
+    epochs: Annotated[int, _training("--epochs", "E", "Passes over the training images, per strategy.", min=1)] = (
+        _SETTINGS.epochs
+    )
     batch_size: Annotated[
         int | None, _training("--batch-size", "B", "Images per step. Default: by the number of images.", min=1)
-    ] = None
+    ] = _SETTINGS.batch_size
     learning_rate: Annotated[
         float | None, _training("--lr", "LR", "Peak learning rate of SGD. Default: proportional to the batch size.")
-    ] = None
+    ] = _SETTINGS.learning_rate
     image_size: Annotated[
         int | None, _training("--image-size", "PX", "Side to resize images to. Default: by their size.", min=4)
-    ] = None
+    ] = _SETTINGS.image_size
     augment: Annotated[
         str,
         _training("--augment", "A,B", "crop, hflip, vflip, rot90, or none; auto: crop, and hflip if it keeps labels."),
     ] = "auto"
-    precision: Annotated[str, _training("--precision", "P", "no (float32), bf16 or fp16.")] = "no"
-    tree: Annotated[str, _training("--tree", "T", _TREE)] = "auto"
+    precision: Annotated[str, _training("--precision", "P", "no (float32), bf16 or fp16.")] = _SETTINGS.precision
+    tree: Annotated[str, _training("--tree", "T", _TREE)] = _SETTINGS.tree
 
     def settings(self) -> dict[str, Any]:
         """Keyword arguments of `train` and `compare`, checked before any image is read."""
-        from counterpoise.workflow.training import Settings
-
         chosen = dataclasses.asdict(self)
         if self.augment != "auto":
             chosen["augment"] = tuple(_names(self.augment))
