@@ -290,7 +290,13 @@ def test_explain_lists_draws_and_keeps_what_is_there(tmp_path, monkeypatch):
             ("train", "{photos}", "--strategy", "focal", "--model", "resnet99", "--out", "{tmp}/o"),
             "`--model` 'resnet99'",
         ),
-        (("train", "{photos}", "--strategy", "focal", "--out", "{photos}"), "holds other files"),
+        (
+            ("train", "{photos}", "--strategy", "focal", "--out", "{photos}"),
+            "name a new folder, or set `--resume` to continue or `--overwrite` to start again",
+        ),
+        (("train", "{photos}", "--strategy", "focal:gamma=-1", "--out", "{tmp}/o"), "`gamma` must be at least 0"),
+        (("train", "{photos}", "--strategy", "focal", "--out", "{tmp}/o", "--precision", "fp8"), "`--precision` must"),
+        (("audit", "{photos}", "--val-fraction", "2"), "`--val-fraction` must be"),
         (
             ("train", "{photos}", "--strategy", "focal", "--out", "{tmp}/o", "--augment", "crop,spin"),
             "got 'spin'",
@@ -329,6 +335,11 @@ def test_a_mistake_is_one_line_and_exit_2_and_writes_nothing(arguments, message,
     assert message in lines[0]
     assert result.stdout == ""
     assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_a_message_names_each_option_once_and_as_it_was_typed(photos):
+    error = call("train", photos, "--strategy", "focal", "--out", photos, code=2).stderr
+    assert error.endswith("set `--resume` to continue or `--overwrite` to start again\n")
 
 
 @pytest.mark.fault("R9")

@@ -76,7 +76,13 @@ def _with_option_names(message: str, command: str) -> str:
         option.name: option.metavar if option.param_type_name == "argument" else max(option.opts, key=len)
         for option in group.commands[command].params
     }
-    return re.sub(r"`(\w+)`", lambda match: f"`{names.get(match[1], match[1])}`", message)
+    text = re.sub(r"`(\w+)=?`", lambda found: f"`{names[found[1]]}`" if found[1] in names else found[0], message)
+    # Messages that name both, "`nested` (--nested)", would name the option twice.
+    return re.sub(
+        r" \((--[\w, -]+)\)",
+        lambda found: "" if all(f"`{name}`" in text for name in found[1].split(", ")) else found[0],
+        text,
+    )
 
 
 for _module in (demo, audit, plan, augment, train, compare, evaluate, report, weights, explain):
