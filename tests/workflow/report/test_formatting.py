@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterpoise.workflow.report import formatting, theme
+from counterpoise.workflow.report import charts, formatting, theme
 
 
 @pytest.mark.parametrize(
@@ -107,3 +107,16 @@ def test_a_strategy_keeps_its_mark_and_no_two_of_the_first_eight_share_colour_or
     assert theme.colour_token(theme.series_of(["x", "baseline"], "baseline")["baseline"]) == "s0"
     pairs = {(theme.colour(s), theme.shape(s)) for s in theme.series_of([str(i) for i in range(30)]).values()}
     assert len(pairs) == 30
+
+
+@given(st.integers(0, 2000), st.integers(0, 10**7))
+def test_ticks_of_whole_numbers_are_whole_few_and_within_the_range(low: int, span: int):
+    ticks = charts._whole_ticks(low, low + span)
+    assert 1 <= len(ticks) <= 9 or span == 0
+    assert ticks == sorted(set(ticks))
+    assert all(low <= tick <= low + span for tick in ticks)
+
+
+def test_ticks_of_few_epochs():
+    assert charts._whole_ticks(1, 2) == [1, 2]
+    assert charts._whole_ticks(1, 30) == [5, 10, 15, 20, 25, 30]

@@ -30,8 +30,8 @@ POINTER = "pointer"
 NARROW, LABEL, SHORT_LABEL = 560, 26, 16
 UNIT_AXIS: Spec = {"format": ".0%", "values": [0, 0.2, 0.4, 0.6, 0.8, 1], "grid": True}
 QUARTERS: Spec = {"format": ".0%", "values": [0, 0.25, 0.5, 0.75, 1], "grid": True}
-# One decimal where ticks are closer than a percentage point, so that no two ticks have the same label.
-SHARE_AXIS: Spec = {"format": ".1~%", "tickCount": 6, "tickMinStep": 0.001}
+# Decimals where ticks are closer than a percentage point, so that no two ticks have the same label.
+SHARE_AXIS: Spec = {"format": ".2~%", "tickCount": 6, "tickMinStep": 0.0005}
 # Percentage points with their sign; 0 has none.
 POINTS_LABEL = "datum.value === 0 ? '0' : format(100 * datum.value, '+.3~g')"
 
@@ -92,14 +92,20 @@ def _layered(layers: Sequence[Any], text: str, *, rows: Sequence[Spec], height: 
     return spec
 
 
+def _whole_ticks(low: int, high: int, most: int = 8) -> list[int]:
+    """Whole numbers from ``low`` to ``high`` in steps of 1, 2, 5, 10, …: Vega repeats a label if it halves them."""
+    step = next(m * 10**k for k in range(19) for m in (1, 2, 5) if (high - low) <= most * m * 10**k)
+    return list(range(-(-low // step) * step, high + 1, step))
+
+
 def counts_chart(rows: Sequence[Spec], labels: Sequence[str], text: str, *, log: bool) -> Spec:
     """Images per class and split; rows: class, split, n, group. A logarithmic axis starts at 0 as well."""
     splits = [split for split in SPLIT_NAMES if any(row["split"] == split for row in rows)]
     largest = max([row["n"] for row in rows], default=0)
     scale = alt.Scale(type="symlog", constant=1, domainMin=0) if log else alt.Scale(zero=True)
     powers = [v for k in range(8) for v in (10**k, 3 * 10**k) if v <= largest]
-    ticks: Spec = {"values": [0, *powers]} if log else {"tickCount": 6, "tickMinStep": 1}
-    x = alt.X("n:Q", scale=scale, axis=alt.Axis(title="Images", format=",d", **ticks))
+    ticks = [0, *powers] if log else _whole_ticks(0, largest)
+    x = alt.X("n:Q", scale=scale, axis=alt.Axis(title="Images", format=",d", values=ticks))
     colours = alt.Scale(domain=splits, range=[theme.variable(SPLIT_COLOURS[split]) for split in splits])
     base = _layer(y=_y_of_classes(labels), color=alt.Color("split:N", scale=colours, legend=None))
     tooltip = _tooltips(("class:N", "Class"), ("group:N", "Group"), ("name:N", "Split"), ("n:Q", "Images", ",d"))
@@ -254,7 +260,8 @@ def calibration_chart(rows: Sequence[Spec], series: Sequence[Series], text: str)
 def training_chart(rows: Sequence[Spec], series: Sequence[Series], text: str, *, title: str, is_share: bool) -> Spec:
     """Training curves, one line per seed; rows: strategy, seed, epoch, value, last."""
     axis = alt.Axis(title=title, **(SHARE_AXIS if is_share else {"format": "~g", "tickCount": 6}))
-    epochs = alt.Axis(title="Epoch", format="d", tickMinStep=1, grid=False)
+    ticks = _whole_ticks(*(end(int(row["epoch"]) for row in rows) for end in (min, max)))
+    epochs = alt.Axis(title="Epoch", format="d", values=ticks, grid=False)
     x = alt.X("epoch:Q", axis=epochs, scale=alt.Scale(nice=False))
     starts_at_0 = is_share and min(row["value"] for row in rows) < 0.5
     y = alt.Y("value:Q", axis=axis, scale=alt.Scale(zero=starts_at_0))

@@ -265,7 +265,7 @@ def _weight_table(arm: Arm, classes: ClassSelection) -> page.Table:
     return page.Table(f"Class weights of {fmt.one_line(arm.strategy.name)} during training", columns, rows, (note,))
 
 
-NOT_REACHED = "no test image reaches this node"
+NOT_REACHED = "no test image reaches it"
 
 
 def tree_section(comparison: Comparison, series: Mapping[str, page.Series]) -> page.Section:
