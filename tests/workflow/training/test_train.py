@@ -222,6 +222,10 @@ def test_mistakes_come_before_anything_is_written(dataset, tmp_path):
         train("baseline", tmp_path / "nowhere", out=out)
     with pytest.raises(ArgumentTypeError, match="`data` must be a dataset, got list; pass the dataset that"):
         train("baseline", [1, 2], out=out)
+    for posthoc, message in (("adjust_logits", 'use loss="cross_entropy"'), ("tau_normalize", 'use head="linear"')):
+        mine = Strategy("mine", "", loss="ldam", head="cosine", posthoc=posthoc)
+        with pytest.raises(ArgumentError, match=f"posthoc '{posthoc}' needs .*{message}"):
+            train(mine, dataset, out=out)
     assert not out.exists()
 
 

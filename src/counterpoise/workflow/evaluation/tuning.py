@@ -73,7 +73,7 @@ def tune(
     other: PredictionsLike | None = None,
     split: str = "test",
     prior: Sequence[float] | NDArray[Any] | None = None,
-    **known: Any,
+    **options: Any,
 ) -> Tuned:
     """Fit a post-hoc method on validation logits, and evaluate before and after.
 
@@ -86,7 +86,7 @@ def tune(
             fitted to.
         split: the split of ``other``; recorded in the result.
         prior: ``(C,)``, the class prior that the logits contain; required for "tau".
-        **known: ``train_counts``, ``train_recall``, ``confidence`` and ``bins`` for `evaluate`.
+        **options: ``train_counts``, ``train_recall``, ``confidence`` and ``bins`` for `evaluate`.
 
     Returns:
         The parameters chosen, and two evaluations.
@@ -101,9 +101,9 @@ def tune(
         (0.7, 0.5, 1.0)
     """
     given = as_predictions(validation)
-    if known.get("train_counts") is not None:
-        known["train_counts"] = counts_by_name(known["train_counts"], tuple(str(name) for name in given.classes))
-    fit = _fitter(kind, given, prior, known.get("train_counts"))
+    if options.get("train_counts") is not None:
+        options["train_counts"] = counts_by_name(options["train_counts"], tuple(str(name) for name in given.classes))
+    fit = _fitter(kind, given, prior, options.get("train_counts"))
     fitted = fit(given.logits, given.labels)
     if other is None:
         before, logits, split = given, cross_fitted(fit, given.logits, given.labels), "val"
@@ -119,8 +119,8 @@ def tune(
         kind=kind,
         parameters=fitted.parameters,
         cross_fitted=other is None,
-        before=evaluate(before, split=split, **known),
-        after=evaluate(replace(before, logits=logits), split=split, **known),
+        before=evaluate(before, split=split, **options),
+        after=evaluate(replace(before, logits=logits), split=split, **options),
     )
 
 

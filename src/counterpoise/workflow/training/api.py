@@ -25,7 +25,7 @@ from counterpoise.workflow.training.recipe import ClassPrior
 from counterpoise.workflow.training.run_folder import RunFolder, linear_head, open_run
 from counterpoise.workflow.training.settings import Settings
 from counterpoise.workflow.training.setup import TrainingSetup, check_strategy
-from counterpoise.workflow.training.trainer import SeparateTrainer, Trainer
+from counterpoise.workflow.training.trainer import SeparateTrainer, Trainer, final_predictions
 
 __all__ = ["run_posthoc", "run_training", "train"]
 
@@ -118,8 +118,7 @@ def run_training(setup: TrainingSetup, strategy: Strategy, *, seed: int, folder:
             trainer.run_epoch(progress)
             if writes:
                 trainer.save(folder)
-        raw = {split: trainer.raw_predictions(split) for split in SPLITS if split in setup.images}
-    predictions, fitted = apply_posthoc(strategy, trainer.prior, raw, trainer.linear_head)
+        predictions, fitted = final_predictions(trainer, SPLITS)
     run = replace(run, steps=trainer.step, seconds=run.seconds + time.monotonic() - clock)
     run = _finished(run, strategy, trainer.prior, predictions, fitted)
     if writes:

@@ -192,7 +192,7 @@ class EpochBatches:
         return self.steps
 
     def __iter__(self) -> Iterator[list[int]]:
-        wanted = len(self) * self.batch_size // len(self.draws)
+        wanted = self.steps * self.batch_size // len(self.draws)
         indices = []
         for length, draw in self.draws:
             number, skip = divmod(self.epoch * wanted, length)

@@ -20,7 +20,7 @@ from counterpoise.hierarchy import ClassTree
 from counterpoise.metrics import confusion_matrix
 from counterpoise.models import build_model, check_model
 from counterpoise.workflow.training.data import ImageTensors
-from counterpoise.workflow.training.posthoc import fitted_on_validation
+from counterpoise.workflow.training.posthoc import build_posthoc, fitted_on_validation
 from counterpoise.workflow.training.recipe import ClassPrior, check_components, class_prior, double_correction
 from counterpoise.workflow.training.settings import ResolvedSettings, Settings
 
@@ -123,6 +123,9 @@ def check_strategy(strategy: Strategy, data: LabeledImages, settings: Settings) 
         class_tree(settings.tree, counts)
     if strategy.retraining is not None and settings.epochs < 2:
         raise ArgumentError(f"strategy {strategy.name!r} trains in two stages: `epochs` must be at least 2")
+    # Also raises for a method that the loss or the head rules out.
+    head = (np.empty((0, 0)), np.empty(0)) if strategy.head == "linear" else None
+    build_posthoc(strategy, class_prior(strategy, data.subset("train").labels, counts, epochs=settings.epochs), head)
 
 
 def _tree_from_predictions(path: Path, *, classes: tuple[str, ...]) -> ClassTree:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast, final
 
@@ -20,13 +21,14 @@ from counterpoise.losses.base import Loss
 from counterpoise.models import build_model
 from counterpoise.models.build import IMAGENET_MEAN, IMAGENET_STD, Classifier
 from counterpoise.weights import AdaptiveWeights, DeferredWeights
+from counterpoise.workflow.evaluation import FittedMethod
 from counterpoise.workflow.training.loop import Progress, TrainingLoop
 from counterpoise.workflow.training.posthoc import HistoryRow, LinearHead, apply_posthoc, validation_metrics
 from counterpoise.workflow.training.recipe import ClassPrior, Recipe, build_recipe
 from counterpoise.workflow.training.run_folder import RunFolder, linear_head
 from counterpoise.workflow.training.setup import TrainingSetup
 
-__all__ = ["SeparateTrainer", "Trainer"]
+__all__ = ["SeparateTrainer", "Trainer", "final_predictions"]
 
 
 @final
@@ -91,7 +93,7 @@ class Trainer:
             self.start_second_stage()
         self._reweight()
         row = self.loop.run_epoch(progress)
-        final = self._validation()
+        final = final_predictions(self, ["val"])[0].get("val")
         if self._adaptive is not None and final is not None:
             self._adaptive.update(final.labels, final.logits.argmax(1))
         self.history.append({**row, **validation_metrics(final)})
@@ -164,13 +166,6 @@ class Trainer:
         done = self.loop.epoch
         self.history, self.weights = folder.read_history()[:done], folder.read_weights()[:done]
 
-    def _validation(self) -> Predictions | None:
-        """Final predictions on validation; None without validation images."""
-        if "val" not in self.setup.images:
-            return None
-        raw: dict[Split, Predictions] = {"val": self.raw_predictions("val")}
-        return apply_posthoc(self.strategy, self.prior, raw, self.linear_head)[0]["val"]
-
 
 @final
 @dataclass
@@ -233,7 +228,9 @@ class SeparateTrainer:
         # Copies, because the checkpoint is written later.
         self.weights |= {f"node{node}.{name}": value.detach().cpu().clone() for name, value in state.items()}
         self.trained += 1
-        self.history.append({**row, "epoch": self.trained, "step": self.step, **validation_metrics(self._validation())})
+        # Before the last node is trained, there are no predictions of the classes.
+        final = final_predictions(self, ["val"])[0].get("val") if self.finished else None
+        self.history.append({**row, "epoch": self.trained, "step": self.step, **validation_metrics(final)})
 
     def model_state(self) -> dict[str, Tensor]:
         """The weights of all models, with the number of the node as prefix."""
@@ -280,11 +277,13 @@ class SeparateTrainer:
         transform = replace(recipe.transform, foreground=None if foreground is None else foreground.within(rows))
         return TrainingLoop(model, recipe.loss, settings, self.seed, images, recipe.order.within(rows), transform)
 
-    def _validation(self) -> Predictions | None:
-        """Final predictions on validation; None before the last node is trained, and without validation images."""
-        if not self.finished or "val" not in self.setup.images:
-            return None
-        return apply_posthoc(self.strategy, self.prior, {"val": self.raw_predictions("val")})[0]["val"]
+
+def final_predictions(
+    trainer: Trainer | SeparateTrainer, splits: Sequence[Split]
+) -> tuple[dict[Split, Predictions], FittedMethod]:
+    """Predictions on those of ``splits`` that have images, after the post-hoc method of the strategy."""
+    raw = {split: trainer.raw_predictions(split) for split in splits if split in trainer.setup.images}
+    return apply_posthoc(trainer.strategy, trainer.prior, raw, trainer.linear_head)
 
 
 def _leaf_log_probabilities(
