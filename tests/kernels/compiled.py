@@ -27,7 +27,7 @@ from counterpoise.kernels.reference import SigmoidParameters, SoftmaxParameters
 from counterpoise.kernels.triton import math as kernels
 from counterpoise.kernels.triton import sigmoid as sigmoid_triton
 from counterpoise.kernels.triton import softmax as softmax_triton
-from counterpoise.kernels.triton.launch import Walk, accumulation
+from counterpoise.kernels.triton.launch import LogitsView, accumulation
 
 # The shapes of the targets: aligned, 8142 classes (rows not on 16 bytes), an odd number, beyond one tile, few classes,
 # images of few and of many classes, launch-bound.
@@ -84,7 +84,7 @@ def softmax_calls(shapes):
             own = len(shape) == 2 and shape[0] <= 1024 and not dense
             denominator = (None, None) if own else (empty(128), 1.0)
             batch = Batch(target, u if "all" in name else None, -100, "mean")
-            walk = Walk.over(z)
+            walk = LogitsView.over(z)
             results = (empty(walk.rows, accumulation_dtype(z)), empty_gradient(z), empty((), accumulation_dtype(z)))
             plan = softmax_triton.launch_plan(walk, z, batch, denominator, *split(params), results)
             kernel, _, arguments, tile = plan

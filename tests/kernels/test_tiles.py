@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("triton")
 
-from counterpoise.kernels.triton.launch import Tile, Walk, class_strides, power_of_2, tile_for, wide
+from counterpoise.kernels.triton.launch import LogitsView, Tile, class_strides, power_of_2, tile_for, wide
 
 
 def empty(*shape, dtype=torch.float32):
@@ -16,10 +16,10 @@ def empty(*shape, dtype=torch.float32):
 
 def test_images_are_walked_over_as_they_lie():
     z = empty(2, 3, 4, 5)
-    assert Walk.over(z)[1:] == (2, 3, 20)
-    assert Walk.over(z.to(memory_format=torch.channels_last))[1:] == (1, 3, 40)
-    assert Walk.over(empty(7, 3))[1:] == (1, 3, 7)
-    walk = Walk.over(z)
+    assert LogitsView.over(z)[1:] == (2, 3, 20)
+    assert LogitsView.over(z.to(memory_format=torch.channels_last))[1:] == (1, 3, 40)
+    assert LogitsView.over(empty(7, 3))[1:] == (1, 3, 7)
+    walk = LogitsView.over(z)
     assert walk.of_classes(z).stride() == (60, 20, 1)
     assert walk.of_rows(empty(2, 4, 5)).shape == (2, 20)
     assert walk.of_rows(empty(2).reshape(2, 1, 1).expand(2, 4, 5)).stride() == (1, 0)  # a weight per image, not copied
@@ -42,12 +42,12 @@ def test_images_are_walked_over_as_they_lie():
     ],
 )
 def test_tiles_fit_the_registers(shape, soft, double, tile):
-    assert tile_for(Walk.over(empty(*shape)), soft=soft, double=double, pixels=len(shape) > 2) == tile
+    assert tile_for(LogitsView.over(empty(*shape)), soft=soft, double=double, pixels=len(shape) > 2) == tile
 
 
 def test_the_common_factor_of_strides_is_a_compile_time_constant():
     z = empty(64, 1000)
-    walk = Walk.over(z)
+    walk = LogitsView.over(z)
     view = walk.of_classes(z)
     found = class_strides(walk, z=view, g=None, t=view)
     assert {name: found[name] for name in ("STEP_O", "STEP_I", "STEP_C", "STEP_N")} == {
@@ -58,14 +58,14 @@ def test_the_common_factor_of_strides_is_a_compile_time_constant():
         assert [found[f"{name}_{axis}"] for axis in "oic"] == [0, 125, 1]
     assert [found[f"g_{axis}"] for axis in "oic"] == [0, 0, 0]
     for classes, common in ((8142, 2), (8141, 1), (4096, 16)):
-        walk = Walk.over(empty(4, classes))
+        walk = LogitsView.over(empty(4, classes))
         assert class_strides(walk, z=walk.of_classes(empty(4, classes)))["STEP_I"] == common
-    walk = Walk.over(empty(2, 3, 4, 4))
+    walk = LogitsView.over(empty(2, 3, 4, 4))
     assert class_strides(walk, z=walk.of_classes(empty(2, 3, 4, 4))) == {
         "STEP_O": 16, "STEP_I": 1, "STEP_C": 16, "STEP_N": 16, "inner_steps": 1, "z_o": 3, "z_i": 1, "z_c": 1,
     }  # fmt: skip
     classes_adjacent, pixels_adjacent = empty(2, 3, 8), empty(2, 8, 3).transpose(1, 2)  # no common factor
-    found = class_strides(Walk.over(classes_adjacent), z=classes_adjacent, g=pixels_adjacent)
+    found = class_strides(LogitsView.over(classes_adjacent), z=classes_adjacent, g=pixels_adjacent)
     assert [found[name] for name in ("STEP_O", "STEP_I", "STEP_C")] == [1, 1, 1]
 
 

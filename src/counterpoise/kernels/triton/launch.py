@@ -19,8 +19,8 @@ from counterpoise.kernels.triton.math import index_mass_kernel, scale_kernel
 
 __all__ = [
     "Denominator",
+    "LogitsView",
     "Tile",
-    "Walk",
     "accumulation",
     "class_blocks",
     "class_strides",
@@ -52,7 +52,6 @@ _LEAST_TILE = 1 << 10
 # Where pixels, not classes, are adjacent in memory: so many of them make whole cache lines.
 _LEAST_PIXELS = 32
 
-
 _SCHEMA = (
     "(Tensor logits, Tensor target, Tensor? sample_weight, int ignore_index, str reduction, Tensor? denominator, "
     "float? number, Tensor?[] vectors, float[] numbers, bool want_gradient) -> (Tensor, Tensor, Tensor)"
@@ -62,7 +61,7 @@ Denominator = tuple[Tensor | None, float | None]
 Compute = Callable[[Tensor, Batch, Any, Any, Tensor | None], tuple[Tensor, Tensor]]
 
 
-class Walk(NamedTuple):
+class LogitsView(NamedTuple):
     """The logits (N, C, …) as a view (outer, C, inner) without a copy.
 
     The rows of a tile lie along ``inner``: the batch for (N, C), the pixels of an image for (N, C, H, W).
@@ -74,7 +73,7 @@ class Walk(NamedTuple):
     inner: int
 
     @classmethod
-    def over(cls, logits: Tensor) -> Walk:
+    def over(cls, logits: Tensor) -> LogitsView:
         fold = Fold.of(logits)
         shape = fold.classes(logits).shape
         if len(shape) == 2:
@@ -105,13 +104,13 @@ class Tile(NamedTuple):
     warps: int
 
 
-def tile_for(walk: Walk, *, soft: bool, double: bool, pixels: bool) -> Tile:
+def tile_for(view: LogitsView, *, soft: bool, double: bool, pixels: bool) -> Tile:
     """The tile of a program of the softmax kernels; ``pixels``: neighbours in memory are rows, not classes."""
     most, chunk = (_SOFT_TILE, _SOFT_CHUNK) if soft else (_HARD_TILE, _HARD_CHUNK)
     most, chunk = (most // 2, chunk // 2) if double else (most, chunk)
-    inner = power_of_2(max(1, walk.inner))
+    inner = power_of_2(max(1, view.inner))
     side = min(_LEAST_PIXELS, inner) if pixels else 1
-    classes = power_of_2(walk.classes)
+    classes = power_of_2(view.classes)
     whole = classes * side <= most
     if not whole:
         classes = max(1, chunk // side)
@@ -120,7 +119,7 @@ def tile_for(walk: Walk, *, soft: bool, double: bool, pixels: bool) -> Tile:
     return Tile(rows, classes, whole, warps)
 
 
-def class_strides(walk: Walk, **tensors: Tensor | None) -> dict[str, int]:
+def class_strides(view: LogitsView, **tensors: Tensor | None) -> dict[str, int]:
     """Strides of (outer, class, inner) views as kernel arguments, divided by a common factor known at compile time.
 
     The compiler joins loads into 16 bytes only where it knows that no row starts or ends inside of them. By itself it
@@ -129,16 +128,16 @@ def class_strides(walk: Walk, **tensors: Tensor | None) -> dict[str, int]:
     given = [t for t in tensors.values() if t is not None]
     by_class = all(t.stride(1) == 1 for t in given)
     by_pixel = not by_class and all(t.stride(2) == 1 for t in given)
-    common = (walk.classes if by_class else walk.inner) if by_class or by_pixel else 1
+    common = (view.classes if by_class else view.inner) if by_class or by_pixel else 1
     for t in given:
         across = t.stride(2) if by_class else t.stride(1)
-        common = math.gcd(16, common, across, t.stride(0) if walk.outer > 1 else 0)
+        common = math.gcd(16, common, across, t.stride(0) if view.outer > 1 else 0)
     inner, classes = common if by_class else 1, common if by_pixel else 1
     arguments = {"STEP_O": common, "STEP_I": inner, "STEP_C": classes, "STEP_N": classes}
-    arguments["inner_steps"] = walk.inner // classes
+    arguments["inner_steps"] = view.inner // classes
     for name, tensor in tensors.items():
         o, c, i = (0, 0, 0) if tensor is None else tensor.stride()
-        o = o // common if walk.outer > 1 else 0
+        o = o // common if view.outer > 1 else 0
         arguments |= {f"{name}_o": o, f"{name}_i": i // inner, f"{name}_c": c // classes}
     return arguments
 
@@ -188,27 +187,29 @@ def partial_sums(programs: int, logits: Tensor) -> Tensor:
     return torch.empty(min(_SUM_PROGRAMS, programs), dtype=accumulation_dtype(logits), device=logits.device)
 
 
-def index_mass(batch: Batch, walk: Walk, weight: Tensor | None, sample_weight: Tensor | None, logits: Tensor) -> Tensor:
+def index_mass(
+    batch: Batch, view: LogitsView, weight: Tensor | None, sample_weight: Tensor | None, logits: Tensor
+) -> Tensor:
     """Σ u w_y over the rows that are not ignored, as partial sums."""
-    totals = partial_sums(-(-walk.rows // _MASS_BLOCK), logits)
-    y, u = walk.of_rows(batch.target), None if sample_weight is None else walk.of_rows(sample_weight)
+    totals = partial_sums(-(-view.rows // _MASS_BLOCK), logits)
+    y, u = view.of_rows(batch.target), None if sample_weight is None else view.of_rows(sample_weight)
     arguments = {
-        "target": y, "sample_weight": u, "weight": weight, "totals": totals, "number": walk.rows, "inner": walk.inner,
-        **row_strides(y=y, u=u), "ignore_index": batch.ignore_index, "C": walk.classes,
-        "ACC": accumulation(logits), "BLOCK": min(_MASS_BLOCK, power_of_2(walk.rows)),
+        "target": y, "sample_weight": u, "weight": weight, "totals": totals, "number": view.rows, "inner": view.inner,
+        **row_strides(y=y, u=u), "ignore_index": batch.ignore_index, "C": view.classes,
+        "ACC": accumulation(logits), "BLOCK": min(_MASS_BLOCK, power_of_2(view.rows)),
     }  # fmt: skip
     start(index_mass_kernel, totals.numel(), logits.device, arguments)
     return totals
 
 
-def class_blocks(target: Tensor, walk: Walk) -> dict[str, Any]:
+def class_blocks(target: Tensor, view: LogitsView) -> dict[str, Any]:
     """Arguments of a kernel that reads dense targets in blocks, one after another, to sum them."""
-    t = walk.of_classes(target)
-    classes = min(power_of_2(walk.classes), _MASS_BLOCK)
-    rows = min(power_of_2(walk.inner), max(1, _MASS_BLOCK // classes))
-    blocks = -(-walk.inner // rows)
+    t = view.of_classes(target)
+    classes = min(power_of_2(view.classes), _MASS_BLOCK)
+    rows = min(power_of_2(view.inner), max(1, _MASS_BLOCK // classes))
+    blocks = -(-view.inner // rows)
     strides = {"t_o": t.stride(0), "t_i": t.stride(2), "t_c": t.stride(1)}
-    sizes = {"inner": walk.inner, "blocks": blocks, "programs": walk.outer * blocks, "ROWS": rows, "CLASSES": classes}
+    sizes = {"inner": view.inner, "blocks": blocks, "programs": view.outer * blocks, "ROWS": rows, "CLASSES": classes}
     return {"target": t, **strides, **sizes}
 
 
@@ -253,10 +254,8 @@ def fused_operator(
     """
 
     def run(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-        logits, target, weight, ignore_index, reduction, denominator, number, vectors, numbers, want_gradient = (
-            arguments
-        )
-        batch = Batch(target, weight, ignore_index, reduction, number if denominator is None else denominator)
+        logits, target, weight, ignore_index, reduction, below, number, vectors, numbers, want_gradient = arguments
+        batch = Batch(target, weight, ignore_index, reduction, number if below is None else below)
         memory = empty_gradient(logits) if want_gradient else None
         loss, inverse = compute(logits, batch, params_type(*vectors), params_type(*numbers), memory)
         return loss, logits.new_empty(0) if memory is None else memory, inverse

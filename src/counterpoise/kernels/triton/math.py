@@ -18,12 +18,10 @@ __all__ = [
     "valid_rows_kernel",
 ]
 
-__all__ = ["log1p", "of_class", "power", "reciprocal", "reciprocal_total", "scale_kernel"]
-
 
 @triton.jit
 def log1p(x):
-    """log(1 + x) for x ≥ 0 to the last digits: the rounding of 1 + x is undone by the quotient (Kahan)."""
+    """log(1 + x) for x ≥ 0 to full precision: the quotient undoes the rounding of 1 + x (Kahan)."""
     u = 1.0 + x
     d = u - 1.0
     flat = d == 0.0
@@ -32,7 +30,7 @@ def log1p(x):
 
 @triton.jit
 def power(base, exponent, EXPONENT: tl.constexpr):
-    """base^exponent for base ≥ 0 with 0^0 = 1; EXPONENT ≥ 0 is a whole exponent known to the compiler, −1 any."""
+    """base^exponent for base ≥ 0 with 0^0 = 1; EXPONENT is a whole exponent of at least 0, or −1 for any exponent."""
     if EXPONENT == 0:
         result = tl.full(base.shape, 1.0, base.dtype)
     elif EXPONENT == 1:
@@ -53,20 +51,20 @@ def power(base, exponent, EXPONENT: tl.constexpr):
 
 @triton.jit
 def of_class(vector, at, mask, neutral: tl.constexpr, ACC: tl.constexpr):
-    """The entries of a (C,) vector at the classes given."""
+    """The entries of a (C,) vector for the given classes."""
     return tl.load(vector + at, mask=mask, other=neutral).to(ACC)
 
 
 @triton.jit
 def reciprocal(total, factor):
-    """factor/total, and 0 where the total is 0: nothing to learn, nothing to break."""
+    """factor/total, and 0 where the total is 0."""
     empty = total == 0.0
     return tl.where(empty, 0.0, factor / tl.where(empty, 1.0, total))
 
 
 @triton.jit
 def reciprocal_total(totals, factor, TOTALS: tl.constexpr, PADDED: tl.constexpr, ACC: tl.constexpr):
-    """factor/Σ totals; without totals the factor itself."""
+    """factor/Σ totals; the factor itself without totals."""
     result = tl.full((), factor, ACC)
     if totals is not None:
         j = tl.arange(0, PADDED)
@@ -76,7 +74,7 @@ def reciprocal_total(totals, factor, TOTALS: tl.constexpr, PADDED: tl.constexpr,
 
 @triton.jit
 def scale_kernel(source, target, factor, size, INPLACE: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr):
-    """target = source · factor over ``size`` elements of dense memory; in place a factor of 1 costs nothing."""
+    """target = source · factor for ``size`` contiguous elements; returns immediately for a factor of 1 in place."""
     by = tl.load(factor).to(ACC)
     unit = by == 1.0
     if not (INPLACE and unit):
@@ -89,11 +87,9 @@ def scale_kernel(source, target, factor, size, INPLACE: tl.constexpr, ACC: tl.co
 
 
 @triton.jit
-def _index_mass(
-    row, target, sample_weight, weight, number, inner, y_o, y_i, u_o, u_i, ignore_index, C: tl.constexpr,
-    ACC: tl.constexpr,
-):  # fmt: skip
-    """u w_y of the rows with these numbers that count, 0 for the others."""
+def _index_mass(row, rows, C: tl.constexpr, ACC: tl.constexpr):
+    """u w_y of the rows with these numbers, 0 for ignored ones."""
+    target, sample_weight, weight, number, inner, y_o, y_i, u_o, u_i, ignore_index = rows
     there = row < number
     o = row // inner
     i = row % inner
@@ -108,20 +104,14 @@ def _index_mass(
 
 @triton.jit
 def share_of_total(
-    target, sample_weight, weight, totals, factor, number, inner, y_o, y_i, u_o, u_i, ignore_index, C: tl.constexpr,
-    TOTALS: tl.constexpr, PADDED: tl.constexpr, OWN: tl.constexpr, BY_ROWS: tl.constexpr, ACC: tl.constexpr,
+    totals, factor, rows, C: tl.constexpr, TOTALS: tl.constexpr, PADDED: tl.constexpr, OWN: tl.constexpr,
+    ACC: tl.constexpr,
 ):  # fmt: skip
-    """1/denominator: from the totals given, or (OWN rows at most) added up here, which saves starting a kernel."""
+    """1/denominator: from the totals, or, for at most OWN rows, summed here, which saves the launch of a kernel."""
     if OWN == 0:
         share = reciprocal_total(totals, factor, TOTALS, PADDED, ACC)
     else:
-        row = tl.arange(0, OWN).to(tl.int64)
-        if BY_ROWS:
-            mass = _index_mass(row, target, None, None, number, inner, y_o, y_i, u_o, u_i, ignore_index, C, ACC)
-        else:
-            mass = _index_mass(
-                row, target, sample_weight, weight, number, inner, y_o, y_i, u_o, u_i, ignore_index, C, ACC
-            )  # fmt: skip
+        mass = _index_mass(tl.arange(0, OWN).to(tl.int64), rows, C, ACC)
         share = reciprocal(tl.sum(mass, 0), tl.full((), factor, ACC))
     return share
 
@@ -131,15 +121,11 @@ def index_mass_kernel(
     target, sample_weight, weight, totals, number, inner, y_o, y_i, u_o, u_i, ignore_index,
     C: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Σ u w_y over the rows that count, in as many parts as there are programs."""
+    """Σ u w_y over the rows that are not ignored, as one partial sum per program."""
+    rows = (target, sample_weight, weight, number, inner, y_o, y_i, u_o, u_i, ignore_index)
     total = tl.full((BLOCK,), 0.0, ACC)
-    begin = tl.program_id(0).to(tl.int64) * BLOCK
-    step = tl.num_programs(0) * BLOCK
-    for first in range(begin, number, step):
-        row = first + tl.arange(0, BLOCK).to(tl.int64)
-        total += _index_mass(
-            row, target, sample_weight, weight, number, inner, y_o, y_i, u_o, u_i, ignore_index, C, ACC
-        )  # fmt: skip
+    for first in range(tl.program_id(0).to(tl.int64) * BLOCK, number, tl.num_programs(0) * BLOCK):
+        total += _index_mass(first + tl.arange(0, BLOCK).to(tl.int64), rows, C, ACC)
     tl.store(totals + tl.program_id(0), tl.sum(total, 0))
 
 
@@ -148,7 +134,7 @@ def soft_mass_kernel(
     target, sample_weight, weight, totals, inner, blocks, programs, t_o, t_i, t_c, u_o, u_i,
     C: tl.constexpr, ROWS: tl.constexpr, CLASSES: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Σ u Σ_c w_c t_c, likewise: every probability is read once more than the loss needs."""
+    """Σ u Σ_c w_c t_c, as one partial sum per program."""
     total = tl.full((ROWS, CLASSES), 0.0, ACC)
     for block in range(tl.program_id(0).to(tl.int64), programs, tl.num_programs(0)):
         o = block // blocks
@@ -169,7 +155,7 @@ def soft_mass_kernel(
 
 @triton.jit
 def valid_elements_kernel(target, totals, size, ignore_index, BLOCK: tl.constexpr, ACC: tl.constexpr):
-    """How many elements are not ignored, in as many parts as there are programs."""
+    """The number of elements that are not ignored, as one partial sum per program."""
     total = tl.full((BLOCK,), 0.0, ACC)
     for first in range(tl.program_id(0).to(tl.int64) * BLOCK, size, tl.num_programs(0) * BLOCK):
         at = first + tl.arange(0, BLOCK)
@@ -183,7 +169,7 @@ def valid_rows_kernel(
     target, totals, inner, blocks, programs, many, t_o, t_i, t_c, ignore_index,
     ROWS: tl.constexpr, CLASSES: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """How many rows have an element that is not ignored, likewise."""
+    """The number of rows with an element that is not ignored, as one partial sum per program."""
     total = tl.full((ROWS,), 0.0, ACC)
     for block in range(tl.program_id(0).to(tl.int64), programs, tl.num_programs(0)):
         o = block // blocks

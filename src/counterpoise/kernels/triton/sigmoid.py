@@ -17,7 +17,7 @@ from counterpoise.kernels.autograd import Fold, empty_gradient, fused_loss
 from counterpoise.kernels.reduction import Batch, accumulation_dtype
 from counterpoise.kernels.reference import SigmoidParameters
 from counterpoise.kernels.triton import launch
-from counterpoise.kernels.triton.launch import Denominator, Tile, Walk
+from counterpoise.kernels.triton.launch import Denominator, LogitsView, Tile
 from counterpoise.kernels.triton.math import (
     log1p,
     of_class,
@@ -44,12 +44,12 @@ def _computed(logits: Tensor, batch: Batch, vectors: Any, numbers: Any, memory: 
         batch = batch._replace(target=batch.target.view(torch.uint8))
     denominator = launch.given_denominator(batch)
     if denominator[1] is None:
-        denominator = _counted_denominator(batch, Walk.over(logits), logits)
-    walk, tile, programs = tiling(logits, batch, vectors)
+        denominator = _counted_denominator(batch, LogitsView.over(logits), logits)
+    view, tile, programs = tiling(logits, batch, vectors)
     inverse = torch.empty((), dtype=accumulation_dtype(logits), device=logits.device)
     loss = _empty_loss(logits) if batch.reduction == "none" else inverse.new_empty(programs)
     results = (loss, memory, inverse)
-    arguments = kernel_arguments(walk, tile, logits, batch, denominator, vectors, numbers, results)
+    arguments = kernel_arguments(view, tile, logits, batch, denominator, vectors, numbers, results)
     launch.start(sigmoid_kernel, programs, logits.device, arguments)
     return loss if batch.reduction == "none" else loss.sum(), inverse
 
@@ -63,19 +63,19 @@ sigmoid_forward, _loss_and_gradient = launch.fused_operator(
 )
 
 
-def _counted_denominator(batch: Batch, walk: Walk, logits: Tensor) -> Denominator:
+def _counted_denominator(batch: Batch, view: LogitsView, logits: Tensor) -> Denominator:
     """The number of elements ("mean") or rows ("batchmean") that are not ignored, counted on the device."""
     target, by_rows = batch.target, batch.reduction == "batchmean"
     if target.dim() < logits.dim():
-        each = 1.0 if by_rows or walk.rows == 0 else 1.0 / walk.classes
-        return launch.index_mass(batch, walk, None, None, logits) if walk.rows else None, each
-    if walk.rows == 0 or (target.dtype == torch.uint8 and not 0 <= batch.ignore_index <= 255):
-        return None, 1.0 / max(1, walk.rows if by_rows else target.numel())
-    return (_count_rows if by_rows else _count_elements)(batch, walk, logits), 1.0
+        each = 1.0 if by_rows or view.rows == 0 else 1.0 / view.classes
+        return launch.index_mass(batch, view, None, None, logits) if view.rows else None, each
+    if view.rows == 0 or (target.dtype == torch.uint8 and not 0 <= batch.ignore_index <= 255):
+        return None, 1.0 / max(1, view.rows if by_rows else target.numel())
+    return (_count_rows if by_rows else _count_elements)(batch, view, logits), 1.0
 
 
-def _count_elements(batch: Batch, walk: Walk, logits: Tensor) -> Tensor:
-    t = walk.fold.classes(batch.target).contiguous()
+def _count_elements(batch: Batch, view: LogitsView, logits: Tensor) -> Tensor:
+    t = view.fold.classes(batch.target).contiguous()
     totals = launch.partial_sums(-(-t.numel() // _COUNT_BLOCK), logits)
     arguments = {
         "target": t, "totals": totals, "size": t.numel(), "ignore_index": batch.ignore_index, "BLOCK": _COUNT_BLOCK,
@@ -85,33 +85,33 @@ def _count_elements(batch: Batch, walk: Walk, logits: Tensor) -> Tensor:
     return totals
 
 
-def _count_rows(batch: Batch, walk: Walk, logits: Tensor) -> Tensor:
-    arguments = launch.class_blocks(batch.target, walk)
+def _count_rows(batch: Batch, view: LogitsView, logits: Tensor) -> Tensor:
+    arguments = launch.class_blocks(batch.target, view)
     totals = launch.partial_sums(arguments["programs"], logits)
-    arguments |= {"totals": totals, "many": walk.classes, "ignore_index": batch.ignore_index}
+    arguments |= {"totals": totals, "many": view.classes, "ignore_index": batch.ignore_index}
     launch.start(valid_rows_kernel, totals.numel(), logits.device, {**arguments, "ACC": launch.accumulation(logits)})
     return totals
 
 
-def tiling(logits: Tensor, batch: Batch, vectors: Any) -> tuple[Walk, Tile, int]:
+def tiling(logits: Tensor, batch: Batch, vectors: Any) -> tuple[LogitsView, Tile, int]:
     """The view of the logits, the tile of a program, and the number of programs.
 
     Where nothing depends on the class or row of an element, the memory is one long row, so that no shape is slow.
     """
-    walk = Walk.over(logits)
+    view = LogitsView.over(logits)
     dense = batch.target.dim() == logits.dim()
     flat = dense and batch.sample_weight is None and all(vector is None for vector in vectors)
-    if flat and all(walk.fold.classes(x).is_contiguous() for x in (logits, batch.target)):
-        walk = Walk(Fold(walk.fold.last), 1, logits.numel(), 1)
-    pixels = walk.of_classes(logits).stride(1) != 1 if walk.rows != 1 else False
-    rows = min(launch.power_of_2(max(1, walk.inner)), 128 if pixels else _TILE)
-    classes = min(launch.power_of_2(max(1, walk.classes)), max(1, _TILE // rows) if pixels else _TILE)
+    if flat and all(view.fold.classes(x).is_contiguous() for x in (logits, batch.target)):
+        view = LogitsView(Fold(view.fold.last), 1, logits.numel(), 1)
+    pixels = view.of_classes(logits).stride(1) != 1 if view.rows != 1 else False
+    rows = min(launch.power_of_2(max(1, view.inner)), 128 if pixels else _TILE)
+    classes = min(launch.power_of_2(max(1, view.classes)), max(1, _TILE // rows) if pixels else _TILE)
     tile = Tile(rows if pixels else min(rows, max(1, _TILE // classes)), classes, False, 4)
-    return walk, tile, walk.outer * -(-walk.inner // tile.rows) * -(-walk.classes // tile.classes)
+    return view, tile, view.outer * -(-view.inner // tile.rows) * -(-view.classes // tile.classes)
 
 
 def kernel_arguments(
-    walk: Walk,
+    view: LogitsView,
     tile: Tile,
     logits: Tensor,
     batch: Batch,
@@ -128,24 +128,24 @@ def kernel_arguments(
     total, dense = batch.reduction != "none", batch.target.dim() == logits.dim()
 
     def viewed(tensor: Tensor) -> Tensor:
-        if walk.rows == 1:  # one long row
-            return walk.fold.classes(tensor).reshape(1, -1, 1)
-        return walk.of_classes(tensor)
+        if view.rows == 1:  # one long row
+            return view.fold.classes(tensor).reshape(1, -1, 1)
+        return view.of_classes(tensor)
 
     z = viewed(logits)
     g = None if gradient is None or not gradient.numel() else viewed(gradient)
     f = None if total else viewed(loss)
-    t, y = (viewed(batch.target), None) if dense else (None, walk.of_rows(batch.target))
-    u = None if batch.sample_weight is None else walk.of_rows(batch.sample_weight)
-    strides = launch.class_strides(walk, z=z, g=g if g is not None else f, t=t)  # loss and gradient have the same
+    t, y = (viewed(batch.target), None) if dense else (None, view.of_rows(batch.target))
+    u = None if batch.sample_weight is None else view.of_rows(batch.sample_weight)
+    strides = launch.class_strides(view, z=z, g=g if g is not None else f, t=t)  # loss and gradient have the same
     class_step = strides["STEP_O"] if strides["STEP_I"] == strides["STEP_O"] else 1
     return {
         "logits": z, "target": t if dense else y, "sample_weight": u, "gradient": g, "losses": loss if total else f,
         "inverse": inverse, "weight": vectors.weight, "positives": vectors.pos_weight, "negatives": vectors.neg_weight,
         "totals": denominator[0], "positive": numbers.pos_weight, "negative": numbers.neg_weight,
         "gamma_pos": numbers.gamma_pos, "gamma_neg": numbers.gamma_neg, "clip": numbers.clip, "factor": denominator[1],
-        "ignore_index": batch.ignore_index, "class_steps": walk.classes // class_step,
-        "blocks": -(-walk.inner // tile.rows), "chunks": -(-walk.classes // tile.classes),
+        "ignore_index": batch.ignore_index, "class_steps": view.classes // class_step,
+        "blocks": -(-view.inner // tile.rows), "chunks": -(-view.classes // tile.classes),
         **strides, **launch.row_strides(y=y, u=u), **launch.totals_arguments(denominator[0]),
         "GAMMA_POS": launch.whole_exponent(numbers.gamma_pos), "GAMMA_NEG": launch.whole_exponent(numbers.gamma_neg),
         "CLIP": numbers.clip > 0.0, "DETACH": bool(numbers.detach_focus), "DENSE": dense, "TOTAL": total,

@@ -11,7 +11,7 @@ from counterpoise.kernels.autograd import fused_loss
 from counterpoise.kernels.reduction import Batch, accumulation_dtype
 from counterpoise.kernels.reference import SoftmaxParameters
 from counterpoise.kernels.triton import launch
-from counterpoise.kernels.triton.launch import Denominator, Tile, Walk
+from counterpoise.kernels.triton.launch import Denominator, LogitsView, Tile
 from counterpoise.kernels.triton.math import soft_mass_kernel
 from counterpoise.kernels.triton.softmax_kernels import hard_kernel, soft_kernel
 
@@ -45,14 +45,14 @@ def rows_and_gradient(
 
 
 def _computed(logits: Tensor, batch: Batch, vectors: Any, numbers: Any, memory: Tensor | None) -> tuple[Tensor, Tensor]:
-    walk = Walk.over(logits)
+    view = LogitsView.over(logits)
     denominator = launch.given_denominator(batch)
     if denominator[1] is None:
-        denominator = _summed_denominator(batch, walk, vectors.weight, logits)
-    rows = torch.empty(walk.rows, dtype=accumulation_dtype(logits), device=logits.device)
+        denominator = _summed_denominator(batch, view, vectors.weight, logits)
+    rows = torch.empty(view.rows, dtype=accumulation_dtype(logits), device=logits.device)
     inverse = rows.new_empty(())
     results = (rows, memory, inverse)
-    kernel, programs, arguments, tile = launch_plan(walk, logits, batch, denominator, vectors, numbers, results)
+    kernel, programs, arguments, tile = launch_plan(view, logits, batch, denominator, vectors, numbers, results)
     launch.start(kernel, programs, logits.device, arguments, warps=tile.warps)
     loss = rows.reshape(logits.shape[0], *logits.shape[2:])
     return loss if batch.reduction == "none" else loss.sum(), inverse
@@ -68,32 +68,32 @@ softmax_forward, _loss_and_gradient = launch.fused_operator(
 )
 
 
-def _summed_denominator(batch: Batch, walk: Walk, weight: Tensor | None, logits: Tensor) -> Denominator:
+def _summed_denominator(batch: Batch, view: LogitsView, weight: Tensor | None, logits: Tensor) -> Denominator:
     """Σ W_i for "mean", the number of rows for "batchmean"; both None: the programs of the loss sum it themselves."""
     dense, by_rows = batch.target.is_floating_point(), batch.reduction == "batchmean"
     if dense and by_rows:
-        return None, 1.0 / max(1, walk.rows)
-    if walk.rows == 0:
+        return None, 1.0 / max(1, view.rows)
+    if view.rows == 0:
         return None, 0.0
-    if not dense and walk.rows <= _OWN_ROWS:
+    if not dense and view.rows <= _OWN_ROWS:
         return None, None
     if dense:
-        return _soft_mass(batch, walk, weight, logits), 1.0
-    return launch.index_mass(batch, walk, *((None, None) if by_rows else (weight, batch.sample_weight)), logits), 1.0
+        return _soft_mass(batch, view, weight, logits), 1.0
+    return launch.index_mass(batch, view, *((None, None) if by_rows else (weight, batch.sample_weight)), logits), 1.0
 
 
-def _soft_mass(batch: Batch, walk: Walk, weight: Tensor | None, logits: Tensor) -> Tensor:
+def _soft_mass(batch: Batch, view: LogitsView, weight: Tensor | None, logits: Tensor) -> Tensor:
     """Σ u Σ_c w_c t_c as partial sums."""
-    arguments = launch.class_blocks(batch.target, walk)
+    arguments = launch.class_blocks(batch.target, view)
     totals = launch.partial_sums(arguments["programs"], logits)
-    u = None if batch.sample_weight is None else walk.of_rows(batch.sample_weight)
-    arguments |= {"sample_weight": u, "weight": weight, "totals": totals, **launch.row_strides(u=u), "C": walk.classes}
+    u = None if batch.sample_weight is None else view.of_rows(batch.sample_weight)
+    arguments |= {"sample_weight": u, "weight": weight, "totals": totals, **launch.row_strides(u=u), "C": view.classes}
     launch.start(soft_mass_kernel, totals.numel(), logits.device, {**arguments, "ACC": launch.accumulation(logits)})
     return totals
 
 
 def launch_plan(
-    walk: Walk,
+    view: LogitsView,
     logits: Tensor,
     batch: Batch,
     denominator: Denominator,
@@ -109,21 +109,21 @@ def launch_plan(
     totals, factor = denominator
     dense = batch.target.is_floating_point()
     smooth = vectors.label_smoothing is not None or numbers.label_smoothing > 0.0
-    z, g = walk.of_classes(logits), None if gradient is None else walk.of_classes(gradient)
-    t, y = (walk.of_classes(batch.target), None) if dense else (None, walk.of_rows(batch.target))
-    u = None if batch.sample_weight is None else walk.of_rows(batch.sample_weight)
+    z, g = view.of_classes(logits), None if gradient is None else view.of_classes(gradient)
+    t, y = (view.of_classes(batch.target), None) if dense else (None, view.of_rows(batch.target))
+    u = None if batch.sample_weight is None else view.of_rows(batch.sample_weight)
     soft = dense or smooth
-    tile = launch.tile_for(walk, soft=soft, double=logits.dtype == torch.float64, pixels=z.stride(1) != 1)
-    blocks = -(-walk.inner // tile.rows)
+    tile = launch.tile_for(view, soft=soft, double=logits.dtype == torch.float64, pixels=z.stride(1) != 1)
+    blocks = -(-view.inner // tile.rows)
     arguments: dict[str, Any] = {
         "logits": z, "target": t if dense else y, "sample_weight": u, "gradient": g, "rows": rows, "inverse": inverse,
         "weight": vectors.weight, "offset": vectors.offset, "class_scale": vectors.class_scale,
         "margins": vectors.margin, "gammas": vectors.gamma, "totals": totals, "scale": numbers.scale,
         "margin": numbers.margin, "gamma": numbers.gamma, "poly": numbers.poly,
         "factor": 1.0 if factor is None else factor, "ignore_index": batch.ignore_index,
-        "blocks": blocks, "number": walk.rows, **launch.class_strides(walk, z=z, g=g, **({"t": t} if soft else {})),
-        **launch.row_strides(y=y, u=u), "C": walk.classes, **launch.totals_arguments(totals),
-        "OWN": launch.power_of_2(walk.rows) if factor is None else 0,
+        "blocks": blocks, "number": view.rows, **launch.class_strides(view, z=z, g=g, **({"t": t} if soft else {})),
+        **launch.row_strides(y=y, u=u), "C": view.classes, **launch.totals_arguments(totals),
+        "OWN": launch.power_of_2(view.rows) if factor is None else 0,
         "BY_ROWS": batch.reduction == "batchmean", "POLY": numbers.poly != 0.0,
         "GAMMA": -1 if vectors.gamma is not None else launch.whole_exponent(numbers.gamma),
         "LATE": logits.dtype == torch.float16, "ROWS": tile.rows, "CLASSES": tile.classes, "WHOLE": tile.whole,
@@ -132,4 +132,4 @@ def launch_plan(
     if soft:
         arguments |= {"smoothings": vectors.label_smoothing, "smoothing": numbers.label_smoothing}
         arguments |= {"SMOOTH": smooth, "DENSE": dense}
-    return soft_kernel if soft else hard_kernel, walk.outer * blocks, arguments, tile
+    return soft_kernel if soft else hard_kernel, view.outer * blocks, arguments, tile

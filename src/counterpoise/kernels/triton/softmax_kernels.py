@@ -39,6 +39,27 @@ def _index(target, there, ignore_index, C: tl.constexpr):
 
 
 @triton.jit
+def _coefficient(
+    rows, totals, factor, inverse, o, at, there, C: tl.constexpr, TOTALS: tl.constexpr, PADDED: tl.constexpr,
+    OWN: tl.constexpr, BY_ROWS: tl.constexpr, LATE: tl.constexpr, ROWS: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """The sample weight of each row divided by the denominator."""
+    target, sample_weight, _weight, number, inner, y_o, y_i, u_o, u_i, ignore_index = rows
+    if BY_ROWS:
+        counted = (target, None, None, number, inner, y_o, y_i, u_o, u_i, ignore_index)
+        share = share_of_total(totals, factor, counted, C, TOTALS, PADDED, OWN, ACC)
+    else:
+        share = share_of_total(totals, factor, rows, C, TOTALS, PADDED, OWN, ACC)
+    coefficient = tl.full((ROWS,), 1.0, ACC) * share
+    if LATE:
+        if tl.program_id(0) == 0:
+            tl.store(inverse, share)
+    if sample_weight is not None:
+        coefficient *= tl.load(sample_weight + o * u_o + at * u_i, mask=there, other=0.0).to(ACC)
+    return coefficient
+
+
+@triton.jit
 def _logits(
     source, start, c, z_c, stored, inside, t, affine, C: tl.constexpr, STEP_C: tl.constexpr, ACC: tl.constexpr
 ):  # fmt: skip
@@ -102,16 +123,10 @@ def hard_kernel(
     at = first + tl.arange(0, ROWS)
     there = at < inner
     y, valid, wrong = _index(target + o * y_o + at * y_i, there, ignore_index, C)
-    part = share_of_total(
-        target, sample_weight, weight, totals, factor, number, inner, y_o, y_i, u_o, u_i, ignore_index, C,
-        TOTALS, PADDED, OWN, BY_ROWS, ACC,
+    all_rows = (target, sample_weight, weight, number, inner, y_o, y_i, u_o, u_i, ignore_index)
+    coefficient = _coefficient(
+        all_rows, totals, factor, inverse, o, at, there, C, TOTALS, PADDED, OWN, BY_ROWS, LATE, ROWS, ACC
     )  # fmt: skip
-    coefficient = tl.full((ROWS,), 1.0, ACC) * part
-    if LATE:
-        if tl.program_id(0) == 0:
-            tl.store(inverse, part)
-    if sample_weight is not None:
-        coefficient *= tl.load(sample_weight + o * u_o + at * u_i, mask=there, other=0.0).to(ACC)
 
     source = logits + o * z_o * STEP_O + first * z_i * STEP_I + i * z_i * STEP_I
     stored = first + i < inner
@@ -255,16 +270,10 @@ def soft_kernel(
     else:
         y, valid, wrong = _index(target + o * y_o + at * y_i, there, ignore_index, C)
     y = y[:, None]
-    part = share_of_total(
-        target, sample_weight, weight, totals, factor, number, inner, y_o, y_i, u_o, u_i, ignore_index, C,
-        TOTALS, PADDED, OWN, BY_ROWS, ACC,
+    all_rows = (target, sample_weight, weight, number, inner, y_o, y_i, u_o, u_i, ignore_index)
+    coefficient = _coefficient(
+        all_rows, totals, factor, inverse, o, at, there, C, TOTALS, PADDED, OWN, BY_ROWS, LATE, ROWS, ACC
     )  # fmt: skip
-    coefficient = tl.full((ROWS,), 1.0, ACC) * part
-    if LATE:
-        if tl.program_id(0) == 0:
-            tl.store(inverse, part)
-    if sample_weight is not None:
-        coefficient *= tl.load(sample_weight + o * u_o + at * u_i, mask=there, other=0.0).to(ACC)
 
     source = logits + o * z_o * STEP_O + first * z_i * STEP_I + i * z_i * STEP_I
     labels = target + o * t_o * STEP_O + first * t_i * STEP_I + i * t_i * STEP_I
