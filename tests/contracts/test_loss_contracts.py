@@ -12,6 +12,7 @@ from tests.contracts.loss_specs import EQUATIONS, EVERY_FORM, FUSED, SPECS, form
 
 from counterpoise import losses
 from counterpoise.core.errors import UnsupportedError
+from counterpoise.kernels import dispatch
 
 every_form = pytest.mark.parametrize(("spec", "impl"), EVERY_FORM, ids=form_id)
 every_loss = pytest.mark.parametrize("spec", SPECS, ids=form_id)
@@ -20,16 +21,20 @@ fused = pytest.mark.parametrize(("spec", "impl"), [form for form in EQUATIONS if
 
 
 @fused
-def test_a_fused_form_is_one_node_and_saves_one_tensor(spec, impl):
-    """Were the reference called quietly, autograd would record its operations and save their inputs."""
+def test_a_fused_implementation_is_one_node_and_saves_one_tensor(spec, impl, monkeypatch):
+    """If the reference ran instead, autograd would record its operations and save their inputs."""
     logits, target = sample((6, 4), dtype=torch.float32)
+    ran, computed = [], dispatch._computed
+    monkeypatch.setattr(dispatch, "_computed", lambda *arguments: ran.append(arguments[:2]) or computed(*arguments))
     for y in (target, one_hot(target, 4, torch.float32)):
         leaf = logits.clone().requires_grad_()
         saved = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t, saved=saved: saved.append(t) or t, lambda t: t):
             value = spec.loss(4, impl, weight=torch.ones(4))(leaf, y)
         assert [t.shape for t in saved] == [logits.shape]
-        assert value.grad_fn.name() == f"_{spec.family.title()}{impl.split('_')[0].title()}Backward"
+        assert ran.pop() == (impl, spec.family)
+        assert not ran
+        assert value.grad_fn.name() == "_FusedLossBackward"
         assert [type(node).__name__ for node, _ in value.grad_fn.next_functions if node] == ["AccumulateGrad"]
 
 
