@@ -142,7 +142,7 @@ def test_the_tree_may_be_written_down_or_grown_from_confusions(dataset, tmp_path
 def test_a_tree_that_does_not_fit_is_named_before_anything_is_written(dataset, tmp_path):
     (tmp_path / "t.json").write_text(json.dumps({"few": ["rarest", "rare"], "comon": None}))
     for tree, message in (
-        (str(tmp_path / "t.json"), "'common'.*not in the tree"),
+        (str(tmp_path / "t.json"), "'common'.*must be in the tree"),
         (str(tmp_path / "nowhere.yaml"), "`tree` .*nowhere.yaml does not exist"),
         ("sideways", "`tree` must be auto, folders, balanced, or a .*; got 'sideways'"),
     ):
