@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import heapq
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from numpy.typing import ArrayLike
 from counterpoise.core.checks import checked_count
 from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError
+from counterpoise.core.tables import read_csv
 from counterpoise.hierarchy.tree import ClassTree, from_links
 
 __all__ = ["balanced", "from_confusion", "from_csv", "from_json", "from_paths", "from_yaml"]
@@ -56,7 +56,8 @@ def from_csv(path: str | Path, *, classes: Sequence[str] | None = None) -> Class
         classes: C class names in the order of the model's head; None for the leaves, breadth first.
 
     Raises:
-        ArgumentError: the file is not CSV, columns are missing, or the tree is invalid (see `from_links`).
+        ArgumentError: the file cannot be read as CSV (the line is named), a column is missing, or the tree is invalid
+            (see `from_links`).
 
     Example:
         >>> import tempfile
@@ -65,15 +66,8 @@ def from_csv(path: str | Path, *, classes: Sequence[str] | None = None) -> Class
         ...     print(from_csv(Path(folder, "tree.csv")).classes)
         ('dog', 'cat')
     """
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            if not {"child", "parent"} <= set(reader.fieldnames or ()):
-                raise ArgumentError(f"`path` must have the columns child,parent; got {reader.fieldnames}")
-            pairs = [(row["child"], row["parent"] or "") for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ArgumentError(f"{Path(path).name} must be a CSV file: {error}") from error
-    return from_links(_once(pairs), classes=classes)
+    columns = read_csv(Path(path), ("child", "parent"), error=ArgumentError).columns
+    return from_links(_once(zip(columns["child"], columns["parent"], strict=True)), classes=classes)
 
 
 def from_json(source: Source, *, classes: Sequence[str] | None = None) -> ClassTree:
