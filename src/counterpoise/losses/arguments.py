@@ -127,8 +127,10 @@ def class_vector(value: Vector, name: str, classes: int | None, bounds: Mapping[
         )
     if given.dim() != 1:
         raise ArgumentError(f"`{name}` must have shape (C,), one value per class; got shape {tuple(given.shape)}")
-    if values_readable(given):
-        check_values(given, name, **(_BOUNDS.get(name, {}) if bounds is None else bounds))
+    # A module is made once, so that its vectors may be read from any device.
+    values = given if classes is not None or given.device.type == "meta" else given.detach().cpu()
+    if values_readable(values):
+        check_values(values, name, **(_BOUNDS.get(name, {}) if bounds is None else bounds))
     return given
 
 

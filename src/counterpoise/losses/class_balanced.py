@@ -11,7 +11,7 @@ from counterpoise.losses.arguments import SIGMOID, SOFTMAX, Vector, class_vector
 from counterpoise.losses.base import Loss
 from counterpoise.losses.sigmoid import sigmoid_loss
 from counterpoise.losses.softmax import softmax_loss
-from counterpoise.losses.targets import checked_logits, checked_row_vector, class_mass
+from counterpoise.losses.targets import checked_logits, checked_row_vector, weight_of_target
 
 __all__ = [
     "ClassBalancedLoss",
@@ -231,6 +231,6 @@ def _weight_of_class(
     """The weight of the class that each row belongs to, ``(N, …)``, times the sample weight."""
     logits = checked_logits(logits)
     weight = class_vector(class_weight, "class_counts", logits.shape[1])
-    mass = class_mass(target, logits, weight.to(logits.device, accumulation_dtype(logits)), ignore_index)
+    of_class = weight_of_target(target, logits, weight.to(logits.device, accumulation_dtype(logits)), ignore_index)
     u = checked_row_vector(sample_weight, logits)
-    return mass if u is None else mass * u
+    return of_class if u is None else of_class * u

@@ -17,7 +17,7 @@ from counterpoise.losses.targets import (
     checked_row_vector,
     checked_target,
     checked_tensor,
-    warn_if_massless,
+    warn_if_no_weight,
 )
 
 __all__ = ["linear_softmax_loss"]
@@ -90,7 +90,7 @@ def linear_softmax_loss(
             normalizer=normalizer, impl="reference",
         )
     if reduction == "mean" and normalizer is None:
-        warn_if_massless(target, ignore_index, parameters.weight, u)
+        warn_if_no_weight(target, ignore_index, parameters.weight, u)
     batch = Batch(target, u, ignore_index, reduction, normalizer)
     with torch.autocast(like.device.type, enabled=False):
         return linear_softmax(head, like, batch, parameters, impl=impl, implementation=implementation)

@@ -1,4 +1,4 @@
-"""Softmax losses that adjust the logits by the class prior: the rarer the class, the larger its margin."""
+"""Softmax losses that add the log class prior to the logits during training."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ def logit_adjusted_loss(
     reduction: Reduction = "mean", normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
 ) -> Tensor:
     """Logit-adjusted loss: cross-entropy of ``z + τ log π``; predict with the raw logits z.
+
+    A rare class needs a larger logit than a frequent one to reach the same loss, which enforces a margin of
+    ``τ log(π_frequent/π_rare)`` between them.
 
     Args:
         logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; −inf masks a class of a row.

@@ -17,7 +17,7 @@ from counterpoise.losses.arguments import (
     parameters_for,
 )
 from counterpoise.losses.base import Loss
-from counterpoise.losses.targets import checked_logits, checked_row_vector, checked_target, warn_if_massless
+from counterpoise.losses.targets import checked_logits, checked_row_vector, checked_target, warn_if_no_weight
 
 __all__ = [
     "CrossEntropyLoss",
@@ -84,7 +84,7 @@ def softmax_loss(
     u = checked_row_vector(sample_weight, logits)
     normalizer = checked_normalizer(normalizer, reduction, logits.device)
     if reduction == "mean" and normalizer is None:
-        warn_if_massless(target, ignore_index, parameters.weight, u)
+        warn_if_no_weight(target, ignore_index, parameters.weight, u)
     return softmax_equation(
         logits, target, parameters, sample_weight=u, ignore_index=ignore_index, reduction=reduction,
         denominator=normalizer, impl=impl, inplace=checked_inplace(inplace, logits, impl),

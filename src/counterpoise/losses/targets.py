@@ -19,8 +19,8 @@ __all__ = [
     "checked_row_vector",
     "checked_target",
     "checked_tensor",
-    "class_mass",
-    "warn_if_massless",
+    "warn_if_no_weight",
+    "weight_of_target",
     "with_class_dimension",
 ]
 
@@ -119,7 +119,7 @@ def checked_row_vector(sample_weight: Vector | None, logits: Tensor) -> Tensor |
     return u.to(device=logits.device, dtype=accumulation_dtype(logits))
 
 
-def class_mass(target: Tensor, logits: Tensor, weight: Tensor, ignore_index: int) -> Tensor:
+def weight_of_target(target: Tensor, logits: Tensor, weight: Tensor, ignore_index: int) -> Tensor:
     """Return Σ_c w_c t_ic of each row, ``(N, …)``: the weight of the class that the row belongs to."""
     target = checked_labels(target, logits, ignore_index)
     dtype = accumulation_dtype(logits)
@@ -130,7 +130,7 @@ def class_mass(target: Tensor, logits: Tensor, weight: Tensor, ignore_index: int
     return row_mass(target, valid_rows(target, ignore_index), weight, None, dtype)
 
 
-def warn_if_massless(target: Tensor, ignore_index: int, weight: Tensor | None, sample_weight: Tensor | None) -> None:
+def warn_if_no_weight(target: Tensor, ignore_index: int, weight: Tensor | None, sample_weight: Tensor | None) -> None:
     """Warn if every target of the batch has class weight 0, in which case the loss is 0."""
     if weight is None or not values_readable(weight) or bool((weight != 0).all()):
         return
