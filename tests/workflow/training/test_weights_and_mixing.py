@@ -1,4 +1,4 @@
-"""What changes during a training, batch by batch and epoch by epoch: weights, mixing, augmentation by class."""
+"""Class weights, mixing and augmentation by class during training, and post-hoc methods after it."""
 
 import dataclasses
 import json
