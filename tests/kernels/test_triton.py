@@ -5,7 +5,6 @@ Compiled on a GPU, under Triton's interpreter without one. Buffers are poisoned 
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
 import pytest
@@ -337,55 +336,6 @@ def test_kernels_that_give_another_result_are_not_used(fastest, monkeypatch):
         assert torch.equal(first, loss(*arguments, impl="closed_form"))
         with pytest.raises(UnsupportedError, match=r'another result than the closed form.*pass impl="closed_form"'):
             loss(*arguments, impl="triton")
-
-
-def test_nothing_is_measured_yet_so_auto_is_the_closed_form():
-    assert dispatch.MEASURED_SPEEDUPS == {}
-
-
-class OnGPU:
-    """What is asked of logits on a GPU, without one."""
-
-    device, dtype, requires_grad = torch.device("cuda"), torch.bfloat16, False
-
-    def __init__(self, *shape):
-        self.shape = shape
-
-    def numel(self):
-        return math.prod(self.shape)
-
-
-def test_auto_takes_triton_only_where_it_was_measured_to_be_faster(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    logits = OnGPU(65536, 1000)
-    assert dispatch.chosen_implementation("auto", "softmax", logits, ()) == "closed_form"
-    key = ("softmax", (9, 0), torch.bfloat16, dispatch.shape_class(logits))
-    monkeypatch.setitem(dispatch.MEASURED_SPEEDUPS, key, 0.9)
-    assert dispatch.chosen_implementation("auto", "softmax", logits, ()) == "closed_form"
-    monkeypatch.setitem(dispatch.MEASURED_SPEEDUPS, key, 1.5)
-    assert dispatch.chosen_implementation("auto", "softmax", logits, ()) == "triton"
-    assert dispatch.chosen_implementation("auto", "sigmoid", logits, ()) == "closed_form"
-    assert dispatch.chosen_implementation("auto", "softmax", OnGPU(64, 1000), ()) == "closed_form"
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    assert dispatch.chosen_implementation("auto", "softmax", logits, ()) == "closed_form"
-    monkeypatch.undo()
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
-    assert dispatch.chosen_implementation("auto", "softmax", logits, ()) == "closed_form"
-
-
-@pytest.mark.parametrize(
-    ("shape", "expected"),
-    [
-        ((1024, 1023), "small"),
-        ((8192, 128), "few classes"),
-        ((8192, 129), "many classes"),
-        ((64, 16384), "many classes"),
-        ((64, 16385), "rows beyond one tile"),
-        ((16, 19, 512, 512), "few classes"),
-    ],
-)
-def test_shape_classes(shape, expected):
-    assert dispatch.shape_class(OnGPU(*shape)) == expected
 
 
 def test_auto_never_takes_triton_on_a_cpu(monkeypatch):

@@ -247,7 +247,7 @@ def shape_class(logits: Tensor) -> str:
 def verified_implementation(
     impl: Impl, equation: Equation, logits: Tensor, params: Params, batch: Batch, first: Callable[[slice], Tensor]
 ) -> Implementation:
-    """ "triton", or "closed_form" if "auto" chose kernels that fail on this device.
+    """Return "triton", or "closed_form" if "auto" chose kernels that fail on this device.
 
     The first batch of each kind (device, dtype, number of classes, …) compares the kernels with the closed form, loss
     and gradient of its first rows, which waits for the device. ``first`` gives the logits of these rows.
@@ -267,7 +267,8 @@ def verified_implementation(
         part = Batch(batch.target[rows], weight, batch.ignore_index, "sum")
         _failures[kind] = failure = _failure(equation, first(rows).detach(), params, part, differentiable)
         if failure is not None and impl == "auto":
-            warnings.warn(f'the Triton kernels {failure}; impl="auto" uses the closed form instead', stacklevel=5)
+            action = 'impl="auto" uses the closed form instead; pass impl="closed_form" to skip this comparison'
+            warnings.warn(f"the Triton kernels {failure}; {action}", stacklevel=5)
     failure = _failures[kind]
     if failure is not None and impl != "auto":
         raise UnsupportedError(f'`impl="triton"` cannot be used, its kernels {failure}; pass impl="closed_form"')

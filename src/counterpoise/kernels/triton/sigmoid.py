@@ -1,4 +1,4 @@
-# ruff: noqa: PLR0913, PLR0915, C901, SIM102, SIM108  kernels have one argument per hyperparameter and stride, and compile-time branches
+# ruff: noqa: PLR0913, PLR0915, C901, SIM102, SIM108  one argument per hyperparameter and stride, compile-time branches
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, untyped-decorator"
 """The sigmoid equation in Triton, host side and kernel: one pass over the elements for loss and gradient.
 
