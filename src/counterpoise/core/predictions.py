@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from counterpoise.core.errors import ArgumentError, ArtifactError
+from counterpoise.core.errors import ArgumentError, ArgumentTypeError, ArtifactError
 from counterpoise.core.files import atomic_write
 
 __all__ = ["Predictions"]
+
+_NAMES = ("logits", "labels", "paths", "classes")
+_ALWAYS_READ = 1 << 26
+_MAX_COMPRESSION = 200
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +34,11 @@ class Predictions:
         paths: ``(N,)`` strings, the path of each image in the dataset.
         classes: ``(C,)`` strings, the names of the classes.
 
+    Whole numbers are converted: logits to float64, labels of any integer type to int64, the others to strings.
+
     Raises:
-        ArgumentError: the shapes do not match, or a label is not in 0..C-1.
+        ArgumentError: the shapes do not match, a label is not in 0..C-1, or two classes have the same name.
+        ArgumentTypeError: the logits are not real numbers, the labels are not whole numbers, or a name is no string.
     """
 
     logits: NDArray[np.floating[Any]]
@@ -37,6 +47,15 @@ class Predictions:
     classes: NDArray[np.str_]
 
     def __post_init__(self) -> None:
+        if self.logits.dtype.kind not in "fiu" or self.labels.dtype.kind not in "iu":
+            raise ArgumentTypeError(
+                "`predictions` must be logits of numbers and labels of whole numbers; got "
+                f"{self.logits.dtype}, {self.labels.dtype}; convert them"
+            )
+        for name, array in (("paths", self.paths), ("classes", self.classes)):
+            if array.dtype.kind not in "Uiu":
+                raise ArgumentTypeError(f"`{name}` must be an array of strings; got {array.dtype}; convert it")
+            object.__setattr__(self, name, array.astype(np.str_, copy=False))
         n, c = self.logits.shape if self.logits.ndim == 2 else (-1, -1)
         if n < 0 or self.labels.shape != (n,) or self.paths.shape != (n,) or self.classes.shape != (c,):
             raise ArgumentError(
@@ -47,6 +66,27 @@ class Predictions:
         if bad.any():
             row = int(np.argmax(bad))
             raise ArgumentError(f"`labels` row {row} is {self.labels[row]}, outside the {c} classes; use 0 to {c - 1}")
+        name, times = next(iter(Counter(self.classes.tolist()).most_common(1)), ("", 0))
+        if times > 1:
+            raise ArgumentError(f"`classes` has the name {name!r} {times} times; rename or merge these classes")
+        object.__setattr__(self, "labels", self.labels.astype(np.int64, copy=False))
+        if self.logits.dtype.kind != "f":
+            object.__setattr__(self, "logits", self.logits.astype(np.float64))
+
+    @classmethod
+    def from_arrays(
+        cls,
+        logits: NDArray[Any],
+        labels: NDArray[Any],
+        paths: NDArray[Any] | None = None,
+        classes: NDArray[Any] | None = None,
+    ) -> Predictions:
+        """Predictions whose images or classes have no names: they are numbered from 0."""
+        if paths is None:
+            paths = np.arange(labels.size).astype(np.str_)
+        if classes is None:
+            classes = np.arange(logits.shape[-1] if logits.ndim else 0).astype(np.str_)
+        return cls(logits, labels, paths, classes)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an .npz file that NumPy reads with ``allow_pickle=False``."""
@@ -58,23 +98,50 @@ class Predictions:
         """Read an .npz file with these four arrays, also of other programs; ``paths`` and ``classes`` may be missing.
 
         Raises:
-            ArtifactError: the file is missing, damaged or pickled, or its arrays do not match.
+            ArtifactError: the file is missing or damaged, an array is pickled or much larger than the file, or the
+                arrays do not match.
         """
+        path = Path(path)
         try:
-            # The file is opened here because NumPy does not close a damaged file.
-            with Path(path).open("rb") as raw, np.lib.npyio.NpzFile(raw, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+            arrays = _read_arrays(path)
         except FileNotFoundError:
             raise ArtifactError(f"{path} does not exist") from None
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise ArtifactError(f"{path} cannot be read as predictions: {error}") from error
+        except Exception as error:  # damaged bytes make zipfile and NumPy raise anything: zlib.error, TokenError …
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise ArtifactError(f"{path} cannot be read as predictions: {reason}") from error
         missing = {"logits", "labels"} - arrays.keys()
         if missing:
             raise ArtifactError(f"{path} lacks {sorted(missing)}; predictions hold logits, labels, paths and classes")
-        logits, labels = arrays["logits"], arrays["labels"].astype(np.int64)
-        paths = arrays.get("paths", np.arange(len(labels)).astype(np.str_))
-        classes = arrays.get("classes", np.arange(logits.shape[-1]).astype(np.str_))
         try:
-            return cls(logits, labels, paths, classes)
-        except ArgumentError as error:
+            return cls.from_arrays(**arrays)
+        except (ArgumentError, ArgumentTypeError) as error:
             raise ArtifactError(f"{path}: {error}") from error
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz file that predictions have; others are not read."""
+    with path.open("rb") as raw, zipfile.ZipFile(raw) as archive:
+        size = os.fstat(raw.fileno()).st_size
+        members = [info for info in archive.infolist() if info.filename in {f"{name}.npy" for name in _NAMES}]
+        twice = [name for name, n in Counter(info.filename for info in members).items() if n > 1]
+        if twice:
+            raise ValueError(f"it has {twice[0]} twice")
+        return {info.filename.removesuffix(".npy"): _read_array(archive, info, size) for info in members}
+
+
+def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> NDArray[Any]:
+    """One array, if its header states as many bytes as it has, and no more than compression explains."""
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others are not decompressed in parts
+        raise ValueError(f"{info.filename} is not compressed as NumPy does; save it with numpy.savez_compressed")
+    if info.file_size > max(_ALWAYS_READ, _MAX_COMPRESSION * min(info.compress_size, size)):
+        raise ValueError(f"{info.filename} has {info.file_size:,} bytes, far more than the file; save it uncompressed")
+    with archive.open(info) as file:
+        shape, _, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
+        stated = file.tell() + math.prod(shape) * dtype.itemsize
+    if dtype.hasobject:
+        raise ValueError(f"{info.filename} has Python objects, which are not read; save numbers and strings")
+    if stated != info.file_size:
+        raise ValueError(f"{info.filename} states {stated:,} bytes of shape {shape}, and has {info.file_size:,}")
+    with archive.open(info) as file:
+        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+        return array

@@ -111,14 +111,7 @@ def as_predictions(given: PredictionsLike) -> Predictions:
         raise ArgumentTypeError(
             f"`predictions` must be Predictions, the path of an .npz, or (logits, labels); got {type(given).__name__}"
         ) from None
-    if logits.dtype.kind not in "fiu" or labels.dtype.kind not in "iu":
-        raise ArgumentTypeError(
-            f"`predictions` must be logits of numbers and labels of whole numbers; got {logits.dtype}, {labels.dtype}"
-        )
-    if logits.dtype.kind != "f":
-        logits = logits.astype(np.float64)
-    classes = np.arange(logits.shape[-1] if logits.ndim else 0).astype(np.str_)
-    return Predictions(logits, labels.astype(np.int64), np.arange(labels.size).astype(np.str_), classes)
+    return Predictions.from_arrays(logits, labels)
 
 
 def _check_logits(given: Predictions) -> None:
