@@ -1,10 +1,11 @@
-"""Fine-tune an image classifier of Hugging Face on a long tail: plainly, and in three ways that see the rare classes.
+"""Fine-tune an image classifier of Hugging Face on long-tailed data: plainly, and with two losses and a sampler.
 
     pip install 'counterpoise[huggingface]'
     python examples/huggingface_image_classification.py --max-steps 100
 
-Fine-tunes microsoft/resnet-50 where the hub answers within three seconds, else a small ResNet from scratch.
-HF_HUB_OFFLINE=1 decides at once. The images are the embedded digits, 30 zeros for every nine; the test set is balanced.
+Fine-tunes microsoft/resnet-50 if the hub answers within three seconds, otherwise a small ResNet from scratch;
+HF_HUB_OFFLINE=1 chooses the small one. The images are the embedded digits (imbalance ratio 30:1), with a balanced test
+set.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ CHECKPOINT = "microsoft/resnet-50"
 
 
 def hub_answers(seconds: float = 3.0) -> bool:
-    """Whether the hub can be reached; asked in a thread, because looking up a name knows no time limit."""
+    """Whether the hub can be reached; in a thread, because a DNS lookup has no timeout."""
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "ON", "YES", "TRUE"}:
         return False
     answers: list[int] = []
@@ -49,7 +50,7 @@ def hub_answers(seconds: float = 3.0) -> bool:
             ) as r:
                 answers.append(r.status)
         except OSError as error:
-            print(f"the hub does not answer ({error}): a small model from scratch")
+            print(f"the hub does not answer ({error}): training a small model from scratch")
 
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
@@ -67,14 +68,14 @@ def processor_and_config(classes: int, *, online: bool) -> tuple[Any, Any]:
 
 
 def new_model(config: Any, classes: int) -> Any:
-    set_seed(0)  # every way starts from the same weights
+    set_seed(0)  # every strategy starts from the same weights
     if config is not None:
         return AutoModelForImageClassification.from_config(config)
     return AutoModelForImageClassification.from_pretrained(CHECKPOINT, num_labels=classes, ignore_mismatched_sizes=True)
 
 
 def split_of(digits: Any, split: str, processor: Any) -> Dataset:
-    """A dataset with columns image and label, its images decoded and processed only when they are asked for."""
+    """A dataset with the columns image and label, whose images are decoded and processed when they are read."""
     part = digits.subset(split)
     features = Features({"image": Image(), "label": ClassLabel(names=list(part.classes))})
     images = [Picture.fromarray(part[i]) for i in range(len(part))]
@@ -96,7 +97,7 @@ def main() -> None:
     counts = digits.counts("train")
     processor, config = processor_and_config(counts.num_classes, online=hub_answers())
     train, test = (split_of(digits, split, processor) for split in ("train", "test"))
-    ways: dict[str, tuple[type[Trainer], Any]] = {
+    strategies: dict[str, tuple[type[Trainer], Any]] = {
         "plain": (Trainer, loss_for_trainer(CrossEntropyLoss())),
         "class-balanced loss": (
             Trainer,
@@ -106,7 +107,7 @@ def main() -> None:
         "class-balanced sampler": (BalancedTrainer, loss_for_trainer(CrossEntropyLoss())),
     }
     print(f"{'':24}accuracy  macro F1  recall of many / medium / few")
-    for name, (host, loss) in ways.items():
+    for name, (host, loss) in strategies.items():
         with tempfile.TemporaryDirectory() as folder:
             arguments = TrainingArguments(
                 output_dir=folder,

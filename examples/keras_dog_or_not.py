@@ -1,7 +1,7 @@
-"""Dog or not dog: 1,000 dogs among 10,000 images. Always saying "not dog" is 90 % accurate, and finds no dog.
+"""Dog or not dog: 1,000 dogs among 10,000 images. Always predicting "not dog" is 90 % accurate and has recall 0.
 
-Takes the CIFAR-10 test images where COUNTERPOISE_DATA names the folder that holds cifar10-lt; else draws noise with a
-tint for the dogs. On JAX:
+Uses the CIFAR-10 test images if COUNTERPOISE_DATA names the folder that contains cifar10-lt, otherwise random noise
+with a tint for the dogs. On JAX:
 
     KERAS_BACKEND=jax python examples/keras_dog_or_not.py --epochs 3
 """
@@ -20,7 +20,7 @@ from counterpoise.integrations.keras import class_weight
 
 
 def images(limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (N, 32, 32, 3) in [0, 1]; class 0 is the dog, class 1 all else; one dog in ten."""
+    """Pixels (N, 32, 32, 3) in [0, 1] and labels (N,): class 0 is the dog, one image in ten; class 1 is the rest."""
     root = os.environ.get("COUNTERPOISE_DATA")
     if not root:
         rng = np.random.default_rng(0)
@@ -35,7 +35,7 @@ def images(limit: int) -> tuple[np.ndarray, np.ndarray]:
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--epochs", type=int, default=5)
-parser.add_argument("--limit", type=int, default=int(os.environ.get("LIMIT", "10000")), help="images in all")
+parser.add_argument("--limit", type=int, default=int(os.environ.get("LIMIT", "10000")), help="number of images")
 options = parser.parse_args()
 
 x, y = images(options.limit)
@@ -60,7 +60,7 @@ for name, given in (("without weights", None), ("with weights", weights)):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer=keras.optimizers.Adam(3e-3), loss=loss)
     model.fit(x[train], y[train], batch_size=64, epochs=options.epochs, class_weight=given, verbose=0)
-    said = model.predict(x[test], verbose=0).argmax(1)
-    dogs, others = ((said == y[test])[y[test] == c].mean() for c in (0, 1))
-    accuracy = (said == y[test]).mean()
-    print(f"{name}: accuracy {accuracy:.3f}, dogs found {dogs:.3f}, balanced accuracy {(dogs + others) / 2:.3f}")
+    predicted = model.predict(x[test], verbose=0).argmax(1)
+    dogs, others = ((predicted == y[test])[y[test] == c].mean() for c in (0, 1))
+    accuracy = (predicted == y[test]).mean()
+    print(f"{name}: accuracy {accuracy:.3f}, recall of dogs {dogs:.3f}, balanced accuracy {(dogs + others) / 2:.3f}")

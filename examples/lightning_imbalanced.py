@@ -1,4 +1,4 @@
-"""An imbalanced training under Lightning: our sampler, our loss, shot-group metrics after every epoch."""
+"""Training on imbalanced images with Lightning: sampler, loss, deferred weights and metrics by group of classes."""
 
 import logging
 import warnings

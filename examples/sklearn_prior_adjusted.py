@@ -1,4 +1,4 @@
-"""Any scikit-learn classifier, corrected for a class prior that is not that of its training data."""
+"""Correct a scikit-learn classifier for data whose class prior differs from that of its training data."""
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from counterpoise.integrations.sklearn import PriorAdjustedClassifier
 
-# 120 images of the digit 0, and fewer of every next one: 12 of the digit 9; some noise, so that it is not too easy.
+# 120 images of the digit 0, decreasing to 12 of the digit 9, with noise to make the task harder.
 X, y = load_digits(return_X_y=True)
 X = X + np.random.default_rng(0).normal(0, 4, X.shape)
 order = np.random.default_rng(0).permutation(len(y))
@@ -23,8 +23,8 @@ for name, model in (("plain", plain), ("prior-adjusted", adjusted)):
     model.fit(X[train], y[train])
     print(f"{name}: balanced accuracy {balanced_accuracy_score(y[test], model.predict(X[test])):.3f}")
 
-# Where the new shares are not uniform and nobody knows them, unlabelled images tell.
+# Estimate unknown class shares of new data from unlabeled images.
 shifted = np.concatenate([test[y[test] == digit][: 20 * (digit > 4) + 4] for digit in range(10)])
 adjusted.adapt(X[shifted])
-print("shares estimated:", adjusted.target_prior_.round(2))
-print("shares in truth: ", (np.bincount(y[shifted], minlength=10) / len(shifted)).round(2))
+print("estimated shares:", adjusted.target_prior_.round(2))
+print("true shares:     ", (np.bincount(y[shifted], minlength=10) / len(shifted)).round(2))
