@@ -77,7 +77,7 @@ def class_balanced_loss(
 
 
 class ClassBalancedLoss(Loss):
-    """Class-balanced loss with its arguments stored; the formula is that of `class_balanced_loss`.
+    """Class-balanced loss as a module; see `class_balanced_loss` for the formula.
 
     Args:
         class_counts: ``(C,)`` training images per class: a `ClassCounts`, an array or a ``{name: count}`` mapping.
@@ -173,7 +173,7 @@ def class_balanced_sigmoid_loss(
 
 
 class ClassBalancedSigmoidLoss(Loss):
-    """Class-balanced sigmoid loss with its arguments stored; the formula is that of `class_balanced_sigmoid_loss`.
+    """Class-balanced sigmoid loss as a module; see `class_balanced_sigmoid_loss` for the formula.
 
     Args:
         class_counts: ``(C,)`` training images per class: a `ClassCounts`, an array or a ``{name: count}`` mapping.

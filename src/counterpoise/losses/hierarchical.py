@@ -23,7 +23,7 @@ Balance = Literal["plain", "weighted", "logit-adjusted"]
 
 
 class HierarchicalLoss(nn.Module):
-    """Loss of a class tree with its arguments stored; what it derives from the tree is computed once.
+    """Loss of a class tree as a module; what it derives from the tree is computed once.
 
     Args:
         tree: the class tree.

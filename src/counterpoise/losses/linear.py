@@ -62,7 +62,7 @@ def linear_softmax_loss(
 
     Raises:
         ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
-        UnsupportedError: an implementation asked for by name that cannot run here.
+        UnsupportedError: `impl` names an implementation that cannot run on these tensors.
 
     Example:
         >>> import torch

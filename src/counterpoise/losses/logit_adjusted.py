@@ -77,7 +77,7 @@ def logit_adjusted_loss(
 
 
 class LogitAdjustedLoss(Loss):
-    """Logit-adjusted loss with its arguments stored; predict with the raw logits.
+    """Logit-adjusted loss as a module; predict with the raw logits.
 
     Args:
         prior: ``(C,)`` class prior π of the training images, as sampled.
@@ -174,7 +174,7 @@ def balanced_softmax_loss(
 
 
 class BalancedSoftmaxLoss(Loss):
-    """Balanced softmax with its arguments stored; predict with the raw logits.
+    """Balanced softmax as a module; predict with the raw logits.
 
     Args:
         class_counts: ``(C,)`` training images per class: a `ClassCounts`, an array or a ``{name: count}`` mapping.
@@ -234,7 +234,7 @@ def vector_scaling_loss(
         logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; −inf masks a class of a row.
         target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
         class_counts: ``(C,)`` training images per class: a `ClassCounts`, an array or a ``{name: count}`` mapping.
-        gamma: exponent γ of the class scale, at least 0; here it does not focus.
+        gamma: exponent γ of the class scale, at least 0; it is not a focusing parameter.
         tau: strength τ of the adjustment, at least 0.
         empty: "error" refuses classes without images; "exclude" masks them.
         weight: ``(C,)`` weight of each class, at least 0.
@@ -273,11 +273,11 @@ def vector_scaling_loss(
 
 
 class VectorScalingLoss(Loss):
-    """Vector-scaling loss with its arguments stored; predict with the raw logits.
+    """Vector-scaling loss as a module; predict with the raw logits.
 
     Args:
         class_counts: ``(C,)`` training images per class: a `ClassCounts`, an array or a ``{name: count}`` mapping.
-        gamma: exponent γ of the class scale, at least 0; here it does not focus.
+        gamma: exponent γ of the class scale, at least 0; it is not a focusing parameter.
         tau: strength τ of the adjustment, at least 0.
         empty: "error" refuses classes without images; "exclude" masks them.
         weight: ``(C,)`` weight of each class, at least 0.

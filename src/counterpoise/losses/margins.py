@@ -76,7 +76,7 @@ def ldam_loss(
 
 
 class LDAMLoss(Loss):
-    """LDAM loss with its arguments stored; the logits must be cosines, see `ldam_loss`.
+    """LDAM loss as a module; the logits must be cosines, see `ldam_loss`.
 
     Args:
         class_counts: ``(C,)`` training images per class: a `ClassCounts`, an array or a ``{name: count}`` mapping.
@@ -174,7 +174,7 @@ def label_aware_smoothing_loss(
 
 
 class LabelAwareSmoothingLoss(Loss):
-    """Label-aware smoothing with its arguments stored; the formula is that of `label_aware_smoothing_loss`.
+    """Label-aware smoothing as a module; see `label_aware_smoothing_loss` for the formula.
 
     Args:
         class_counts: ``(C,)`` training images per class: a `ClassCounts`, an array or a ``{name: count}`` mapping.

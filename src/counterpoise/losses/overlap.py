@@ -72,7 +72,7 @@ def tversky_loss(
 
 
 class TverskyLoss(Loss):
-    """Tversky loss with its arguments stored; the formula is that of `tversky_loss`.
+    """Tversky loss as a module; see `tversky_loss` for the formula.
 
     Args:
         alpha: weight of the false positives, at least 0.
@@ -137,7 +137,7 @@ def dice_loss(
 
 
 class DiceLoss(Loss):
-    """Dice loss with its arguments stored; the formula is that of `dice_loss`.
+    """Dice loss as a module; see `dice_loss` for the formula.
 
     Args:
         weight: ``(C,)`` weight of each class in the mean, at least 0.
@@ -202,7 +202,7 @@ def focal_tversky_loss(
 
 
 class FocalTverskyLoss(Loss):
-    """Focal Tversky loss with its arguments stored; the formula is that of `focal_tversky_loss`.
+    """Focal Tversky loss as a module; see `focal_tversky_loss` for the formula.
 
     Args:
         alpha: weight of the false positives, at least 0.

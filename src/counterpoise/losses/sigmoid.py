@@ -90,7 +90,7 @@ def sigmoid_loss(
 
 
 class SigmoidLoss(Loss):
-    """The sigmoid equation with its arguments stored; `sigmoid_loss` writes it out.
+    """The sigmoid equation as a module; see `sigmoid_loss` for the formula.
 
     Args:
         weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
@@ -174,7 +174,7 @@ def binary_cross_entropy(
 
 
 class BinaryCrossEntropyLoss(Loss):
-    """Binary cross-entropy with logits, with its arguments stored.
+    """Binary cross-entropy with logits as a module.
 
     Args:
         weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
@@ -259,7 +259,7 @@ def sigmoid_focal_loss(
 
 
 class SigmoidFocalLoss(Loss):
-    """Focal loss on sigmoids with its arguments stored; the formula is that of `sigmoid_focal_loss`.
+    """Focal loss on sigmoids as a module; see `sigmoid_focal_loss` for the formula.
 
     Args:
         alpha: weight α of the positives, in [0, 1], or None for no weight; the paper lowers it as γ rises.
@@ -345,7 +345,7 @@ def asymmetric_loss(
 
 
 class AsymmetricLoss(Loss):
-    """Asymmetric loss with its arguments stored; the formula is that of `asymmetric_loss`.
+    """Asymmetric loss as a module; see `asymmetric_loss` for the formula.
 
     Args:
         gamma_neg: focusing parameter γ⁻ of the negatives, at least 0.

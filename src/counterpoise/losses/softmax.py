@@ -92,7 +92,7 @@ def softmax_loss(
 
 
 class SoftmaxLoss(Loss):
-    """The softmax equation with its arguments stored; `softmax_loss` writes it out.
+    """The softmax equation as a module; see `softmax_loss` for the formula.
 
     Args:
         weight: ``(C,)`` weight w of each class, at least 0.
@@ -179,7 +179,7 @@ def cross_entropy(
 
 
 class CrossEntropyLoss(Loss):
-    """Cross-entropy ``−w_y log p_y`` with its arguments stored.
+    """Cross-entropy ``−w_y log p_y`` as a module.
 
     Args:
         weight: ``(C,)`` weight of each class, at least 0.
@@ -269,7 +269,7 @@ def focal_loss(
 
 
 class FocalLoss(Loss):
-    """Focal loss on a softmax with its arguments stored; the formula is that of `focal_loss`.
+    """Focal loss on a softmax as a module; see `focal_loss` for the formula.
 
     Args:
         gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
@@ -360,7 +360,7 @@ def poly_loss(
 
 
 class PolyLoss(Loss):
-    """Poly-1 loss with its arguments stored; the formula is that of `poly_loss`.
+    """Poly-1 loss as a module; see `poly_loss` for the formula.
 
     Args:
         epsilon: coefficient ε of the first polynomial term.
