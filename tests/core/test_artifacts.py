@@ -106,6 +106,19 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert target.read_text() == "old"
 
 
+def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path):
+    target, link = tmp_path / "f.json", tmp_path / "link"
+    target.write_text("old")
+    link.hardlink_to(target)
+    with atomic_write(target) as file:
+        file.write(b"new")
+        file.flush()
+        assert target.read_text() == "old"
+    assert target.read_text() == "new"
+    assert link.read_text() == "old", "the old file was written over instead of replaced"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["f.json", "link"]
+
+
 @pytest.mark.fault("C2")
 def test_a_full_disk_is_an_error_of_ours_that_names_the_file(tmp_path):
     with (

@@ -128,6 +128,13 @@ def test_without_shrinkage_each_threshold_is_the_best_there_is(metric: str, digi
         assert reached == pytest.approx(best_by_trying(p[:, c], labels == c, metric))
 
 
+@pytest.mark.parametrize(("metric", "labels"), [("f1", [0, 1, 1, 0]), ("balanced_accuracy", [0, 1, 0, 1])])
+def test_of_equally_good_thresholds_the_highest_is_taken(metric: str, labels: list[int]) -> None:
+    # Class 0: accepting the first image only, and accepting one or two more with one more right, score the same.
+    p = np.array([[0.9, 0.1], [0.6, 0.4], [0.4, 0.6], [0.2, 0.8]])
+    assert tune_thresholds(p, labels, metric=metric, shrinkage=0.0)[0] == pytest.approx(0.75)  # type: ignore[arg-type]
+
+
 def test_with_many_images_balanced_thresholds_are_the_prior() -> None:
     # p_c >= π_c is where a class is as likely as in general: Bayes' rule of balanced accuracy, one against the others
     x, labels = mixture([180_000, 16_000, 4_000], seed=4)

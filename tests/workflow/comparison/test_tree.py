@@ -151,3 +151,12 @@ def test_a_tree_that_does_not_fit_is_named_before_anything_is_written(dataset, t
         with pytest.raises(ArgumentError, match=message):
             compare(dataset, strategies=["hierarchical"], tree=tree, out=tmp_path / "out")
         assert not (tmp_path / "out" / "runs").exists()
+
+
+@pytest.mark.fault("H4")
+def test_predictions_with_the_classes_in_another_order_are_no_source_of_a_tree(dataset, tmp_path):
+    names = np.array(["rare", "common", "rarest"])
+    Predictions(np.eye(3), np.arange(3), names, names).save(tmp_path / "p.npz")
+    with pytest.raises(ArgumentError, match=r"p\.npz.*other classes than the dataset, or the same in another order"):
+        train("hierarchical", dataset, epochs=1, tree=str(tmp_path / "p.npz"), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

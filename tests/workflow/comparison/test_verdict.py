@@ -158,6 +158,14 @@ def test_validation_cannot_tell_two_strategies_that_both_beat_the_baseline():
     assert any("to separate logit-adjusted from balanced-softmax" in note for note in v.notes)
 
 
+@pytest.mark.parametrize(("low", "high"), [(-0.14, 0.0), (-0.2, -1e-9), (0.0, 0.01), (0.0, 0.0)])
+def test_an_interval_that_ends_at_zero_includes_it(low, high):
+    found = [diff("baseline", "logit-adjusted", -0.07, low, high, split="val"), won()[1]]
+    v = judged([BASE, arm("logit-adjusted", val=0.70, test=0.712)], found)
+    assert (v.kind == "clear") == (high < 0)
+    assert ("baseline" in (*v.tied, v.recommended)) == (high >= 0)
+
+
 def test_the_direction_in_which_a_difference_was_computed_does_not_matter():
     arms = [BASE, arm("logit-adjusted", val=0.70, test=0.712)]
     turned = [diff("logit-adjusted", "baseline", 0.10, 0.06, 0.14, split="val"), won()[1]]

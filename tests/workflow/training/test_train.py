@@ -17,6 +17,7 @@ from counterpoise.models import build_model
 from counterpoise.workflow.strategy import CATALOG
 from counterpoise.workflow.training import RunFolder, Settings, TrainingSetup, run_posthoc, run_training, train
 from counterpoise.workflow.training import loop as loop_module
+from counterpoise.workflow.training import trainer as trainer_module
 
 FILES = ["history.csv", "model.safetensors", "predictions-test.npz", "predictions-train.npz", "predictions-val.npz"]
 
@@ -104,6 +105,28 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_by_bit(dataset, tmp_path,
             np.testing.assert_array_equal(whole, parts)
         else:
             assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+
+
+@pytest.mark.fault("C7")
+def test_a_resumed_run_draws_the_dropout_of_an_uninterrupted_one(dataset, tmp_path, monkeypatch):
+    original = trainer_module.build_model
+
+    def with_dropout(*args, **options):
+        model = original(*args, **options)
+        model.backbone = torch.nn.Sequential(model.backbone, torch.nn.Dropout(0.5))
+        return model
+
+    def stop(done, total):
+        if done == 3:
+            raise Interrupted
+
+    monkeypatch.setattr(trainer_module, "build_model", with_dropout)
+    train("baseline", dataset, epochs=2, out=tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train("baseline", dataset, epochs=2, out=tmp_path / "parts", progress=stop)
+    assert train("baseline", dataset, epochs=2, out=tmp_path / "parts", resume=True).starts == (0, 2)
+    whole, parts = (tmp_path / part / "history.csv" for part in ("whole", "parts"))
+    assert whole.read_bytes() == parts.read_bytes()
 
 
 def test_a_run_resumes_although_texts_have_changed_and_a_default_is_no_longer_stated(dataset, tmp_path):
