@@ -106,3 +106,26 @@ def test_weights_by_hand_and_mistakes_by_name():
     )
     for mistake, words in zip(mistakes, expected, strict=True):
         assert words in mistake
+
+
+SIGNATURES = """
+import inspect, json
+from counterpoise import losses, weights
+from counterpoise.integrations import keras as ours
+def defaults(function):
+    return {name: p.default for name, p in inspect.signature(function).parameters.items() if p.default is not p.empty}
+pairs = [(getattr(ours, name), getattr(losses, name)) for name in ours.__all__ if name.endswith("Loss")]
+wrong = []
+for keras_loss, torch_loss in [*pairs, (ours.class_weight, weights.class_weights)]:
+    theirs, mine = defaults(torch_loss), defaults(keras_loss)
+    missing = theirs.keys() - mine.keys() - {"normalizer", "impl", "inplace", "pixels_in_images"}
+    differing = [n for n in mine.keys() & theirs.keys() - {"reduction"} if mine[n] != theirs[n]]
+    wrong += [(keras_loss.__name__, sorted(missing), differing)] if missing or differing else []
+print(json.dumps([len(pairs), wrong]))
+"""
+
+
+def test_signatures_state_the_hyperparameters_and_defaults_of_the_torch_losses():
+    number, wrong = json.loads(run(SIGNATURES).stdout)
+    assert number == 13
+    assert wrong == []

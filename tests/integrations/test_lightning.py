@@ -1,5 +1,6 @@
 """Lightning itself, on one process and on two: what its own machinery makes of our samplers, weights and metrics."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -25,7 +26,7 @@ from counterpoise.integrations.lightning import (
 from counterpoise.losses import FocalLoss
 from counterpoise.metrics import balanced_accuracy
 from counterpoise.samplers import ClassBalancedSampler
-from counterpoise.weights import class_weights
+from counterpoise.weights import AdaptiveWeights, DeferredWeights, class_weights
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*(num_workers|logging interval|LeafSpec|isinstance.treespec|pkg_resources).*"),
@@ -125,6 +126,19 @@ def test_of_several_validation_loaders_one_counts():
 def test_groups_have_the_limits_that_are_given():
     found = ShotGroupMetrics([900, 50, 5], many=1000, few=10).numbers(np.array([0, 1, 2]), np.array([0, 0, 2]))
     assert found == {"val_balanced_accuracy": pytest.approx(2 / 3), "val_medium": 0.5, "val_few": 1.0}
+
+
+def test_callbacks_have_the_arguments_and_defaults_of_the_rules_they_apply():
+    def defaults(function):
+        return {name: p.default for name, p in inspect.signature(function).parameters.items()}
+
+    own = {"class_counts", "attribute", "dataloader_idx"}
+    mine = {name: value for name, value in defaults(AdaptiveReweighting).items() if name not in own}
+    assert mine == {name: value for name, value in defaults(AdaptiveWeights).items() if name != "counts"}
+    theirs = {**defaults(class_weights), **defaults(DeferredWeights)}
+    mine = {name: value for name, value in defaults(DeferredReweighting).items() if name not in own}
+    assert mine == {name: theirs[name] for name in mine}
+    assert theirs.keys() - mine.keys() == {"counts", "empty", "options", "pixels_in_images"}
 
 
 def test_mistakes_are_named():

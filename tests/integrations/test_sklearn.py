@@ -1,5 +1,7 @@
 """scikit-learn: its own checks, its own numbers, and the Bayes error where it is known."""
 
+import inspect
+
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
@@ -21,6 +23,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from counterpoise.core.errors import ArgumentError
 from counterpoise.integrations.sklearn import (
     PriorAdjustedClassifier,
+    WeightOptions,
     class_weight_dict,
     compute_class_weight,
     compute_sample_weight,
@@ -249,6 +252,11 @@ def test_mistakes_are_named(make, message):
     X, y = gaussians(200, [0.6, 0.3, 0.1], 0)
     with pytest.raises(ArgumentError, match=message):
         PriorAdjustedClassifier(**make()).fit(X, y)
+
+
+def test_options_are_those_of_class_weights():
+    options = inspect.signature(class_weights).parameters.keys() - {"counts", "scheme", "pixels_in_images"}
+    assert WeightOptions.__annotations__.keys() == options
 
 
 def test_counts_and_options_in_the_wrong_place_are_named():
