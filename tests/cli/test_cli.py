@@ -316,7 +316,17 @@ def test_explain_lists_draws_and_keeps_what_is_there(tmp_path, monkeypatch):
         (("report", "{tmp}"), "holds none of"),
         (("report", "{tmp}/nowhere"), "does not exist"),
         (("weights", "{photos}", "--scheme", "inverted"), "inverted"),
-        (("weights", "{tmp}/bad.json"), "cannot be read as counts"),
+        (("weights", "{tmp}/bad.json"), "bad.json cannot be read as JSON"),
+        (("weights", "{tmp}/twice.json"), "twice.json cannot be read as JSON: it has the key 'a' twice"),
+        (("weights", "{tmp}/digits.json"), "digits.json cannot be read as JSON"),
+        (("weights", "{tmp}/deep.json"), "deep.json cannot be read as JSON"),
+        (("weights", "{tmp}/bool.json"), "class 'a' has True"),
+        (("weights", "{tmp}/long.json"), "sum to at most 2^53"),
+        (("weights", "{tmp}/folder.json"), "folder.json cannot be read as JSON: Is a directory"),
+        (("weights", f"{'x' * 300}.json"), "cannot be read as JSON: File name too long"),
+        (("weights", "5,²"), "counts must be whole numbers separated by commas, or a JSON file; got '5,²'"),
+        (("weights", f"5,{'9' * 5000}"), "counts must be whole numbers separated by commas"),
+        (("weights", f"5,{'9' * 300}"), "sum to at most 2^53"),
         (("explain", "focl", "--out", "{tmp}/o.html"), "did you mean focal"),
         (("explain", "focal", "--out", "{tmp}/o.pdf"), "must end in one of"),
         (("explain", "focal", "--out", "{photos}"), "is a folder"),
@@ -327,6 +337,12 @@ def test_a_mistake_is_one_line_and_exit_2_and_writes_nothing(arguments, message,
     (tmp_path / "bad.csv").write_text('path,label\n"a.png,x\n')
     (tmp_path / "nolabel.csv").write_text("path,class\na.png,x\n")
     (tmp_path / "bad.json").write_text("{")
+    (tmp_path / "twice.json").write_text('{"a": 1, "b": 2, "a": 500}')
+    (tmp_path / "digits.json").write_text(f'{{"a": {"9" * 5000}}}')
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    (tmp_path / "bool.json").write_text('{"a": true, "b": 2}')
+    (tmp_path / "long.json").write_text(f'{{"a": {"9" * 4000}}}')
+    (tmp_path / "folder.json").mkdir()
     before = sorted(p.name for p in tmp_path.iterdir())
     result = call(*(a.format(tmp=tmp_path, photos=photos) for a in arguments), code=2)
     lines = result.stderr.strip().splitlines()

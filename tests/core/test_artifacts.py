@@ -129,6 +129,42 @@ def test_a_full_disk_is_an_error_of_ours_that_names_the_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault("D23")
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b'{"a": 1, "b": {"c": 1, "d": 2, "c": 3}}', "it has the key 'c' twice; keep one of them"),
+        (b'{"a": NaN}', "NaN is not a JSON number"),
+        (b"[1, -Infinity]", "-Infinity is not a JSON number"),
+        (b"[" * 10_000 + b"]" * 10_000, "maximum recursion depth"),
+        (b"[" + b"1" * 5000 + b"]", "integer string conversion"),
+        (b'{"a": [1, 2', r"line 1 column 12 \(char 11\)"),
+        (b'{"a": "\xff"}', "position 7: invalid start byte"),
+        (b"", "line 1 column 1"),
+    ],
+    ids=["key twice", "NaN", "infinity", "nesting", "digits", "truncated", "not UTF-8", "empty"],
+)
+def test_a_json_file_that_cannot_be_trusted_is_refused_by_name(tmp_path, content, reason):
+    (tmp_path / "f.json").write_bytes(content)
+    with pytest.raises(ArtifactError, match=rf"f\.json cannot be read as JSON: .*{reason}"):
+        read_json(tmp_path / "f.json")
+
+
+@pytest.mark.fault("D23")
+def test_a_json_file_too_large_for_memory_is_not_read(tmp_path):
+    with (tmp_path / "f.json").open("wb") as file:
+        file.truncate(2**31)
+    with pytest.raises(ArtifactError, match=r"f\.json cannot be read as JSON: it has more than 1,073,741,824 bytes"):
+        read_json(tmp_path / "f.json")
+
+
+@pytest.mark.fault("R9")
+def test_a_folder_or_a_name_too_long_is_not_a_json_file(tmp_path):
+    for path, reason in ((tmp_path, "Is a directory"), (tmp_path / ("f" * 300), "File name too long")):
+        with pytest.raises(ArtifactError, match=f"cannot be read as JSON: {reason}"):
+            read_json(path)
+
+
 def test_predictions_go_to_disk_without_pickle(tmp_path):
     saved = Predictions(np.eye(2), np.array([0, 1]), np.array(["a/ö.png", "b"]), np.array(["x", "y"]))
     saved.save(tmp_path / "p.npz")

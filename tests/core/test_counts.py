@@ -76,6 +76,16 @@ def test_a_count_that_is_no_count_names_its_class(bad):
 def test_booleans_are_no_counts():
     with pytest.raises(ArgumentTypeError, match="got dtype bool"):
         ClassCounts([True, False])
+    for counts in ([5, True], (5, np.True_), {"0": 5, "1": True}, [5.0, True]):
+        with pytest.raises(ArgumentTypeError, match="class '1' has True"):
+            ClassCounts(counts)
+
+
+@pytest.mark.fault("W2")
+@pytest.mark.parametrize("bad", [2**63, 10**400, -(10**400)])
+def test_whole_numbers_of_any_length_are_refused_by_name(bad):
+    with pytest.raises(ArgumentError, match="class '1' has"):
+        ClassCounts([5, bad])
 
 
 @pytest.mark.fault("W6")

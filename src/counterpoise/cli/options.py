@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import typer
 
 from counterpoise.cli.output import print_note
 from counterpoise.core.errors import ArgumentError
+from counterpoise.core.files import read_json
 from counterpoise.workflow.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -192,16 +193,13 @@ def read_counts(text: str) -> ClassCounts:
     from counterpoise.core.counts import ClassCounts
 
     if text.endswith(".json"):
-        try:
-            value = json.loads(Path(text).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ArgumentError(f"{text} cannot be read as counts: {error}") from error
+        value = read_json(text)
         if not isinstance(value, dict | list):
             raise ArgumentError(f"{text} must hold {{name: count}} or a list of counts")
         return ClassCounts(value)
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() for part in parts):
-        raise ArgumentError(f"counts must be whole numbers separated by commas, or a JSON file; got {text!r}")
+    if not all(re.fullmatch("[0-9]{1,300}", part) for part in parts):
+        raise ArgumentError(f"counts must be whole numbers separated by commas, or a JSON file; got {text!r:.80}")
     return ClassCounts([int(part) for part in parts])
 
 

@@ -71,6 +71,9 @@ class ClassCounts:
         raw = np.asarray(counts)
         labels = _checked_names(names, raw)
         array = _whole_numbers(raw, labels)
+        for name, value in zip(labels, counts, strict=True):
+            if isinstance(value, bool | np.bool_):  # among numbers, NumPy would make it one
+                raise ArgumentTypeError(f"`counts` must be whole numbers; class {name!r} has {value}")
         array.setflags(write=False)
         object.__setattr__(self, "counts", array)
         object.__setattr__(self, "names", labels)
@@ -206,7 +209,8 @@ def _checked_names(names: Sequence[str] | None, raw: NDArray[Any]) -> tuple[str,
 
 def _whole_numbers(raw: NDArray[Any], names: tuple[str, ...]) -> IntArray:
     if raw.dtype.kind == "O" and all(isinstance(n, int) and not isinstance(n, bool) for n in raw):
-        raw = raw.astype(np.float64)  # Python integers beyond 64 bits: refused below, by name
+        # Python integers beyond 64 bits are refused below, by name; a float holds no more than 1e308.
+        raw = np.array([max(-(10**300), min(n, 10**300)) for n in raw], dtype=np.float64)
     if raw.dtype.kind == "b" or (raw.size and raw.dtype.kind not in "iuf"):
         raise ArgumentTypeError(f"`counts` must be whole numbers; got dtype {raw.dtype}")
     bad = ~(np.isfinite(raw) & (raw == np.floor(raw)) & (raw >= 0))

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +18,8 @@ __all__ = ["LOCK", "READ_FLAGS", "atomic_write", "claim", "display_name", "locke
 
 LOCK = ".lock"
 """Name of the lock file in an output folder; it exists only while a process is writing there."""
+
+_MAX_JSON = 2**30
 
 READ_FLAGS = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))
 """For `os.open`: never block on a FIFO, never follow a link; Windows has neither flag, but needs O_BINARY."""
@@ -72,13 +75,31 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file; raises `ArtifactError` with its path if it is missing or damaged."""
+    """Read a JSON file; raises `ArtifactError` with its path if it is missing or damaged, or repeats a key."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        with Path(path).open("rb") as file:
+            if os.fstat(file.fileno()).st_size > _MAX_JSON:
+                raise ValueError(f"it has more than {_MAX_JSON:,} bytes")
+            text = file.read().decode("utf-8")
+        return json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise ArtifactError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise ArtifactError(f"{path} cannot be read as JSON: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ArtifactError(f"{path} cannot be read as JSON: {reason}") from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number; write null or a number")
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs; the parser alone would keep the last value of a repeated key."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        key = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"it has the key {key!r} twice; keep one of them")
+    return found
 
 
 def claim(path: str | Path, *, resume: bool = False, overwrite: bool | None = False) -> Path:
