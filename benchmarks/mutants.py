@@ -1,0 +1,265 @@
+"""Check that the tests fail when a line of the code is wrong: ``python benchmarks/mutants.py [--only TEXT] [--list]``.
+
+Each edit changes one line in a temporary copy of the repository and runs the tests named for it, which must fail; the
+same tests must pass without the edit. The exit code is 1 if an edit survives or cannot be applied.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = "src/counterpoise"
+COPIED = ("src", "tests", "benchmarks", "docs", "examples", "pyproject.toml", "README.md", "CHANGELOG.md")
+SECONDS = 600
+
+
+class Edit(NamedTuple):
+    """A change of one line, and the tests that must fail with it."""
+
+    file: str
+    old: str
+    new: str
+    tests: str
+
+    @property
+    def path(self) -> str:
+        return f"{SOURCE}/{self.file}"
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.old.strip()!r} -> {self.new.strip()!r}"
+
+
+VALUES, FAULTS = "tests/losses/test_values.py", "tests/losses/test_faults.py"
+SAMPLERS, TUNING = "tests/contracts/test_samplers.py", "tests/posthoc/test_tuning.py"
+TRAIN, TREE = "tests/workflow/training/test_train.py", "tests/hierarchy/test_tree.py"
+ARTIFACTS, VERDICT = "tests/core/test_artifacts.py", "tests/workflow/comparison/test_verdict.py"
+STATISTICS = "tests/workflow/comparison/test_statistics.py"
+
+EDITS = (
+    # kernels and losses
+    Edit("kernels/reference.py", "valid = target != ignore_index", "valid = target == target", FAULTS),
+    Edit("kernels/reference.py", "p = torch.sigmoid(z) - params.clip", "p = torch.sigmoid(z)", VALUES),
+    Edit("kernels/reference.py", "z = z * params.scale", "z = z * params.scale**2", VALUES),
+    Edit("kernels/closed_softmax.py", "e.scatter_(1, y, -slope * (rest / whole))", "e.scatter_(1, y, -slope)", VALUES),
+    Edit("kernels/closed_softmax.py", "top = z.amax(1, keepdim=True)", "top = z.amin(1, keepdim=True)", FAULTS),
+    Edit("kernels/closed_softmax.py", "h = q * slope", "h = q", VALUES),
+    Edit(
+        "losses/base.py",
+        "self.weight.copy_(values)",
+        "self.weight.copy_(self.weight)",
+        "tests/workflow/training/test_weights_and_mixing.py",
+    ),
+    # counts and weights
+    Edit("core/counts.py", "& (raw >= 0))", ")", "tests/core/test_counts.py"),
+    Edit("core/counts.py", "if sum(map(int, raw.tolist())) > _LARGEST:", "if False:", "tests/core/test_counts.py"),
+    Edit("weights/schemes.py", "return 1.0 / np.sqrt(n)", "return 1.0 / n", "tests/weights/test_schemes.py"),
+    Edit(
+        "weights/schemes.py",
+        "values = [given[name] for name in names]",
+        "values = list(given.values())",
+        "tests/weights/test_schemes.py",
+    ),
+    Edit(
+        "weights/schemes.py",
+        'if counts.empty and empty == "error":',
+        'if counts.empty and empty == "never":',
+        "tests/weights/test_schemes.py",
+    ),
+    # samplers
+    Edit("samplers/base.py", "taken[present] += amount", "taken[present] += 0", SAMPLERS),
+    Edit("samplers/base.py", "if state[key] != value:", "if False:", SAMPLERS),
+    Edit(
+        "samplers/base.py",
+        "self._start, self._progress, self._loaded = done, _Progress(done), True",
+        "self._start, self._progress, self._loaded = 0, _Progress(0), True",
+        SAMPLERS,
+    ),
+    Edit("samplers/permutation.py", "outside = outside[walked >= size[outside]]", "outside = outside[:0]", SAMPLERS),
+    # corrections after training
+    Edit(
+        "posthoc/thresholds.py",
+        "best = int(np.nanargmax(scores[metric]()))",
+        "best = len(last) - 1 - int(np.nanargmax(scores[metric]()[::-1]))",
+        TUNING,
+    ),
+    Edit(
+        "posthoc/thresholds.py",
+        "weight = np.divide(n, n + shrinkage,",
+        "weight = np.divide(n, n + 2 * shrinkage,",
+        TUNING,
+    ),
+    Edit(
+        "posthoc/adjustment.py",
+        "shift[shares == 0] = np.inf",
+        "shift[shares == 0] = 0",
+        "tests/posthoc/test_adjustment.py",
+    ),
+    Edit(
+        "posthoc/adjustment.py",
+        "key=lambda tau: (-score(tau), abs(tau - 1.0))",
+        "key=lambda tau: (-score(tau), abs(tau))",
+        TUNING,
+    ),
+    # metrics
+    Edit(
+        "metrics/tally.py",
+        "return _mean_over(t.recall, t.support > 0)",
+        "return _mean_over(t.recall, t.support >= 0)",
+        "tests/metrics/test_tally.py",
+    ),
+    Edit(
+        "metrics/tally.py",
+        "return np.bincount(a * size + b,",
+        "return np.bincount(b * size + a,",
+        "tests/metrics/test_tally.py",
+    ),
+    Edit("metrics/calibration.py", 'side="left") - 1', 'side="right") - 1', "tests/metrics/test_calibration.py"),
+    # class trees
+    Edit("hierarchy/decoding.py", "(nodes[rows, node] < threshold)", "(nodes[rows, node] <= threshold)", TREE),
+    Edit(
+        "hierarchy/decoding.py",
+        "edges[:, level.start - 1 : level.stop - 1]",
+        "edges[:, level.start - 1 : level.stop - 1] * 2",
+        TREE,
+    ),
+    Edit("hierarchy/tree.py", "if len(set(classes)) != len(classes):", "if False:", TREE),
+    # datasets and the audit
+    Edit(
+        "workflow/dataset/splits.py", "return splits[leader]", "return splits", "tests/workflow/dataset/test_splits.py"
+    ),
+    Edit(
+        "workflow/dataset/splits.py",
+        "least_val = int(val > 0 and n >= 2)",
+        "least_val = 0",
+        "tests/workflow/dataset/test_splits.py",
+    ),
+    Edit(
+        "workflow/dataset/decoding.py",
+        "if width * height > MAX_PIXELS:",
+        "if width > MAX_PIXELS:",
+        "tests/workflow/dataset/test_header.py tests/workflow/dataset/test_decoding.py",
+    ),
+    Edit("workflow/dataset/folder.py", "if entry.is_symlink():", "if False:", "tests/workflow/dataset/test_folder.py"),
+    Edit("workflow/audit/auditing.py", "if len(splits) > 1:", "if len(splits) > 2:", "tests/workflow/audit"),
+    # files
+    Edit("core/files.py", "Path(name).replace(target)", "target.write_bytes(Path(name).read_bytes())", ARTIFACTS),
+    Edit(
+        "core/files.py",
+        "if existing and not (resume or overwrite):",
+        "if existing and not overwrite and resume:",
+        ARTIFACTS,
+    ),
+    Edit("core/files.py", "lock.acquire(blocking=False)", "pass", ARTIFACTS),
+    # training
+    Edit("workflow/training/loop.py", 'torch.set_rng_state(tensors["rng"])', "pass", TRAIN),
+    Edit("workflow/training/loop.py", "self.optimizer.load_state_dict(state)", "pass", TRAIN),
+    Edit(
+        "workflow/training/loop.py",
+        "bad = torch.nonzero(~torch.isfinite(values)).flatten()",
+        "bad = torch.nonzero(torch.isinf(values)).flatten()",
+        TRAIN,
+    ),
+    Edit("workflow/training/setup.py", "logits[:, self.counts.counts == 0] = -np.inf", "pass", TRAIN),
+    Edit(
+        "workflow/training/setup.py",
+        "if tuple(predictions.classes.tolist()) != classes:",
+        "if set(predictions.classes.tolist()) != set(classes):",
+        "tests/workflow/comparison/test_tree.py",
+    ),
+    # strategies and the comparison
+    Edit(
+        "workflow/strategy/planning.py", "if facts.ratio > BALANCED:", "if facts.ratio > 1:", "tests/workflow/strategy"
+    ),
+    Edit("workflow/comparison/verdict.py", "d.low <= 0 <= d.high", "d.low < 0 < d.high", VERDICT),
+    Edit(
+        "workflow/comparison/verdict.py",
+        "estimate=-d.estimate, low=-d.high, high=-d.low",
+        "estimate=-d.estimate, low=-d.low, high=-d.high",
+        VERDICT,
+    ),
+    Edit(
+        "workflow/comparison/statistics.py",
+        "predicted, labels = predicted[order], labels[order]",
+        "labels = labels[order]",
+        STATISTICS,
+    ),
+    Edit(
+        "workflow/comparison/statistics.py",
+        "return max(defined, key=lambda name: defined[name])",
+        "return min(defined, key=lambda name: defined[name])",
+        STATISTICS,
+    ),
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run the tests on wrong code, one wrong line at a time.")
+    parser.add_argument("--only", default="", metavar="TEXT", help="the edits whose file or lines contain this text")
+    parser.add_argument("--list", action="store_true", help="print the edits and run nothing")
+    options = parser.parse_args()
+    edits = [edit for edit in EDITS if options.only in str(edit)]
+    if options.list:
+        print(*edits, sep="\n")
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        copy = _copied(Path(folder))
+        unchanged = cache(lambda tests: tests_pass(copy, tests))
+        outcomes = []
+        for edit in edits:
+            outcomes.append(outcome_of(copy, edit, unchanged))
+            print(f"{outcomes[-1]:14} {edit}", flush=True)
+    print(f"{outcomes.count('killed')} of {len(outcomes)} killed")
+    return int(any(outcome != "killed" for outcome in outcomes))
+
+
+def _copied(folder: Path) -> Path:
+    """A copy of the files that the tests need."""
+    ignore = shutil.ignore_patterns("__pycache__", ".*")
+    for name in COPIED:
+        path = ROOT / name
+        if path.is_dir():
+            shutil.copytree(path, folder / name, ignore=ignore)
+        else:
+            shutil.copy(path, folder / name)
+    return folder
+
+
+def outcome_of(copy: Path, edit: Edit, unchanged) -> str:
+    """``killed``, ``survived``, or ``not-applicable``: the line is not there once, or the tests fail without it."""
+    file = copy / edit.path
+    before = file.read_text("utf-8")
+    if before.count(edit.old) != 1 or not unchanged(edit.tests):
+        return "not-applicable"
+    file.write_text(before.replace(edit.old, edit.new), "utf-8")
+    try:
+        return "survived" if tests_pass(copy, edit.tests) else "killed"
+    finally:
+        file.write_text(before, "utf-8")
+
+
+def tests_pass(copy: Path, tests: str) -> bool:
+    """Whether the tests pass; tests that do not end count as failed."""
+    command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests.split()]
+    environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        run = subprocess.run(
+            command, cwd=copy, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    if run.returncode not in (0, 1):  # 1: tests failed; anything else is a mistake in the list
+        raise SystemExit(f"pytest ended with {run.returncode} on {tests}:\n{run.stdout[-2000:]}{run.stderr[-2000:]}")
+    return run.returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
