@@ -382,6 +382,14 @@ def test_interrupting_is_exit_130(photos, tmp_path, monkeypatch):
     assert Run.load(tmp_path / "r/run.json").starts == (0, 0)
 
 
+def test_an_interrupted_command_without_resume_does_not_advise_it(photos, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("counterpoise.workflow.dataset.load", interrupted)
+    assert call("plan", photos, code=130).stderr == "error: interrupted\n"
+
+
 @pytest.mark.fault("R10")
 @pytest.mark.skipif(os.name == "nt", reason="pipes of a POSIX shell")
 def test_a_closed_pipe_and_a_poor_locale_are_no_crash(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import re
 import sys
@@ -62,7 +63,8 @@ def _add_command(name: str, function: Callable[..., Result | None]) -> None:
             print_error(_with_option_names(str(error), name))
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            print_error("interrupted; finished work is kept, --resume continues from there")
+            resumable = "resume" in inspect.signature(with_options).parameters
+            print_error("interrupted" + "; finished work is kept, --resume continues from there" * resumable)
             raise typer.Exit(130) from None
         raise typer.Exit(0 if result is None else result.exit_code)
 
