@@ -356,6 +356,8 @@ def test_a_mistake_is_one_line_and_exit_2_and_writes_nothing(arguments, message,
 def test_a_message_names_each_option_once_and_as_it_was_typed(photos):
     error = call("train", photos, "--strategy", "focal", "--out", photos, code=2).stderr
     assert error.endswith("set `--resume` to continue or `--overwrite` to start again\n")
+    assert call("audit", photos, "--out", photos, code=2).stderr.endswith("or set `--overwrite` to start again\n")
+    assert call("demo", "--out", photos, code=2).stderr.endswith("; name a new folder\n")
 
 
 @pytest.mark.fault("R9")

@@ -36,7 +36,7 @@ def audit(
     from counterpoise.workflow.report import render
 
     if out is not None:
-        claim(out, overwrite=overwrite)
+        claim(out, resume=None, overwrite=overwrite)
     result = stage.audit(reading.load(data, warn=False), duplicates=not no_duplicates)
     if out is not None:
         result.save(out / "audit.json")

@@ -31,7 +31,7 @@ def demo(
     from counterpoise.workflow.dataset import load
 
     has_demo = (out / "comparison.json").exists() or (out / "runs").exists()
-    claim(out, overwrite=has_demo)
+    claim(out, resume=None, overwrite=has_demo or None)
     data = load("digits")
     counts = data.counts("train")
     print_note(

@@ -102,13 +102,13 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def claim(path: str | Path, *, resume: bool = False, overwrite: bool | None = False) -> Path:
+def claim(path: str | Path, *, resume: bool | None = False, overwrite: bool | None = False) -> Path:
     """Return an output folder that may be written to; nothing is written yet.
 
     Args:
         path: a new or empty folder; one with files needs ``resume`` or ``overwrite``.
-        resume: continue the work in the folder.
-        overwrite: start again in the folder; None if the caller does not offer that.
+        resume: continue the work in the folder; None if the caller does not offer that.
+        overwrite: start again in the folder; None likewise.
 
     Raises:
         ArtifactError: the path is a file, or the folder has files and neither ``resume`` nor ``overwrite`` is set.
@@ -120,10 +120,11 @@ def claim(path: str | Path, *, resume: bool = False, overwrite: bool | None = Fa
         raise ArtifactError(f"`out` {folder} is a file; name a folder")
     existing = sorted(p.name for p in folder.iterdir() if p.name != LOCK) if folder.exists() else []
     if existing and not (resume or overwrite):
+        offers = {"`resume` to continue (--resume)": resume, "`overwrite` to start again (--overwrite)": overwrite}
+        offered = " or ".join(offer for offer, value in offers.items() if value is not None)
         raise ArtifactError(
             f"`out` {folder} holds other files ({', '.join(existing[:3])}{', …' if len(existing) > 3 else ''}); "
-            "name a new folder, or set `resume` to continue "
-            + ("(--resume)" if overwrite is None else "or `overwrite` to start again (--resume, --overwrite)")
+            "name a new folder" + (f", or set {offered}" if offered else "")
         )
     return folder
 
