@@ -16,7 +16,8 @@ from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentTypeError, DatasetError
 from counterpoise.core.files import READ_FLAGS
 
-__all__ = ["SPLITS", "SYMMETRIES", "LabeledImages", "Split", "Symmetry", "checked_dataset", "find_duplicates"]
+__all__ = ["SPLITS", "SYMMETRIES", "LabeledImages", "Split", "Symmetry", "checked_dataset", "content_fingerprint"]
+__all__ += ["find_duplicates"]
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -26,6 +27,7 @@ SYMMETRIES: tuple[Symmetry, ...] = ("hflip", "vflip", "rot90")
 
 _Key = TypeVar("_Key", bound=Hashable)
 _CHUNK = 1 << 16
+_MOST_HASHED = 1 << 28
 
 
 @runtime_checkable
@@ -117,6 +119,31 @@ def find_duplicates(data: LabeledImages, among: Iterable[int] | None = None) -> 
     sizes = {i: _size(data.file(i)) for i in (range(len(data)) if among is None else among)}
     suspects = [i for group in _groups(sizes.items()) for i in group]
     return sorted(_groups((i, _digest(data, i, data.file(i))) for i in suspects))
+
+
+def content_fingerprint(data: LabeledImages) -> str:
+    """SHA-256 by which a change of the images is noticed, after what it was computed from.
+
+    That is their content (bytes of files, pixels of other images) if it has at most 256 MiB in all, and otherwise the
+    size and modification time of the files: then images that are not in files are not examined.
+    """
+    files = [data.file(i) for i in range(len(data))]
+    in_memory = next((data[i].nbytes for i, file in enumerate(files) if file is None), 0)
+    states = [(in_memory, 0) if file is None else _state(file) for file in files]
+    whole = sum(state[0] for state in states) <= _MOST_HASHED
+    digest = hashlib.sha256()
+    for i, (file, state) in enumerate(zip(files, states, strict=True)):
+        digest.update((_digest(data, i, file) if whole else None) or f"{state}".encode())
+    return f"{'content' if whole else 'size and time'} {digest.hexdigest()}"
+
+
+def _state(file: str) -> tuple[int, int]:
+    """Size and modification time in ns of a file; -1 if it cannot be examined."""
+    try:
+        status = os.stat(file)  # noqa: PTH116 - once per file, pathlib takes twice as long
+        return status.st_size, status.st_mtime_ns
+    except OSError:
+        return -1, -1
 
 
 def _groups(keyed: Iterable[tuple[int, _Key | None]]) -> list[list[int]]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
+import re
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tests.workflow.blobs import blobs
 
 from counterpoise.core.artifacts import Predictions, Run, Strategy
@@ -173,6 +176,67 @@ def test_a_finished_run_is_not_trained_again(dataset, tmp_path):
     )
     assert not calls
     assert dataclasses.replace(again, directory="") == dataclasses.replace(first, directory="")
+
+
+@pytest.fixture
+def bitmaps(tmp_path):
+    """Two classes of BMP files, which all have the same size and the same modification time."""
+    for number, name in enumerate(f"{split}/{label}" for split in ("train", "val", "test") for label in "ab"):
+        for i in range(4):
+            path = tmp_path / "bitmaps" / name / f"{i}.bmp"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng((number, i)).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(path)
+            os.utime(path, ns=(10**18, 10**18))
+    return tmp_path / "bitmaps"
+
+
+def exchange(first, second):
+    first.rename(first.with_suffix(".old"))
+    second.rename(first)
+    first.with_suffix(".old").rename(second)
+
+
+@pytest.mark.fault("S15")
+@pytest.mark.parametrize("replaced", ["train/a/0.bmp", "test/a/3.bmp"])
+def test_images_exchanged_between_a_kill_and_the_resumption_are_noticed(bitmaps, tmp_path, replaced):
+    def stop(done, total):
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train("baseline", bitmaps, epochs=2, out=tmp_path / "run", progress=stop)
+    exchange(bitmaps / replaced, bitmaps / replaced.replace("/a/", "/b/"))
+    with pytest.raises(ArtifactError, match=r"its data has content = 'content \w+.*was asked for.*`overwrite`"):
+        train("baseline", bitmaps, epochs=2, out=tmp_path / "run", resume=True)
+    exchange(bitmaps / replaced, bitmaps / replaced.replace("/a/", "/b/"))
+    for path in bitmaps.rglob("*.bmp"):
+        path.touch()  # a copy of the folder has other times, and the same content
+    assert train("baseline", bitmaps, epochs=2, out=tmp_path / "run", resume=True).status == "done"
+
+
+def test_of_large_data_the_sizes_and_times_are_compared(bitmaps, tmp_path, monkeypatch):
+    monkeypatch.setattr("counterpoise.core.images._MOST_HASHED", 1000)
+    run = train("baseline", bitmaps, epochs=1, out=tmp_path / "run")
+    assert re.fullmatch("size and time [0-9a-f]{64}", run.data["content"])
+    assert train("baseline", bitmaps, epochs=1, out=tmp_path / "run", resume=True) == run
+    os.utime(bitmaps / "val/b/2.bmp", ns=(10**18, 10**18 + 1))
+    with pytest.raises(ArtifactError, match="its data has content = 'size and time"):
+        train("baseline", bitmaps, epochs=1, out=tmp_path / "run", resume=True)
+
+
+def test_pixels_in_memory_count_as_content(dataset, tmp_path):
+    train("baseline", dataset, epochs=1, out=tmp_path / "run")
+    dataset.pixels[7, 0, 0, 0] ^= 1
+    with pytest.raises(ArtifactError, match="its data has content = 'content"):
+        train("baseline", dataset, epochs=1, out=tmp_path / "run", resume=True)
+
+
+def test_a_run_that_does_not_record_the_content_is_resumed(dataset, tmp_path):
+    first = train("baseline", dataset, epochs=1, out=tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    del record["data"]["content"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    assert train("baseline", dataset, epochs=1, out=tmp_path / "run", resume=True).starts == first.starts
 
 
 @pytest.mark.fault("C6")

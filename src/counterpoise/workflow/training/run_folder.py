@@ -128,7 +128,7 @@ def open_run(setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFol
         model=setup.settings.model,
         settings=setup.settings.to_dict(),
         environment=_environment(),
-        data=setup.data.to_dict(),
+        data={**setup.data.to_dict(), "content": setup.content},
         classes=counts.names,
         train_counts=tuple(counts.counts.tolist()),
         notes=() if advice is None else (advice,),
@@ -138,6 +138,8 @@ def open_run(setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFol
     if old is None:
         return new
     recorded, asked = _computation(old), _computation(new)
+    if "content" not in old.data:  # a run of a version that did not record it
+        asked["data"] = {key: value for key, value in new.data.items() if key != "content"}
     for name in asked:
         if recorded[name] != asked[name]:
             raise ArtifactError(

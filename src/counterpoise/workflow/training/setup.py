@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from counterpoise import hierarchy
 from counterpoise.core.artifacts import Predictions, Strategy
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError
-from counterpoise.core.images import SPLITS, LabeledImages, Split
+from counterpoise.core.images import SPLITS, LabeledImages, Split, content_fingerprint
 from counterpoise.core.text import listed
 from counterpoise.hierarchy import ClassTree
 from counterpoise.metrics import confusion_matrix
@@ -52,6 +53,11 @@ class TrainingSetup:
             resolved = settings.resolve(data)
             images |= _image_tensors(data, resolved, splits=tuple(faults))
         return cls(data, resolved, {split: tensors for split, tensors in images.items() if len(tensors)}, settings.tree)
+
+    @cached_property
+    def content(self) -> str:
+        """Fingerprint of the images themselves; all runs share it."""
+        return content_fingerprint(self.data)
 
     @property
     def counts(self) -> ClassCounts:
