@@ -10,6 +10,7 @@ import re
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 from tests.workflow.blobs import blobs
@@ -258,18 +259,126 @@ def test_another_run_in_the_folder_is_refused_with_the_difference(dataset, tmp_p
     assert (tmp_path / "run" / "run.json").read_bytes() == before
 
 
-@pytest.mark.fault("C4")
-def test_a_damaged_checkpoint_is_named(dataset, tmp_path):
+def interrupted(dataset, out, *, at=5, strategy="baseline"):
+    """Train for three epochs of two steps each, and stop after step ``at``."""
+
     def stop(done, total):
-        if done == 3:
+        if done == at:
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        train("baseline", dataset, epochs=3, out=tmp_path / "run", progress=stop)
-    checkpoint = tmp_path / "run" / "checkpoint.safetensors"
+        train(strategy, dataset, epochs=3, out=out, progress=stop)
+
+
+def same_model(one, two):
+    a, b = (RunFolder(folder).read_tensors("model.safetensors")[0] for folder in (one, two))
+    assert a.keys() == b.keys()
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def flip_bit(file, *, at):
+    content = bytearray(file.read_bytes())
+    content[at] ^= 4
+    file.write_bytes(content)
+
+
+def edit(file, *, drop=(), **metadata):
+    """Write a checkpoint with other metadata as a version without digests would have."""
+    tensors, before = RunFolder(file.parent).read_tensors(file.name)
+    kept = {name: tensor for name, tensor in tensors.items() if name not in drop}
+    before.pop("sha256")
+    safetensors.torch.save_file(kept, file, {**before, **metadata})
+
+
+@pytest.mark.fault("C4")
+@pytest.mark.parametrize("strategy", ["baseline", "decoupled", "adaptive-weights"])
+def test_a_damaged_checkpoint_is_replaced_by_the_previous_one_with_the_same_result(dataset, tmp_path, strategy):
+    train(strategy, dataset, epochs=3, out=tmp_path / "whole")
+    interrupted(dataset, tmp_path / "run", strategy=strategy)
+    flip_bit(tmp_path / "run" / "checkpoint.safetensors", at=-5000)
+    with pytest.warns(UserWarning, match=r"checkpoint\.safetensors is damaged .*continues from checkpoint-previous\.s"):
+        run = train(strategy, dataset, epochs=3, out=tmp_path / "run", resume=True)
+    assert run.starts == (0, 2)
+    assert same_model(tmp_path / "whole", tmp_path / "run")
+    assert (tmp_path / "whole" / "history.csv").read_bytes() == (tmp_path / "run" / "history.csv").read_bytes()
+
+
+@pytest.mark.fault("C4")
+@pytest.mark.parametrize("at", [40, 200, -1, -2000])
+def test_one_flipped_bit_in_the_only_checkpoint_is_refused_with_what_to_do(dataset, tmp_path, at):
+    interrupted(dataset, tmp_path, at=3)
+    flip_bit(tmp_path / "checkpoint.safetensors", at=at)
+    with pytest.raises(ArtifactError, match=r"checkpoint\.safetensors is damaged .*\(--overwrite\)"):
+        train("baseline", dataset, epochs=3, out=tmp_path, resume=True)
+
+
+def test_a_truncated_checkpoint_is_named(dataset, tmp_path):
+    interrupted(dataset, tmp_path, at=3)
+    checkpoint = tmp_path / "checkpoint.safetensors"
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     with pytest.raises(ArtifactError, match=r"checkpoint\.safetensors is damaged"):
-        train("baseline", dataset, epochs=3, out=tmp_path / "run", resume=True)
+        train("baseline", dataset, epochs=3, out=tmp_path, resume=True)
+
+
+@pytest.mark.fault("C4")
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"step": "999999"}, "`step` is '999999'"),
+        ({"step": "4"}, r"history\.csv has other epochs"),
+        ({"step": "abc"}, "`step` is 'abc'"),
+        ({"step": "3"}, "not the end of an epoch"),
+        ({"drop": ["rng"]}, "tensor 'rng' does not fit"),
+        ({"drop": ["model.head.weight"]}, "tensor 'model.head.weight' does not fit"),
+    ],
+)
+def test_a_checkpoint_without_digest_must_fit_the_run(dataset, tmp_path, change, reason):
+    interrupted(dataset, tmp_path, at=3)
+    edit(tmp_path / "checkpoint.safetensors", **change)
+    with pytest.raises(ArtifactError, match=rf"checkpoint\.safetensors is damaged .*{reason}"):
+        train("baseline", dataset, epochs=3, out=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"trained": "2"}, "history.csv has other"),
+        ({"drop": ["logits.val"]}, "its logits"),
+        ({"trained": "0"}, "is '0'"),
+    ],
+)
+def test_a_checkpoint_of_separate_models_must_fit_the_run(dataset, tmp_path, change, reason):
+    interrupted(dataset, tmp_path, strategy="hierarchical-separate")
+    edit(tmp_path / "checkpoint.safetensors", **change)
+    with pytest.raises(ArtifactError, match=rf"checkpoint\.safetensors is damaged .*{reason}"):
+        train("hierarchical-separate", dataset, epochs=3, out=tmp_path, resume=True)
+
+
+def test_a_checkpoint_of_an_earlier_version_without_digest_is_resumed(dataset, tmp_path):
+    train("baseline", dataset, epochs=3, out=tmp_path / "whole")
+    interrupted(dataset, tmp_path / "run")
+    edit(tmp_path / "run" / "checkpoint.safetensors")
+    assert train("baseline", dataset, epochs=3, out=tmp_path / "run", resume=True).starts == (0, 4)
+    assert same_model(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.fault("C4")
+@pytest.mark.parametrize("content", ["", "epoch,step\n1,2\n", "{header}\n1,x,,,,,\n", "{header}\n1,7,1,1,1,1,1\n"])
+def test_a_history_that_does_not_match_the_checkpoint_is_refused(dataset, tmp_path, content):
+    interrupted(dataset, tmp_path, at=3)
+    header = (tmp_path / "history.csv").read_text().splitlines()[0]
+    (tmp_path / "history.csv").write_text(content.format(header=header))
+    with pytest.raises(ArtifactError, match=r"history\.csv"):
+        train("baseline", dataset, epochs=3, out=tmp_path, resume=True)
+
+
+@pytest.mark.fault("C1")
+def test_a_kill_between_the_two_checkpoints_loses_one_epoch_and_no_bit(dataset, tmp_path):
+    train("baseline", dataset, epochs=3, out=tmp_path / "whole")
+    interrupted(dataset, tmp_path / "run")
+    (tmp_path / "run" / "checkpoint.safetensors").unlink()
+    assert train("baseline", dataset, epochs=3, out=tmp_path / "run", resume=True).starts == (0, 2)
+    assert same_model(tmp_path / "whole", tmp_path / "run")
 
 
 def test_files_of_others_are_protected_and_overwrite_removes_only_ours(dataset, tmp_path):

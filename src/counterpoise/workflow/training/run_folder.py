@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -27,7 +29,8 @@ from counterpoise.workflow.training.setup import TrainingSetup
 __all__ = ["HISTORY_COLUMNS", "RunFolder", "linear_head", "open_run"]
 
 HISTORY_COLUMNS = ("epoch", "step", "loss", "learning_rate", "val_loss", "val_accuracy", "val_balanced_accuracy")
-FILES = ["run.json", "history.csv", "weights.json", "model.safetensors", "checkpoint.safetensors"]
+CHECKPOINTS = ("checkpoint.safetensors", "checkpoint-previous.safetensors")
+FILES = [*CHECKPOINTS, "run.json", "history.csv", "weights.json", "model.safetensors"]
 FILES += [f"predictions-{split}.npz" for split in SPLITS]
 _PACKAGES = ("counterpoise", "torch", "torchvision", "timm", "accelerate", "numpy", "scikit-learn", "pillow")
 
@@ -37,6 +40,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._newest_is_damaged = False
 
     def write_run(self, run: Run) -> None:
         """Write run.json; it does not record the folder, so that the folder can be moved."""
@@ -59,7 +63,10 @@ class RunFolder:
         if not file.exists():
             return []
         rows = read_own_csv(file, HISTORY_COLUMNS)
-        return [{key: float(text) if text else None for key, text in row.items()} for row in rows]
+        try:
+            return [{key: float(text) if text else None for key, text in row.items()} for row in rows]
+        except ValueError as error:
+            raise _damaged(file, error) from error
 
     def write_weights(self, classes: Sequence[str], epochs: Sequence[Sequence[float]]) -> None:
         """Write weights.json: the class weights of each epoch, for a strategy that changes them."""
@@ -68,7 +75,12 @@ class RunFolder:
     def read_weights(self) -> list[list[float]]:
         """The class weights of each epoch; empty if they do not change."""
         file = self.path / "weights.json"
-        return list(read_json(file)["epochs"]) if file.exists() else []
+        if not file.exists():
+            return []
+        try:
+            return [[float(weight) for weight in row] for row in read_json(file)["epochs"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(file, error) from error
 
     def write_predictions(self, split: str, predictions: Predictions) -> None:
         """Write predictions-<split>.npz."""
@@ -94,7 +106,39 @@ class RunFolder:
             with safetensors.safe_open(file, framework="pt") as opened:
                 return {key: opened.get_tensor(key) for key in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
         except (safetensors.SafetensorError, OSError, ValueError) as error:
-            raise ArtifactError(f"{file} is damaged ({error}); start again with `overwrite`") from error
+            raise _damaged(file, error) from error
+
+    def write_checkpoint(self, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        """Write the checkpoint with its SHA-256; the one before becomes checkpoint-previous.safetensors."""
+        newest, previous = (self.path / name for name in CHECKPOINTS)
+        if newest.exists() and not self._newest_is_damaged:
+            newest.replace(previous)
+        self.write_tensors(newest.name, tensors, {**metadata, "sha256": _digest(tensors, metadata)})
+        self._newest_is_damaged = False
+
+    def load_checkpoint(self, load: Callable[[dict[str, Tensor], dict[str, str]], None]) -> None:
+        """Pass the checkpoint, if there is one, to ``load``; in place of a damaged one the one before, with a warning.
+
+        ``load`` raises ValueError for content that does not belong to this run. Training is deterministic, so that a
+        run that continues from the previous checkpoint ends with the same model.
+        """
+        damage = []
+        for name in CHECKPOINTS:
+            try:
+                saved = self.read_tensors(name)
+                if saved is not None:
+                    _check_digest(*saved)
+                    load(*saved)
+                    break
+            except (ArtifactError, ValueError) as error:
+                damage.append(error if isinstance(error, ArtifactError) else _damaged(self.path / name, error))
+        else:
+            if damage:
+                raise damage[0]
+        if damage:
+            self._newest_is_damaged = True
+            reason = str(damage[0]).partition("; start again")[0]
+            warnings.warn(f"{reason}; training continues from {name}, check the disk", UserWarning, stacklevel=2)
 
     def clear(self) -> None:
         """Remove the files of a run; files of other programs stay."""
@@ -102,8 +146,31 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
 
     def remove_checkpoint(self) -> None:
-        """Remove the checkpoint, which a finished run no longer needs."""
-        (self.path / "checkpoint.safetensors").unlink(missing_ok=True)
+        """Remove the checkpoints, which a finished run no longer needs."""
+        for name in CHECKPOINTS:
+            (self.path / name).unlink(missing_ok=True)
+
+
+def _damaged(file: Path, reason: object) -> ArtifactError:
+    return ArtifactError(f"{file} is damaged ({reason}); start again with `overwrite` (--overwrite)")
+
+
+def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """SHA-256 of names, types, shapes and values of tensors, and of the metadata."""
+    digest = hashlib.sha256(repr(sorted(metadata.items())).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _check_digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Raise ValueError unless a checkpoint has the SHA-256 that was saved with it."""
+    content = {key: value for key, value in metadata.items() if key != "sha256"}
+    # Earlier versions wrote one entry and no digest; if there are more entries, the name of the digest is damaged.
+    expected = _digest(tensors, content) if len(metadata) > 1 else None
+    if metadata.get("sha256") != expected:
+        raise ValueError("its content does not have the SHA-256 that was saved with it")
 
 
 def linear_head(tensors: dict[str, Tensor]) -> LinearHead | None:

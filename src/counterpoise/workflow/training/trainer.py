@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, cast, final
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from counterpoise import hierarchy
 from counterpoise.core.artifacts import Predictions, Strategy
 from counterpoise.core.counts import ClassCounts
-from counterpoise.core.images import SPLITS, Split
+from counterpoise.core.images import Split
 from counterpoise.hierarchy import ClassTree
 from counterpoise.losses.base import Loss
 from counterpoise.models import build_model
@@ -58,7 +59,7 @@ class Trainer:
         trainer = cls(setup, strategy, recipe, loop, [], [])
         if recipe.retraining is not None:
             loop.schedule = replace(settings, epochs=recipe.retraining.first)
-        trainer._load(folder)
+        folder.load_checkpoint(partial(trainer._load, folder))
         return trainer
 
     @property
@@ -134,9 +135,7 @@ class Trainer:
         folder.write_history(self.history)
         if self.weights:
             folder.write_weights(self.setup.counts.names, self.weights)
-        state = {} if self._adaptive is None else self._adaptive.state_dict()
-        tensors = {f"reweighting.{name}": torch.from_numpy(value) for name, value in state.items()}
-        folder.write_tensors("checkpoint.safetensors", {**self.loop.state(), **tensors}, {"step": str(self.loop.step)})
+        folder.write_checkpoint(self._state(), {"step": str(self.loop.step)})
 
     def raw_predictions(self, split: Split) -> Predictions:
         """The logits of the model before any post-hoc method."""
@@ -149,22 +148,42 @@ class Trainer:
             logits = _leaf_log_probabilities(logits, self.recipe.tree, self.setup.counts)
         return self.setup.predictions(split, logits)
 
-    def _load(self, folder: RunFolder) -> None:
-        """Restore the checkpoint, if there is one."""
-        saved = folder.read_tensors("checkpoint.safetensors")
-        if saved is None:
-            return
-        tensors, step = saved[0], int(saved[1]["step"])
-        retraining = self.recipe.retraining
-        if retraining is not None and step > retraining.first * self.setup.settings.steps_per_epoch:
+    def _state(self) -> dict[str, Tensor]:
+        """The tensors of a checkpoint: the state of the loop, and of class weights that adapt."""
+        state = {} if self._adaptive is None else self._adaptive.state_dict()
+        tensors = {f"reweighting.{name}": torch.from_numpy(value) for name, value in state.items()}
+        return {**self.loop.state(), **tensors}
+
+    def _load(self, folder: RunFolder, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        """Restore a checkpoint; raises ValueError before anything is changed if it does not fit this run."""
+        per_epoch, retraining = self.setup.settings.steps_per_epoch, self.recipe.retraining
+        ends = [per_epoch * (epoch + 1) for epoch in range(self.setup.settings.epochs)]
+        step = ends[_position(metadata, "step", ends)]
+        history = _history(folder, ends[: step // per_epoch])
+        weights = [] if self.recipe.reweighting is None else folder.read_weights()[: len(history)]
+        if self.recipe.reweighting is not None and len(weights) < len(history):
+            raise ValueError("weights.json has fewer epochs")
+        second_stage = retraining is not None and step > retraining.first * per_epoch
+        self._check_tensors(tensors, second_stage=second_stage)
+        if second_stage:
             self.start_second_stage()
         self.loop.load_state(tensors, step=step)
         if self._adaptive is not None:
             prefix = "reweighting."
             state = {k.removeprefix(prefix): v.numpy() for k, v in tensors.items() if k.startswith(prefix)}
             self._adaptive.load_state_dict(state)
-        done = self.loop.epoch
-        self.history, self.weights = folder.read_history()[:done], folder.read_weights()[:done]
+        self.history, self.weights = history, weights
+
+    def _check_tensors(self, tensors: dict[str, Tensor], *, second_stage: bool) -> None:
+        """Raise ValueError unless a checkpoint has the tensors of this run."""
+        model = cast("Classifier", self.loop.unwrapped_model)
+        parameters = (model.head if second_stage else model).parameters()
+        expected: dict[str, Tensor] = {f"momentum.{i}": parameter for i, parameter in enumerate(parameters)}
+        expected |= (state := self._state())
+        for name in sorted(tensors.keys() | state.keys()):
+            got, own = tensors.get(name), expected.get(name)
+            if got is None or own is None or (got.shape, got.dtype) != (own.shape, own.dtype):
+                raise ValueError(f"tensor {name!r} does not fit this run")
 
 
 @final
@@ -202,7 +221,7 @@ class SeparateTrainer:
         }
         prior = replace(setup.class_prior(strategy), remaining=None)
         trainer = cls(setup, strategy, seed, tree, prior, steps, nodes, logits)
-        trainer._load(folder)
+        folder.load_checkpoint(partial(trainer._load, folder))
         return trainer
 
     @property
@@ -240,22 +259,27 @@ class SeparateTrainer:
         """Write history and checkpoint."""
         folder.write_history(self.history)
         logits = {f"logits.{split}": torch.from_numpy(value) for split, value in self.logits.items()}
-        folder.write_tensors("checkpoint.safetensors", {**self.weights, **logits}, {"trained": str(self.trained)})
+        folder.write_checkpoint({**self.weights, **logits}, {"trained": str(self.trained)})
 
     def raw_predictions(self, split: Split) -> Predictions:
         """Log-probabilities of the classes from the logits of the nodes."""
         logits = _leaf_log_probabilities(self.logits[split], self.tree, self.setup.counts)
         return self.setup.predictions(split, logits)
 
-    def _load(self, folder: RunFolder) -> None:
-        """Restore the checkpoint, if there is one."""
-        saved = folder.read_tensors("checkpoint.safetensors")
-        if saved is None:
-            return
-        tensors, self.trained = saved[0], int(saved[1]["trained"])
-        self.logits = {split: tensors[f"logits.{split}"].numpy() for split in SPLITS if f"logits.{split}" in tensors}
-        self.weights = {name: value for name, value in tensors.items() if name.startswith("node")}
-        self.history = folder.read_history()[: self.trained]
+    def _load(self, folder: RunFolder, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        """Restore a checkpoint; raises ValueError before anything is changed if it does not fit this run."""
+        ends = list(range(1, len(self.nodes) + 1))
+        trained = ends[_position(metadata, "trained", ends)]
+        history = _history(folder, np.cumsum(self.steps)[:trained].tolist())
+        weights = {name: value for name, value in tensors.items() if name.startswith("node")}
+        logits = {name.removeprefix("logits."): value.numpy() for name, value in tensors.items() if name not in weights}
+        shapes = {split: value.shape for split, value in self.logits.items()}
+        if {split: value.shape for split, value in logits.items()} != shapes:
+            raise ValueError("its logits have other shapes")
+        if {name.partition(".")[0] for name in weights} != {f"node{node}" for node in self.nodes[:trained]}:
+            raise ValueError("it has the weights of other nodes")
+        self.trained, self.history, self.weights = trained, history, weights
+        self.logits = {split: logits[split] for split in self.logits}
 
     def _loop(self, node: int) -> TrainingLoop:
         """The training loop of the model of one node."""
@@ -276,6 +300,22 @@ class SeparateTrainer:
         model, foreground = _new_model(self.setup, flat, len(children)), recipe.transform.foreground
         transform = replace(recipe.transform, foreground=None if foreground is None else foreground.within(rows))
         return TrainingLoop(model, recipe.loss, settings, self.seed, images, recipe.order.within(rows), transform)
+
+
+def _position(metadata: dict[str, str], name: str, ends: list[int]) -> int:
+    """The index in ``ends`` of a number in the metadata of a checkpoint."""
+    texts = [str(end) for end in ends]
+    if metadata.get(name) not in texts:
+        raise ValueError(f"`{name}` is {str(metadata.get(name))[:20]!r}, which is not the end of an epoch")
+    return texts.index(metadata[name])
+
+
+def _history(folder: RunFolder, ends: list[int]) -> list[HistoryRow]:
+    """The rows of history.csv up to a checkpoint; ``ends`` are the steps at the end of their epochs."""
+    rows = folder.read_history()[: len(ends)]
+    if [(row["epoch"], row["step"]) for row in rows] != list(enumerate(ends, start=1)):
+        raise ValueError("history.csv has other epochs or steps")
+    return rows
 
 
 def final_predictions(
