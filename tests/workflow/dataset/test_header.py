@@ -123,7 +123,7 @@ def _png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
 
 
 @pytest.mark.fault("D5")
-@pytest.mark.parametrize("size", [(30_000, 30_000), (12_000, 12_000), (MAX_PIXELS + 1, 1)])
+@pytest.mark.parametrize("size", [(30_000, 30_000), (12_000, 12_000), (MAX_PIXELS + 1, 1), (1, 89_000_000)])
 def test_bomb_is_refused_by_its_header(tmp_path, size):
     (tmp_path / "x.png").write_bytes(_png(*size))
     with pytest.raises(UnreadableImage, match=f"refused: it has {size[0]}×{size[1]} pixels"):
@@ -141,8 +141,37 @@ def test_bomb_is_refused_by_its_header_in_every_format(tmp_path, monkeypatch, en
 
 @pytest.mark.fault("D5")
 def test_the_limit_itself_is_allowed(tmp_path):
-    (tmp_path / "x.png").write_bytes(_png(MAX_PIXELS, 1))
-    assert read_header(str(tmp_path / "x.png")).width == MAX_PIXELS
+    width, height = 16_385, 5_461
+    assert width * height == MAX_PIXELS
+    (tmp_path / "x.png").write_bytes(_png(width, height) + b"\0" * 300_000)
+    assert read_header(str(tmp_path / "x.png")).width == width
+
+
+@pytest.mark.fault("D5")
+@pytest.mark.fault("D2")
+@pytest.mark.parametrize("size", [(5000, 5000), (300, 300), (1_000_000, 1), (1, 1_000_000)])
+def test_a_png_too_short_for_its_pixels_is_truncated(tmp_path, size):
+    (tmp_path / "x.png").write_bytes(_png(*size))
+    with pytest.raises(UnreadableImage, match=f"is a truncated PNG: .* bytes cannot hold {size[0]}×{size[1]} pixels"):
+        read_header(str(tmp_path / "x.png"))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (64, 64), (2500, 2500)])
+def test_a_png_of_one_colour_is_complete_in_every_mode(tmp_path, mode, size):
+    Image.new(mode, size).save(tmp_path / "x.png", compress_level=9)
+    assert read_header(str(tmp_path / "x.png"))[2:] == size
+
+
+@pytest.mark.fault("D5")
+def test_other_formats_hold_a_bounded_number_of_pixels_per_byte(tmp_path):
+    for format, options in (("WEBP", {"lossless": True}), ("TIFF", {"compression": "group4"}), ("GIF", {})):
+        Image.new("1" if format == "TIFF" else "L", (4000, 4000)).save(tmp_path / "x", format, **options)
+        assert read_header(str(tmp_path / "x"))[2:] == (4000, 4000)
+    start = (tmp_path / "x").read_bytes()[:6] + struct.pack("<HH", 9000, 9000)
+    (tmp_path / "x").write_bytes(start + b"\0\0\0,\0\0\0\0" + struct.pack("<HH", 9000, 9000) + b"\0\2\0;")
+    with pytest.raises(UnreadableImage, match=r"is a truncated GIF: \d\d bytes cannot hold 9000×9000 pixels"):
+        read_header(str(tmp_path / "x"))
 
 
 @pytest.mark.fault("D6")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pickle
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, DatasetError
 from counterpoise.core.images import LabeledImages
-from counterpoise.workflow.dataset import ImageDataset, load
+from counterpoise.workflow.dataset import ImageDataset, load, loading
 
 
 def _dataset(source) -> LabeledImages:  # mypy and the runtime agree that ours satisfies the protocol
@@ -229,3 +231,23 @@ def test_loading_and_auditing_import_no_torch(make):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.fault("D14")
+def test_many_names_that_are_not_utf8_take_linear_time():
+    paths = [f"cat/{i}\udcff.png" for i in range(100_000)]
+    start = time.perf_counter()
+    names, renamed = loading._unique_names(paths)
+    assert time.perf_counter() - start < 5
+    assert len(set(names)) == len(renamed) == len(paths)
+
+
+@pytest.mark.fault("D14")
+def test_names_that_look_alike_after_their_bytes_are_written_out_stay_apart():
+    spelled = ("\\xff", "\udcff")
+    paths = ["".join(parts) for parts in itertools.product(spelled, repeat=12)]
+    paths += ["\\xff" * 12 + "_", "\\xff" * 12 + "_7", "plain"]
+    names, renamed = loading._unique_names(paths)
+    assert len(set(names)) == len(paths)
+    assert [renamed.get(name, name) for name in names] == paths
+    assert loading._unique_names(["a\udcff", "a\\xff"]) == (["a\\xff_", "a\\xff"], {"a\\xff_": "a\udcff"})

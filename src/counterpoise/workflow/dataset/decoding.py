@@ -28,6 +28,11 @@ __all__ = ["FORMATS", "UNSUPPORTED", "Header", "UnreadableImage", "extension_of"
 MAX_PIXELS = 89_478_485
 """Larger images are refused before they are decoded: Pillow's own limit, a quarter of a GiB as RGB."""
 
+_LEAST_ROW = 64
+_MAX_PIXELS_PER_BYTE = 1 << 15
+_ALWAYS_DECODED = 1 << 22
+_MAX_DEFLATE = 1032
+
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".gif": "GIF", ".webp": "WEBP"}
 FORMATS |= {".tif": "TIFF", ".tiff": "TIFF"}
 """The extensions that are read, in lower case, and the format that each stands for."""
@@ -45,6 +50,7 @@ _SCAN = frozenset({0xDA})
 _END_OF_JPEG = b"\xff\xd9"
 _END_OF_PNG = b"IEND\xaeB`\x82"
 _JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PNG_MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 
 
@@ -89,9 +95,6 @@ def read_header(path: str) -> Header:
         raise _unreadable(f"cannot be read: {error.strerror}") from error
     finally:
         os.close(handle)
-    if header.width < 1 or header.height < 1:
-        raise _unreadable(f"is a damaged {header.format} of {header.width}×{header.height} pixels")
-    _expect_size(header.width, header.height)
     return header
 
 
@@ -107,10 +110,12 @@ def _read(handle: int, path: str) -> Header:
     elif file.head.startswith(b"\x89PNG\r\n\x1a\n"):
         header, end = _png(file.head), _END_OF_PNG
     else:
-        format = _other_format(file.head, file.length)
+        format, end = _other_format(file.head, file.length), b""
         with _opened(path, (format,)) as image:
-            return Header(format, image.mode, image.width, image.height)
-    _expect_end(file, header.format, end)
+            header = Header(format, image.mode, image.width, image.height)
+    if end:
+        _expect_end(file, header.format, end)
+    _expect_content(file, header)
     return header
 
 
@@ -177,9 +182,25 @@ def _expect_end(file: _File, format: str, end: bytes) -> None:
     raise _unreadable(f"is a truncated {format}: its end is missing")
 
 
+def _expect_content(file: _File, header: Header) -> None:
+    """Raise if the image has no pixels, too many of them, or more than a file of this length can hold."""
+    format, _, width, height = header
+    if width < 1 or height < 1:
+        raise _unreadable(f"is a damaged {format} of {width}×{height} pixels")
+    _expect_size(width, height)
+    held = max(_ALWAYS_DECODED, _MAX_PIXELS_PER_BYTE * file.length)
+    if format == "PNG":  # Pillow would decode missing rows as black
+        bits = file.head[24] * _PNG_CHANNELS.get(file.head[25], 1)
+        held = 8 * _MAX_DEFLATE * file.length // max(1, bits)
+    if width * height > held:
+        raise _unreadable(f"is a truncated {format}: {file.length:,} bytes cannot hold {width}×{height} pixels")
+
+
 def _expect_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        problem = f"is refused: it has {width}×{height} pixels, and the limit is {MAX_PIXELS:,}"
+    """Raise if the image is too large; a row of a few pixels takes as long as one of 64, and counts as such."""
+    if height * max(width, _LEAST_ROW) > MAX_PIXELS:
+        limit = f"{MAX_PIXELS:,}" if width >= _LEAST_ROW else f"{MAX_PIXELS // _LEAST_ROW:,} rows"
+        problem = f"is refused: it has {width}×{height} pixels, and the limit is {limit}"
         raise _unreadable(problem, "Scale it down, or remove it")
 
 

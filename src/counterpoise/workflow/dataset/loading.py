@@ -214,12 +214,17 @@ def _first_problem(listing: Listing) -> str:
 def _unique_names(paths: list[str]) -> tuple[list[str], dict[str, str]]:
     """The paths as valid Unicode, and the names on disk of those that had to be changed."""
     names = [display_name(path) for path in paths]
-    renamed, used = {}, set(names)
+    renamed, times, tried = {}, Counter(names), Counter[str]()
     for i, (name, path) in enumerate(zip(names, paths, strict=True)):
         if name != path:
-            while name in used and names.count(name) > 1:
-                name += "_"
-            names[i], renamed[name] = name, path
+            unique = name
+            if times[name] > 1:  # another file has this name
+                times[name] -= 1
+                while times[unique]:
+                    tried[name] += 1
+                    unique = f"{name}_{tried[name]}" if tried[name] > 1 else f"{name}_"
+                times[unique] += 1
+            names[i], renamed[unique] = unique, path
     return names, renamed
 
 
