@@ -108,7 +108,7 @@ class Run(Artifact):
     recall per class on the training images without augmentation; None for a class without images. ``prior`` is the
     class prior that remains in the logits: uniform after a correction, empty where the loss does not define it.
     ``fitted`` has the values that a correction chose on validation, ``notes`` are warnings, and ``tree`` is the class
-    tree of a hierarchical strategy.
+    tree of a hierarchical strategy. ``digests`` has the SHA-256 of the model and of each file of predictions.
     """
 
     strategy: Strategy
@@ -130,6 +130,7 @@ class Run(Artifact):
     tree: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
     directory: str = ""
+    digests: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

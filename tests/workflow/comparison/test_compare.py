@@ -6,6 +6,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -20,7 +21,7 @@ from counterpoise.core.errors import ArgumentError, ArtifactError
 from counterpoise.workflow.comparison import compare, engine
 from counterpoise.workflow.comparison.engine import Task, run_tasks
 from counterpoise.workflow.strategy import CATALOG
-from counterpoise.workflow.training import Settings, TrainingSetup, run_training
+from counterpoise.workflow.training import Settings, TrainingSetup, run_training, train
 
 ASKED = ("weighted-ce", "post-hoc-logit-adjusted")
 
@@ -105,6 +106,62 @@ def test_resume_keeps_what_is_done(compared, tmp_path):
     assert again.arms[0].seconds == compared[0].arms[0].seconds
     longer = compare(blobs(), strategies=(*ASKED, "focal"), seeds=2, epochs=3, out=out, resume=True)
     assert [arm.strategy.name for arm in longer.arms] == ["baseline", *ASKED, "focal"]
+
+
+@pytest.mark.parametrize("name", ["predictions-test.npz", "predictions-val.npz", "model.safetensors"])
+def test_results_that_changed_after_their_run_are_refused_on_resume(compared, tmp_path, name):
+    options = {"strategies": ASKED, "seeds": 2, "epochs": 3, "out": tmp_path / "out", "resume": True}
+    shutil.copytree(compared[1], tmp_path / "out")
+    file = tmp_path / "out" / "runs" / "weighted-ce-seed1" / name
+    if name == "predictions-test.npz":
+        saved = Predictions.load(file)
+        forged = np.eye(3, dtype=np.float32)[saved.labels]  # all correct
+        dataclasses.replace(saved, logits=forged).save(file)
+    elif name == "model.safetensors":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(
+        ArtifactError, match=rf"weighted-ce-seed1/{name} (was changed|is missing).*delete .*--overwrite"
+    ):
+        compare(blobs(), **options)
+    shutil.rmtree(file.parent)
+    again = compare(blobs(), **options)
+    assert again.verdict == compared[0].verdict
+
+
+def test_a_run_of_an_earlier_version_without_digests_is_kept_on_resume(compared, tmp_path):
+    shutil.copytree(compared[1], tmp_path / "out")
+    for record in (tmp_path / "out").glob("runs/*/run.json"):
+        content = json.loads(record.read_text())
+        assert sorted(content.pop("digests"))[-3:] == [f"predictions-{split}.npz" for split in ("test", "train", "val")]
+        record.write_text(json.dumps(content))
+    calls = []
+    compare(
+        blobs(), strategies=ASKED, seeds=2, epochs=3, out=tmp_path / "out", resume=True,
+        progress=lambda *step: calls.append(step),
+    )  # fmt: skip
+    assert not calls
+
+
+@pytest.mark.fault("C15")
+@pytest.mark.parametrize("function", ["compare", "train"])
+def test_a_folder_that_another_process_filled_meanwhile_is_not_replaced(tmp_path, monkeypatch, function):
+    out, prepare = tmp_path / "out", TrainingSetup.prepare
+
+    def prepared_while_another_finishes(*args):
+        out.mkdir()
+        (out / "report.html").write_text("theirs")
+        return prepare(*args)
+
+    monkeypatch.setattr(TrainingSetup, "prepare", prepared_while_another_finishes)
+    with pytest.raises(ArtifactError, match=r"holds other files \(report\.html\)"):
+        if function == "compare":
+            compare(blobs(), strategies=["focal"], seeds=1, epochs=1, out=out)
+        else:
+            train("focal", blobs(), epochs=1, out=out)
+    assert [p.name for p in out.iterdir()] == ["report.html"]
+    assert (out / "report.html").read_text() == "theirs"
 
 
 def test_other_runs_in_the_folder_are_refused_before_any_work(compared):

@@ -89,10 +89,13 @@ def compare(
     _check_splits(dataset)
     for strategy in chosen or (strategy_named(BASELINE),):
         check_strategy(strategy, dataset, checked)
-    folder = claim(out, resume=resume, overwrite=overwrite)
+    claim(out, resume=resume, overwrite=overwrite)
     setup = TrainingSetup.prepare(dataset, checked)
     audited = audit(setup.data)
+    folder = Path(out)
     with locked(folder):
+        # Again, because another process may have written here while the data were prepared.
+        claim(folder, resume=resume, overwrite=overwrite)
         if overwrite:
             _clear(folder)
         experiment = _Experiment(setup, seed_list, folder, chosen or plan(audited))

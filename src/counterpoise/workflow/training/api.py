@@ -92,6 +92,9 @@ def train(
     if chosen.name not in CATALOG and (advice := setup.double_correction(chosen)):
         warnings.warn(advice, UserWarning, stacklevel=2)
     with locked(path) if is_first else nullcontext():
+        if is_first:
+            # Again, because another process may have written here while the data were prepared.
+            claim(path, resume=resume, overwrite=overwrite)
         folder = RunFolder(path)
         if overwrite and is_first:
             folder.clear()
@@ -124,7 +127,7 @@ def run_training(setup: TrainingSetup, strategy: Strategy, *, seed: int, folder:
     if writes:
         folder.write_tensors("model.safetensors", trainer.model_state(), {"model": setup.settings.model})
         folder.write_history(trainer.history)
-        _write_results(folder, run, predictions)
+        run = _write_results(folder, run, predictions)
     return run
 
 
@@ -140,8 +143,7 @@ def run_posthoc(setup: TrainingSetup, strategy: Strategy, base: Run, *, seed: in
     predictions, fitted = apply_posthoc(strategy, prior, raw, None if model is None else linear_head(model[0]))
     run = replace(run, seconds=time.monotonic() - clock, directory=str(folder.path))
     run = _finished(run, strategy, prior, predictions, fitted)
-    _write_results(folder, run, predictions)
-    return run
+    return _write_results(folder, run, predictions)
 
 
 def _finished(
@@ -156,13 +158,15 @@ def _finished(
     )
 
 
-def _write_results(folder: RunFolder, run: Run, predictions: dict[Split, Predictions]) -> None:
-    """Write run.json last: a run with the status "done" has all its files."""
+def _write_results(folder: RunFolder, run: Run, predictions: dict[Split, Predictions]) -> Run:
+    """Write run.json last, with the digests of the results: a run with the status "done" has all its files."""
     for split, part in predictions.items():
         if split != "train" or part.logits.size <= MAX_TRAIN_LOGITS:
             folder.write_predictions(split, part)
+    run = replace(run, digests=folder.digests())
     folder.write_run(run)
     folder.remove_checkpoint()
+    return run
 
 
 def _recall(predictions: Predictions) -> tuple[float | None, ...]:

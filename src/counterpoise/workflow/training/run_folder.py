@@ -30,8 +30,8 @@ __all__ = ["HISTORY_COLUMNS", "RunFolder", "linear_head", "open_run"]
 
 HISTORY_COLUMNS = ("epoch", "step", "loss", "learning_rate", "val_loss", "val_accuracy", "val_balanced_accuracy")
 CHECKPOINTS = ("checkpoint.safetensors", "checkpoint-previous.safetensors")
-FILES = [*CHECKPOINTS, "run.json", "history.csv", "weights.json", "model.safetensors"]
-FILES += [f"predictions-{split}.npz" for split in SPLITS]
+RESULTS = ("model.safetensors", *(f"predictions-{split}.npz" for split in SPLITS))
+FILES = (*CHECKPOINTS, "run.json", "history.csv", "weights.json", *RESULTS)
 _PACKAGES = ("counterpoise", "torch", "torchvision", "timm", "accelerate", "numpy", "scikit-learn", "pillow")
 
 
@@ -140,6 +140,22 @@ class RunFolder:
             reason = str(damage[0]).partition("; start again")[0]
             warnings.warn(f"{reason}; training continues from {name}, check the disk", UserWarning, stacklevel=2)
 
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of the model and of each file of predictions."""
+        files = (self.path / name for name in RESULTS)
+        return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.exists()}
+
+    def check_digests(self, run: Run) -> None:
+        """Raise `ArtifactError` if a result of a finished run has changed; earlier versions recorded no digests."""
+        current = self.digests() if run.digests else {}
+        for name, digest in run.digests.items():
+            if current.get(name) != digest:
+                change = "was changed or damaged after the run" if name in current else "is missing"
+                raise ArtifactError(
+                    f"{self.path / name} {change}; delete {self.path} to repeat this run, or start again with "
+                    "`overwrite` (--overwrite)"
+                )
+
     def clear(self) -> None:
         """Remove the files of a run; files of other programs stay."""
         for name in FILES:
@@ -185,7 +201,8 @@ def open_run(setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFol
     """The run that the folder records, or a new one if the folder is empty.
 
     Raises:
-        ArtifactError: the folder records a run that would compute something else; the difference is named.
+        ArtifactError: the folder records a run that would compute something else; the difference is named. Or the
+            results of a finished run have changed.
     """
     counts, tree, advice = setup.counts, setup.class_tree(strategy), setup.double_correction(strategy)
     new = Run(
@@ -213,6 +230,8 @@ def open_run(setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFol
                 f"{folder.path} holds another run: its {name} {_difference(recorded[name], asked[name])}; "
                 "choose another folder, or start again with `overwrite`"
             )
+    if old.status == "done":
+        folder.check_digests(old)
     return old
 
 
