@@ -11,7 +11,7 @@ LATER = {
     "D22 D24 D27 D28": "COCO, archives, multi-label manifests and masks are not read yet",
     "R7 R8 R11": "configuration files and downloads do not exist yet",
     "D29 D30 D32": "the audit runs in one process, keeps no cache, and cannot be interrupted half way yet",
-    "C8 C10 C11 C18": "checkpoints of several ages, signals and devices beyond the first are not handled yet",
+    "C18": "the device is the one that accelerate finds; there is no option that could name a wrong one",
 }
 
 

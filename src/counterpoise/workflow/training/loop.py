@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, cast
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from counterpoise.augment import random_crop, random_symmetry
-from counterpoise.core.errors import TrainingError
+from counterpoise.core.errors import DatasetError, TrainingError
 from counterpoise.losses import global_normalizer
 from counterpoise.losses.base import Loss
 from counterpoise.workflow.training.data import EpochBatches, ImageBatch, ImageTensors, SampleOrder, collate
@@ -112,7 +112,7 @@ class TrainingLoop:
         self.batches.set_epoch(self.epoch)
         self.loader.set_epoch(self.epoch)
         values, rows = [], []
-        for batch in self.loader:
+        for batch in _read(self.loader):
             values.append(self.train_step(batch))
             rows.append(batch["rows"])
             self.step += 1
@@ -164,7 +164,7 @@ class TrainingLoop:
         self.model.eval()
         parts = []
         with torch.inference_mode():
-            for batch in loader:
+            for batch in _read(loader):
                 inputs = batch["images"].float().div_(255).contiguous(memory_format=torch.channels_last)
                 with self.accelerator.autocast():
                     logits = self.model(inputs)
@@ -201,3 +201,12 @@ class TrainingLoop:
                 f"the loss is {values[first].item()} at step {step} of {self.settings.steps} (training images "
                 f"{rows[first][:5].tolist()}, …); lower `learning_rate`, now {self.settings.learning_rate:g}"
             )
+
+
+def _read(loader: Any) -> Iterator[Any]:
+    """The batches of a loader; an error of a worker process without the traceback that torch puts into its message."""
+    try:
+        yield from loader
+    except DatasetError as error:
+        *traceback, last = str(error).strip().splitlines()
+        raise DatasetError(last.partition(": ")[2] if traceback else last) from error
