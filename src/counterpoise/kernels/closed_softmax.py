@@ -19,7 +19,7 @@ from torch import Tensor
 
 from counterpoise.kernels.autograd import Fold, blocks, fused_loss, power
 from counterpoise.kernels.reduction import accumulation_dtype, class_view
-from counterpoise.kernels.reference import SoftmaxParameters, dense_target, smoothed, transformed
+from counterpoise.kernels.reference import SoftmaxParameters, dense_target, hides_target, smoothed, transformed
 
 __all__ = ["closed_rows", "softmax_closed"]
 
@@ -102,13 +102,15 @@ def _hard_block(
     e = shifted.exp_()
     e.scatter_(1, y, 0.0)
     rest, own = e.sum(1, keepdim=True), at.exp()
-    counts = valid & (at != -torch.inf)  # masked targets are left out; NaN stays visible
+    hidden = valid & (at == -torch.inf)  # the target is a masked class: loss inf, gradient 0; NaN stays visible
+    counts = valid & ~hidden
     whole = torch.where(counts, rest + own, 1.0)
     # log Σ exp − z_y. If y is the largest class, own − 1 is 0 and log1p keeps the digits that log(1 + rest) would lose.
     nll = torch.where(counts, torch.log1p(rest + (own - 1.0)) - at, 0.0)
     loss, slope = _loss_and_slope(nll, rest / whole, own / whole, _of_target(params.gamma, y), params.poly)
     w = 1.0 if params.weight is None else params.weight[y]
     loss, slope = (torch.where(wrong, torch.nan, torch.where(counts, w * x, 0.0)) for x in (loss, slope))
+    loss = torch.where(hidden & ~wrong, torch.inf, loss)
     if out is not None:
         slope = slope * params.scale if coefficient is None else slope * params.scale * coefficient
         e.mul_(slope / whole)
@@ -174,6 +176,7 @@ def _soft_block(
     t, valid, wrong = (x if x.dim() == z.dim() else x.unsqueeze(1) for x in dense_target(z, target, ignore_index))
     z = transformed(torch.where(valid, z.to(t.dtype), 0.0), t, params)
     q = smoothed(t, z, params)
+    hidden = hides_target(t, z) & valid
     if params.weight is not None:
         q = q * class_view(params.weight, z.dim())
     top = z.argmax(1, keepdim=True)
@@ -191,6 +194,6 @@ def _soft_block(
         gradient = gradient * (params.scale if coefficient is None else params.scale * coefficient)
         if params.class_scale is not None:
             gradient = gradient * class_view(params.class_scale, z.dim())
-        out.copy_(torch.where(wrong, torch.nan, torch.where(valid, gradient, 0.0)))
-    rows = (q * loss).sum(1)
-    return torch.where(wrong.squeeze(1), torch.nan, torch.where(valid.squeeze(1), rows, 0.0))
+        out.copy_(torch.where(wrong, torch.nan, torch.where(valid & ~hidden, gradient, 0.0)))
+    rows = torch.where(hidden, torch.inf, torch.where(valid, (q * loss).sum(1, keepdim=True), 0.0))
+    return torch.where(wrong, torch.nan, rows).squeeze(1)

@@ -7,7 +7,9 @@ The other implementations are tested against this one. Softmax equation, with p'
     ℓ    = Σ_c w_c q_c · [ (1 − p'_c)^γ_c · (−log p'_c) + κ (1 − p'_c)^(γ_c+1) ]
 
 C' is the number of classes of the row that are not masked (logit or offset −inf); a masked class does not contribute
-to the loss. Sigmoid equation, with p = σ(z) and p^m = max(p − m, 0):
+to the loss, and a row whose target is a masked class has loss inf and gradient 0.
+
+Sigmoid equation, with p = σ(z) and p^m = max(p − m, 0):
 
     ℓ_c = w_c [ α⁺ t_c (1 − p_c)^γ⁺ (−log p_c) + α⁻ (1 − t_c) (p^m_c)^γ⁻ (−log(1 − p^m_c)) ]
 
@@ -29,6 +31,7 @@ __all__ = [
     "SoftmaxParameters",
     "dense_labels",
     "dense_target",
+    "hides_target",
     "log_one_minus_p",
     "sigmoid_elements",
     "smoothed",
@@ -77,7 +80,13 @@ def softmax_rows(logits: Tensor, target: Tensor, params: SoftmaxParameters, igno
     nll = torch.where(q > 0, -log_p, 0.0)
     q = q if params.weight is None else q * class_view(params.weight, z.dim())
     rows = (q * _modulated(nll, z, log_p, params)).sum(1)
+    rows = torch.where(hides_target(t, z).squeeze(1), torch.inf, rows)
     return torch.where(wrong, torch.nan, torch.where(valid, rows, 0.0))
+
+
+def hides_target(t: Tensor, z: Tensor) -> Tensor:
+    """Mask (N, 1, …) of the rows whose target is, or has mass on, a class that is masked in z'."""
+    return ((t > 0) & (z == -torch.inf)).any(1, keepdim=True)
 
 
 def dense_target(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,6 +13,7 @@ from counterpoise.kernels.reference import SoftmaxParameters
 from counterpoise.losses.arguments import SOFTMAX, Vector, check_choices, checked_normalizer, parameters_for
 from counterpoise.losses.softmax import softmax_loss
 from counterpoise.losses.targets import (
+    check_unmasked,
     checked_logits,
     checked_row_vector,
     checked_target,
@@ -80,6 +81,7 @@ def linear_softmax_loss(
         "weight": weight, "offset": offset, "class_scale": class_scale, "scale": scale, "margin": margin,
         "gamma": gamma, "poly": poly, "label_smoothing": label_smoothing,
     }))
+    check_unmasked(target, ignore_index, head.bias, parameters.offset)  # there are no logits to read
     u = checked_row_vector(sample_weight, like)
     normalizer = checked_normalizer(normalizer, reduction, like.device)
     implementation = chosen_implementation(impl, "softmax", like, (target, u, normalizer, *parameters))

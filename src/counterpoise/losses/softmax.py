@@ -17,7 +17,13 @@ from counterpoise.losses.arguments import (
     parameters_for,
 )
 from counterpoise.losses.base import Loss
-from counterpoise.losses.targets import checked_logits, checked_row_vector, checked_target, warn_if_no_weight
+from counterpoise.losses.targets import (
+    check_unmasked,
+    checked_logits,
+    checked_row_vector,
+    checked_target,
+    warn_if_no_weight,
+)
 
 __all__ = [
     "CrossEntropyLoss",
@@ -81,6 +87,7 @@ def softmax_loss(
         "weight": weight, "offset": offset, "class_scale": class_scale, "scale": scale, "margin": margin,
         "gamma": gamma, "poly": poly, "label_smoothing": label_smoothing,
     }))
+    check_unmasked(target, ignore_index, logits, parameters.offset)
     u = checked_row_vector(sample_weight, logits)
     normalizer = checked_normalizer(normalizer, reduction, logits.device)
     if reduction == "mean" and normalizer is None:

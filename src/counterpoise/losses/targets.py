@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
-from counterpoise.kernels.reduction import accumulation_dtype, row_mass, valid_rows
+from counterpoise.kernels.reduction import accumulation_dtype, class_view, row_mass, valid_rows
 from counterpoise.losses.arguments import Vector, checks, values_readable, vector_tensor
 
 __all__ = [
+    "check_unmasked",
     "checked_index_target",
     "checked_labels",
     "checked_logits",
@@ -59,6 +60,21 @@ def checked_target(target: Tensor, logits: Tensor, ignore_index: int) -> Tensor:
     if target.shape != rows:
         raise ArgumentError(_wrong_index_shape(target, logits, rows))
     return checked_index_target(target, logits, ignore_index)
+
+
+def check_unmasked(target: Tensor, ignore_index: int, *logits: Tensor | None) -> None:
+    """Refuse a target that is a masked class or has mass on one: −inf in logits ``(N, C, …)`` or an offset ``(C,)``."""
+    for values in logits:
+        if values is None or not values_readable(values):
+            continue
+        bad = _on_masked_class(target, values.detach(), ignore_index)
+        if bad.any():
+            where = tuple(torch.nonzero(bad)[0].tolist())
+            raise ArgumentError(
+                f"`target` must not be a class that is masked (its logit or `offset` is -inf); row {_row(where)} "
+                f"{_masked_class(target, values.detach(), where)}. Set its target to {ignore_index} (`ignore_index`) "
+                "to leave the row out, or do not mask the class"
+            )
 
 
 def checked_index_target(target: Tensor, logits: Tensor, ignore_index: int) -> Tensor:
@@ -146,6 +162,26 @@ def warn_if_no_weight(target: Tensor, ignore_index: int, weight: Tensor | None, 
             "gradient. Give these classes a weight above 0 or leave them out of the data",
             stacklevel=4,
         )
+
+
+def _on_masked_class(target: Tensor, values: Tensor, ignore_index: int) -> Tensor:
+    """Mask ``(N, …)`` of the rows whose target is, or has mass on, a class of −inf."""
+    if target.is_floating_point():
+        return ((target > 0) & class_view(values == -torch.inf, target.dim())).any(1)
+    rows = valid_rows(target, ignore_index)
+    y = torch.where(rows, target, 0)
+    own = values[y] if values.dim() == 1 else values.gather(1, y.unsqueeze(1)).squeeze(1)
+    return rows & (own == -torch.inf)
+
+
+def _masked_class(target: Tensor, values: Tensor, where: tuple[int, ...]) -> str:
+    """The words for what the target of a row of `_on_masked_class` is."""
+    if not target.is_floating_point():
+        return f"is class {target[where].item()}"
+    t = target.movedim(1, -1)[where]
+    masked = (values if values.dim() == 1 else values.movedim(1, -1)[where]) == -torch.inf
+    c = int(((t > 0) & masked).nonzero()[0])
+    return f"has {t[c].item():.4g} on class {c}"
 
 
 def _row_shape(logits: Tensor) -> tuple[int, ...]:

@@ -488,3 +488,15 @@ def test_a_strategy_of_ones_own_is_data(dataset, tmp_path):
     ):
         train(Strategy("mine", "", loss="dice"), dataset, epochs=1, out=tmp_path / "bad")
     assert not (tmp_path / "bad").exists()
+
+
+@pytest.mark.parametrize("strategy", ["baseline", "logit-adjusted", "ldam", "remix"])
+def test_a_class_without_training_images_may_have_validation_images(strategy, tmp_path):
+    """Training never has it as a target; its validation loss is infinite, because it is never predicted."""
+    data = blobs({"train": (40, 10, 0), "val": (12, 4, 2), "test": (4, 4, 4)})
+    train(strategy, data, epochs=2, out=tmp_path / "run")
+    with (tmp_path / "run" / "history.csv").open() as lines:
+        history = list(csv.DictReader(lines))
+    assert [float(row["val_loss"]) for row in history] == [float("inf")] * 2
+    assert all(float(row["loss"]) < float("inf") for row in history)
+    assert 2 not in Predictions.load(tmp_path / "run" / "predictions-val.npz").logits.argmax(1)

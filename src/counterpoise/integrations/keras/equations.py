@@ -46,7 +46,9 @@ def softmax_rows(z: Any, target: Any, parameters: Parameters, ignore_index: int)
     unmasked = ops.not_equal(z, -float("inf"))  # a NaN is not masked: it must show
     weight = parameters.get("weight", 1.0)
     elements = weight * _smoothed(t, unmasked, parameters) * _modulated(z, unmasked, parameters)
-    loss = ops.where(wrong, float("nan"), ops.where(valid, ops.sum(elements, -1), 0.0))
+    hidden = ops.any(ops.logical_and(t > 0.0, ops.logical_not(unmasked)), -1)  # the target is a masked class
+    loss = ops.where(hidden, float("inf"), ops.sum(elements, -1))
+    loss = ops.where(wrong, float("nan"), ops.where(valid, loss, 0.0))
     return Rows(loss, ops.cast(valid, z.dtype), ops.where(valid, ops.sum(weight * t, -1), 0.0))
 
 

@@ -156,7 +156,8 @@ def hard_kernel(
             top = peak
         top = tl.where(top == float("-inf"), 0.0, top)
 
-    counts = valid & (own != float("-inf"))  # masked targets are left out; NaN stays visible
+    hidden = valid & (own == float("-inf"))  # the target is a masked class: loss inf, gradient 0; NaN stays visible
+    counts = valid & (own != float("-inf"))
     own = own - top
     mine = tl.exp(own)
     whole = tl.where(counts, rest + mine, 1.0)
@@ -171,7 +172,8 @@ def hard_kernel(
         w = of_class(weight, y, there, 0.0, ACC)
         loss = w * loss
         slope = w * slope
-    loss = tl.where(wrong, float("nan"), tl.where(counts, loss * coefficient, 0.0))
+    loss = tl.where(hidden, float("inf"), loss)
+    loss = tl.where(wrong, float("nan"), tl.where(valid, loss * coefficient, 0.0))
     tl.store(rows + o * inner + at, loss, mask=there)
 
     if gradient is not None:
@@ -283,9 +285,11 @@ def soft_kernel(
     params = (weight, gammas, smoothings, gamma, poly, smoothing)
     share = tl.full((ROWS,), 0.0, ACC)
     unmasked = tl.full((ROWS,), 0.0, ACC)
+    hidden = tl.full((ROWS,), 0, tl.int32)  # 1 where the target has mass on a masked class: loss inf, gradient 0
     if WHOLE:
         inside = rows_inside & (c < C)
         t, z = _inputs(labels, source, 0, c, t_c, z_c, stored, inside, y, affine, C, DENSE, STEP_C, ACC)
+        hidden = tl.max(tl.where(inside & (t > 0.0) & (z == float("-inf")), 1, 0), 1)
         peak, top = tl.max(z, 1, return_indices=True)
         base = tl.where(peak == float("-inf"), 0.0, peak)
         rest = tl.sum(tl.where(c == top[:, None], 0.0, tl.exp(z - base[:, None])), 1)
@@ -302,6 +306,7 @@ def soft_kernel(
         for start in range(0, C, CLASSES):
             inside = rows_inside & (start + c < C)
             t, z = _inputs(labels, source, start, c, t_c, z_c, stored, inside, y, affine, C, DENSE, STEP_C, ACC)
+            hidden = tl.maximum(hidden, tl.max(tl.where(inside & (t > 0.0) & (z == float("-inf")), 1, 0), 1))
             highest, where = tl.max(z, 1, return_indices=True)
             new = tl.maximum(peak, highest)
             base = tl.where(new == float("-inf"), 0.0, new)
@@ -336,6 +341,7 @@ def soft_kernel(
             p, r, h, f = _soft_tile(z, t, start + c, inside, sums, params, C, GAMMA, POLY, SMOOTH, ACC)
             total += tl.sum(h, 1)
             loss += tl.sum(f, 1)
+    loss = tl.where(hidden > 0, float("inf"), loss)
     loss = tl.where(wrong, float("nan"), tl.where(valid, loss * coefficient, 0.0))
     tl.store(rows + o * inner + at, loss, mask=there)
 
@@ -345,6 +351,7 @@ def soft_kernel(
             by = scale * coefficient
         by = tl.where(wrong, float("nan"), by)[:, None]
         total = total[:, None]
+        shown = (valid & ((hidden == 0) | wrong))[:, None]
         sink = gradient + o * g_o * STEP_O + first * g_i * STEP_I + i * g_i * STEP_I
         for start in range(0, C, CLASSES):
             if not WHOLE:  # otherwise everything is still in registers
@@ -354,6 +361,6 @@ def soft_kernel(
             g = (p * (total - h) - h * r) * by
             if class_scale is not None:
                 g *= of_class(class_scale, start + c, start + c < C, 0.0, ACC)
-            g = tl.where(valid[:, None], g, 0.0)
+            g = tl.where(shown, g, 0.0)
             place = sink + tl.cast(start, tl.int64) * g_c * STEP_C + c * g_c * STEP_C
             tl.store(place, g, mask=stored & (start + c < C))
