@@ -201,6 +201,17 @@ def test_predictions_that_do_not_fit_are_refused(tmp_path):
         Predictions.load(tmp_path / "q.npz")
 
 
+@pytest.mark.fault("R9")
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.iterdir", refuse)
+    with pytest.raises(ArtifactError, match=f"`out` {tmp_path} cannot be read: Permission denied; check"):
+        claim(tmp_path)
+    assert claim(tmp_path / ("x" * 300)).name == "x" * 300  # refused when it is made, as any that cannot be
+
+
 def test_claim_protects_what_is_there(tmp_path):
     assert claim(tmp_path / "new", resume=False, overwrite=False) == tmp_path / "new"
     assert not (tmp_path / "new").exists()

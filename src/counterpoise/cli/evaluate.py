@@ -10,6 +10,7 @@ import typer
 from counterpoise.cli.options import option, read_counts
 from counterpoise.cli.output import Result, print_findings, print_note, print_table, print_text
 from counterpoise.core.errors import ArgumentError, ArtifactError
+from counterpoise.core.files import path_exists
 from counterpoise.core.text import MISSING, percent
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ def evaluate(
     """Evaluate saved predictions: metrics per class with confidence intervals, averages and calibration."""
     from counterpoise.workflow import evaluation
 
-    file = source / f"predictions-{split}.npz" if source.is_dir() else source
-    if not file.exists():
+    file = source / f"predictions-{split}.npz" if path_exists(source) and source.is_dir() else source
+    if not path_exists(file):
         raise ArtifactError(f"{file} does not exist; name the folder of a run or a .npz file with logits and labels")
     suffix = file.stem.removeprefix("predictions-")
     split = suffix if suffix in ("train", "val", "test") else "test"
@@ -67,7 +68,7 @@ def _run_of(file: Path) -> Run | None:
 
     record = file.parent / "run.json"
     of_a_run = file.stem in ("predictions-train", "predictions-val", "predictions-test")
-    return Run.load(record) if of_a_run and record.exists() else None
+    return Run.load(record) if of_a_run and path_exists(record) else None
 
 
 def _in_order(counts: ClassCounts, classes: tuple[str, ...]) -> ClassCounts:
@@ -88,7 +89,7 @@ def _tuned(kind: Any, file: Path, split: str, prior: Any, training: dict[str, An
     validation = file.with_name("predictions-val.npz")
     if split == "train":
         raise ArgumentError("`--tune` needs images that were not trained on: give `--split val` or `--split test`")
-    if not validation.exists():
+    if not path_exists(validation):
         raise ArtifactError(
             f"{validation} does not exist, and `--tune` fits on validation predictions; name the folder of a run that "
             "has validation images, or save the validation predictions under this name"

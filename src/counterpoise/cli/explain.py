@@ -11,6 +11,7 @@ import typer
 from counterpoise.cli.options import flag, option
 from counterpoise.cli.output import Result, print_text
 from counterpoise.core.errors import ArtifactError
+from counterpoise.core.files import path_exists
 
 if TYPE_CHECKING:
     from counterpoise.core.explanation import Explanation
@@ -59,15 +60,16 @@ def explain(
 
 def _is_own_page(page: Path) -> bool:
     """Whether the file is a page that an earlier call wrote."""
-    return page.is_file() and _CREATED_BY in page.read_text(encoding="utf-8", errors="replace")
+    return path_exists(page) and page.is_file() and _CREATED_BY in page.read_text(encoding="utf-8", errors="replace")
 
 
 def _write(result: Explanation, target: Path, *, overwrite: bool) -> None:
     from counterpoise.workflow.report import render
 
-    if target.is_dir():
+    exists = path_exists(target)
+    if exists and target.is_dir():
         raise ArtifactError(f"`out` {target} is a folder; name a file")
-    if target.exists() and not overwrite:
+    if exists and not overwrite:
         raise ArtifactError(f"`out` {target} exists; name another file, or give `overwrite` to replace it")
     render(result, target)
 

@@ -10,6 +10,7 @@ import typer
 from counterpoise.cli.options import option
 from counterpoise.cli.output import Result, print_text
 from counterpoise.core.errors import ArtifactError
+from counterpoise.core.files import path_exists
 
 if TYPE_CHECKING:
     from counterpoise.workflow.report import Renderable
@@ -36,10 +37,10 @@ def report(directory: Folder, to: Target = None) -> Result:
 
 
 def _source(path: Path) -> Path:
-    if path.is_file():
+    if path_exists(path) and path.is_file():
         return path
     for name in SOURCES:
-        if (path / name).is_file():
+        if path_exists(path / name) and (path / name).is_file():
             return path / name
-    what = "does not exist" if not path.exists() else f"holds none of {', '.join(SOURCES)}"
+    what = "does not exist" if not path_exists(path) else f"holds none of {', '.join(SOURCES)}"
     raise ArtifactError(f"{path} {what}; name a folder that compare, audit or train wrote")

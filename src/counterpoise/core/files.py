@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 
 from counterpoise.core.errors import ArtifactError
 
-__all__ = ["LOCK", "READ_FLAGS", "atomic_write", "claim", "display_name", "locked", "read_json", "write_json"]
+__all__ = ["LOCK", "READ_FLAGS", "atomic_write", "claim", "display_name", "locked", "path_exists", "read_json"]
+__all__ += ["write_json"]
 
 LOCK = ".lock"
 """Name of the lock file in an output folder; it exists only while a process is writing there."""
@@ -54,6 +55,11 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         if isinstance(error, OSError):
             raise ArtifactError(f"cannot write {target}: {error.strerror or error}") from error
         raise
+
+
+def path_exists(path: str | os.PathLike[str]) -> bool:
+    """Whether a path exists; `Path.exists` raises OSError for a name that is too long, or without permission."""
+    return os.path.exists(path)  # noqa: PTH110
 
 
 def display_name(name: str) -> str:
@@ -116,9 +122,13 @@ def claim(path: str | Path, *, resume: bool | None = False, overwrite: bool | No
     folder = Path(path)
     if resume and overwrite:
         raise ArtifactError("`resume` and `overwrite` exclude each other; pass one of them")
-    if folder.exists() and not folder.is_dir():
+    exists = path_exists(folder)
+    if exists and not folder.is_dir():
         raise ArtifactError(f"`out` {folder} is a file; name a folder")
-    existing = sorted(p.name for p in folder.iterdir() if p.name != LOCK) if folder.exists() else []
+    try:
+        existing = sorted(p.name for p in folder.iterdir() if p.name != LOCK) if exists else []
+    except OSError as error:
+        raise ArtifactError(f"`out` {folder} cannot be read: {error.strerror}; check its permissions") from error
     if existing and not (resume or overwrite):
         offers = {"`resume` to continue (--resume)": resume, "`overwrite` to start again (--overwrite)": overwrite}
         offered = " or ".join(offer for offer, value in offers.items() if value is not None)

@@ -214,7 +214,7 @@ def _check_folder(dataset: ImageDataset, out: Path) -> None:
     """Raise `ArgumentError` unless the dataset has files and ``out`` is a folder apart from them."""
     if dataset.root is None:
         raise ArgumentError(f"{dataset.name} has no files to copy; augment its images in training, with `augment=`")
-    if out.is_symlink():
+    if os.path.islink(out):  # noqa: PTH114 - `Path.is_symlink` raises OSError for a name that is too long
         raise ArgumentError(f"`out` {out} is a link; name a folder")
     folder, source = out.resolve(), dataset.root.resolve()
     # Only the folders of the images matter to a manifest: it finds no image that it does not name.

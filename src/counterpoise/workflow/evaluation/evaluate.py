@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from counterpoise.core.artifacts import CalibrationBin, ClassScore, Evaluation, Finding, GroupScore, Predictions
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
+from counterpoise.core.files import path_exists
 from counterpoise.core.text import listed, percent, plural
 from counterpoise.metrics import (
     METRICS,
@@ -104,7 +105,7 @@ def as_predictions(given: PredictionsLike) -> Predictions:
         return given
     if isinstance(given, str | os.PathLike):
         path = Path(given)
-        return Predictions.load(path / "predictions-test.npz" if path.is_dir() else path)
+        return Predictions.load(path / "predictions-test.npz" if path_exists(path) and path.is_dir() else path)
     try:
         logits, labels = (np.asarray(part) for part in given)
     except (TypeError, ValueError):
