@@ -51,7 +51,7 @@ def test_the_gap_is_drawn_from_training_and_validation_recall():
     assert labels[0] == "logit-adjusted"
     assert [row["train"] for row in found] == pytest.approx([c.train_recall for c in arm.validation[0].classes])
     expected = [np.mean([e.classes[i].recall for e in arm.validation]) for i in range(10)]
-    assert [row["val"] for row in found] == pytest.approx(expected)
+    assert [row["evaluated"] for row in found] == pytest.approx(expected)
 
 
 def test_confusion_adds_the_seeds_and_divides_by_the_true_class():

@@ -261,7 +261,7 @@ def test_ten_thousand_long_names_make_a_page_of_bounded_size_that_says_what_is_l
     large, small = pages.html("large"), pages.html("comparison")
     assert len(large) < len(small) + 600_000
     assert (
-        "10 largest and the 30 rarest classes are shown; the 9,960 classes between them are in the JSON file" in large
+        "10 largest and the 30 rarest classes are shown; the 9,960 classes between them are in the JSON export" in large
     )
     cells = [text for text in Tree(large).inside("bdi") if "…" in text]
     assert max(map(len, cells)) <= 48

@@ -10,7 +10,7 @@ from typing import Any
 
 from counterpoise.workflow.report import theme
 from counterpoise.workflow.report.formatting import SPLIT_NAMES, short_labels
-from counterpoise.workflow.report.page import Series, Spec
+from counterpoise.workflow.report.page import Row, Series, VegaSpec
 
 
 class _LazyAltair:
@@ -28,15 +28,15 @@ SPLIT_COLOURS = {"train": "accent", "val": "s5", "test": "s2"}
 POINTER = "pointer"
 """Name of the parameter and the layer that follow the pointer; SVG and PNG files do without them."""
 NARROW, LABEL, SHORT_LABEL = 560, 26, 16
-UNIT_AXIS: Spec = {"format": ".0%", "values": [0, 0.2, 0.4, 0.6, 0.8, 1], "grid": True}
-QUARTERS: Spec = {"format": ".0%", "values": [0, 0.25, 0.5, 0.75, 1], "grid": True}
+UNIT_AXIS: VegaSpec = {"format": ".0%", "values": [0, 0.2, 0.4, 0.6, 0.8, 1], "grid": True}
+QUARTERS: VegaSpec = {"format": ".0%", "values": [0, 0.25, 0.5, 0.75, 1], "grid": True}
 # Decimals where ticks are closer than a percentage point, so that no two ticks have the same label.
-SHARE_AXIS: Spec = {"format": ".2~%", "tickCount": 6, "tickMinStep": 0.0005}
+SHARE_AXIS: VegaSpec = {"format": ".2~%", "tickCount": 6, "tickMinStep": 0.0005}
 # Percentage points with their sign; 0 has none.
 POINTS_LABEL = "datum.value === 0 ? '0' : format(100 * datum.value, '+.3~g')"
 
 
-def _data(rows: Sequence[Spec]) -> Any:
+def _data(rows: Sequence[Row]) -> Any:
     return alt.InlineData(values=list(rows))
 
 
@@ -63,7 +63,7 @@ def _shape(series: Sequence[Series]) -> Any:
 
 
 def _highlighted(full: float = 1.0, faint: float = 0.1) -> Any:
-    """Full opacity for the strategy that the reader selected in the key, or for all if none is selected."""
+    """Full opacity for the strategy that the reader selected above the chart, or for all if none is selected."""
     return alt.condition("focus === '' || datum.strategy === focus", alt.value(full), alt.value(faint))
 
 
@@ -82,12 +82,12 @@ def _y_of_classes(labels: Sequence[str], **options: Any) -> Any:
     return alt.Y("class:N", scale=alt.Scale(domain=list(labels)), axis=_axis_of_names(labels, **options))
 
 
-def _layered(layers: Sequence[Any], text: str, *, rows: Sequence[Spec], height: int, focus: bool = False) -> Spec:
+def _layered(layers: Sequence[Any], text: str, *, rows: Sequence[Row], height: int, focus: bool = False) -> VegaSpec:
     """The layers over one set of rows, as wide as the page allows, with ``text`` as the description."""
     chart = alt.layer(*layers, data=_data(rows)).properties(width="container", height=height, description=text)
     if focus:
         chart = chart.add_params(alt.param(name="focus", value=""))
-    spec: Spec = chart.to_dict(validate=False)  # a test validates every chart
+    spec: VegaSpec = chart.to_dict(validate=False)  # a test validates every chart
     spec.pop("config", None)
     return spec
 
@@ -98,7 +98,7 @@ def _whole_ticks(low: int, high: int, most: int = 8) -> list[int]:
     return list(range(-(-low // step) * step, high + 1, step))
 
 
-def counts_chart(rows: Sequence[Spec], labels: Sequence[str], text: str, *, log: bool) -> Spec:
+def counts_chart(rows: Sequence[Row], labels: Sequence[str], text: str, *, log: bool) -> VegaSpec:
     """Images per class and split; rows: class, split, n, group. A logarithmic axis starts at 0 as well."""
     splits = [split for split in SPLIT_NAMES if any(row["split"] == split for row in rows)]
     largest = max([row["n"] for row in rows], default=0)
@@ -118,9 +118,9 @@ def counts_chart(rows: Sequence[Spec], labels: Sequence[str], text: str, *, log:
 
 
 def recall_chart(
-    rows: Sequence[Spec], labels: Sequence[str], series: Sequence[Series], text: str, *, split: str
-) -> Spec:
-    """Recall per class with its interval; rows: class, strategy, recall, low, high, shown, support."""
+    rows: Sequence[Row], labels: Sequence[str], series: Sequence[Series], text: str, *, split: str
+) -> VegaSpec:
+    """Recall per class with its interval; rows: class, strategy, recall, low, high, formatted, support."""
     names = [s.name for s in series]
     base = _layer(
         y=_y_of_classes(labels, tickBand="extent"),
@@ -130,7 +130,7 @@ def recall_chart(
         tooltip=_tooltips(
             ("class:N", "Class"),
             ("strategy:N", "Strategy"),
-            ("shown:N", "Recall (%)"),
+            ("formatted:N", "Recall (%)"),
             ("support:Q", f"{split.capitalize()} images", ",d"),
         ),
     )
@@ -144,30 +144,30 @@ def recall_chart(
     return _layered([band, whisker, point], text, rows=rows, height=height, focus=True)
 
 
-def gap_chart(rows: Sequence[Spec], labels: Sequence[str], text: str, *, series: Series, split: str) -> Spec:
-    """Recall on training images and on ``split`` of one strategy; rows: class, train, val, shown, images."""
+def gap_chart(rows: Sequence[Row], labels: Sequence[str], text: str, *, series: Series, split: str) -> VegaSpec:
+    """Recall on training images and on ``split`` of one strategy; rows: class, train, evaluated, formatted, images."""
     scale, axis = alt.Scale(domain=[0, 1]), alt.Axis(title="Recall", **UNIT_AXIS)
     tooltip = _tooltips(
         ("class:N", "Class"),
         ("train:Q", "Recall on the training images", ".1%"),
-        ("val:Q", f"Recall on the {split} images", ".1%"),
-        ("shown:N", "Gap (percentage points)"),
+        ("evaluated:Q", f"Recall on the {split} images", ".1%"),
+        ("formatted:N", "Gap (percentage points)"),
         ("images:Q", "Training images", ",d"),
     )
     base, colour = _layer(y=_y_of_classes(labels), tooltip=tooltip), theme.colour(series)
-    x_train, x = (alt.X(f"{field}:Q", scale=scale, axis=axis) for field in ("train", "val"))
+    x_train, x = (alt.X(f"{field}:Q", scale=scale, axis=axis) for field in ("train", "evaluated"))
     bar = base.mark_rule(strokeWidth=5, opacity=0.28, color=colour).encode(x=x, x2="train:Q")
     inside = theme.variable("background")
     train = base.mark_point(size=80, strokeWidth=2, color=colour, fill=inside, opacity=1).encode(x=x_train)
-    val = base.mark_point(size=80, filled=True, color=colour, opacity=1).encode(x=x)
-    return _layered([bar, train, val], text, rows=rows, height=22 * len(labels))
+    evaluated = base.mark_point(size=80, filled=True, color=colour, opacity=1).encode(x=x)
+    return _layered([bar, train, evaluated], text, rows=rows, height=22 * len(labels))
 
 
-def confusion_chart(rows: Sequence[Spec], labels: Sequence[str], text: str, *, numbers: bool) -> Spec:
-    """A confusion matrix; rows, one per non-empty cell: t (true), p (predicted), n (images), r (share), shown."""
+def confusion_chart(rows: Sequence[Row], labels: Sequence[str], text: str, *, numbers: bool) -> VegaSpec:
+    """A confusion matrix; rows, one per non-empty cell: t (true), p (predicted), n (images), r (share), formatted."""
     scale = alt.Scale(domain=list(labels), padding=0.04)
     angle = 0 if max(map(len, labels)) <= 3 else -45
-    top: Spec = {"title": "Predicted class", "orient": "top", "labelAngle": angle, "labelLimit": 130}
+    top: VegaSpec = {"title": "Predicted class", "orient": "top", "labelAngle": angle, "labelLimit": 130}
     x = alt.X("p:N", scale=scale, axis=_axis_of_names(labels, short=True, labelFontSize=11, **top))
     y_axis = _axis_of_names(labels, title="True class", labelFontSize=11, labelLimit=200)
     y = alt.Y("t:N", scale=scale, axis=y_axis)
@@ -184,18 +184,18 @@ def confusion_chart(rows: Sequence[Spec], labels: Sequence[str], text: str, *, n
     layers = [cells, diagonal.mark_rect(fill=None, stroke=theme.variable("muted"), strokeWidth=0.8)]
     if numbers:
         colour = alt.value(theme.variable("text"))
-        layers.append(base.mark_text(fontSize=11).encode(text="shown:N", color=colour, tooltip=tooltip))
+        layers.append(base.mark_text(fontSize=11).encode(text="formatted:N", color=colour, tooltip=tooltip))
     return _layered(layers, text, rows=rows, height=(30 if numbers else 20) * len(labels))
 
 
 def differences_chart(
-    rows: Sequence[Spec], series: Sequence[Series], text: str, *, title: str, dashed: bool = False
-) -> Spec:
-    """A forest plot of differences; rows: strategy, estimate, low, high (shares), shown, method."""
+    rows: Sequence[Row], series: Sequence[Series], text: str, *, title: str, dashed: bool = False
+) -> VegaSpec:
+    """A forest plot of differences; rows: strategy, estimate, low, high (shares), formatted, method."""
     names = [s.name for s in series]
     axis = _axis_of_names(names, labelFontSize=13, labelLimit=240)
     tooltip = _tooltips(
-        ("strategy:N", "Strategy"), ("shown:N", "Difference (percentage points)"), ("method:N", "Bootstrap over")
+        ("strategy:N", "Strategy"), ("formatted:N", "Difference (percentage points)"), ("method:N", "Bootstrap over")
     )
     y = alt.Y("strategy:N", scale=alt.Scale(domain=names), axis=axis)
     base = _layer(y=y, color=_colour(series), tooltip=tooltip)
@@ -210,8 +210,8 @@ def differences_chart(
 
 
 def tradeoff_chart(
-    rows: Sequence[Spec], means: Sequence[Spec], series: Sequence[Series], text: str, *, frequent: str, rare: str
-) -> Spec:
+    rows: Sequence[Row], means: Sequence[Row], series: Sequence[Series], text: str, *, frequent: str, rare: str
+) -> VegaSpec:
     """Recall of rare against recall of frequent classes; rows: strategy, seed, frequent, rare (shares)."""
     scale = alt.Scale(zero=False, nice=True, padding=14)
     # The padding around the marks may extend beyond 0 % and 100 %; these ticks have no label.
@@ -231,7 +231,7 @@ def tradeoff_chart(
     return _layered([seeds, mean], text, rows=rows, height=400, focus=True)
 
 
-def calibration_chart(rows: Sequence[Spec], series: Sequence[Series], text: str) -> Spec:
+def calibration_chart(rows: Sequence[Row], series: Sequence[Series], text: str) -> VegaSpec:
     """A reliability diagram; rows: strategy, confidence, accuracy, count, share, range."""
     scale = alt.Scale(domain=[0, 1], nice=False)
     x_axis = alt.Axis(title="Confidence (highest predicted probability)", **QUARTERS)
@@ -257,7 +257,7 @@ def calibration_chart(rows: Sequence[Spec], series: Sequence[Series], text: str)
     return _layered(layers, text, rows=rows, height=400, focus=True)
 
 
-def training_chart(rows: Sequence[Spec], series: Sequence[Series], text: str, *, title: str, is_share: bool) -> Spec:
+def training_chart(rows: Sequence[Row], series: Sequence[Series], text: str, *, title: str, is_share: bool) -> VegaSpec:
     """Training curves, one line per seed; rows: strategy, seed, epoch, value, last."""
     axis = alt.Axis(title=title, **(SHARE_AXIS if is_share else {"format": "~g", "tickCount": 6}))
     ticks = _whole_ticks(*(end(int(row["epoch"]) for row in rows) for end in (min, max)))
@@ -292,13 +292,13 @@ class Scale:
     exact: bool = False
 
     @property
-    def channel(self) -> Spec:
+    def channel(self) -> VegaSpec:
         """Scale and axis as arguments of an Altair channel."""
         if self.log or self.exact:
-            ends: Spec = {"domain": [self.low, self.high], "nice": False}
+            ends: VegaSpec = {"domain": [self.low, self.high], "nice": False}
         else:  # start at 0 unless that would leave most of the chart empty
             ends = {"zero": 0 <= self.low < self.high / 4}
-        ticks: Spec = {"values": _log_ticks(self.low, self.high)} if self.log else {"tickCount": 6}
+        ticks: VegaSpec = {"values": _log_ticks(self.low, self.high)} if self.log else {"tickCount": 6}
         axis = alt.Axis(title=self.title, format=",.6~g", grid=True, **ticks)
         return {"scale": alt.Scale(type="log" if self.log else "linear", **ends), "axis": axis}
 
@@ -311,15 +311,15 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def curves_chart(
-    rows: Sequence[Spec],
-    values: Sequence[Spec],
+    rows: Sequence[Row],
+    values: Sequence[Row],
     series: Sequence[Series],
     text: str,
     *,
     x: Scale,
     y: Scale,
-    lines: Sequence[Spec],
-) -> Spec:
+    lines: Sequence[Row],
+) -> VegaSpec:
     """Curves of an explanation, with all values at the pointer in a tooltip.
 
     Rows: strategy (name of the curve), x, y, marked. Values, one per x: x, y0, y1, … in the order of the series.
@@ -342,7 +342,7 @@ def curves_chart(
     return _layered(layers, text, rows=rows, height=280, focus=True)
 
 
-def _values_at_pointer(values: Sequence[Spec], series: Sequence[Series], x: Any, title: str) -> Any:
+def _values_at_pointer(values: Sequence[Row], series: Sequence[Series], x: Any, title: str) -> Any:
     nearest = alt.selection_point(name=POINTER, nearest=True, on="pointermove", encodings=["x"], empty=False)
     fields = ((f"y{i}:Q", s.name, ".4~g") for i, s in enumerate(series) if f"y{i}" in values[0])
     line = alt.Chart(_data(values), name=POINTER).mark_rule(color=theme.variable("muted"), strokeWidth=1)

@@ -41,7 +41,7 @@ class ClassSelection:
             return ""
         return (
             f"Only the {LARGEST} largest and the {RAREST} rarest classes are shown; the {self.omitted:,} classes "
-            "between them are in the JSON file beside this page."
+            f"between them are {fmt.JSON_EXPORT}."
         )
 
     @property
@@ -154,7 +154,7 @@ def recall_figure(
     split: str = "test",
 ) -> page.Figure:
     """Recall per class with Wilson intervals, one mark per strategy."""
-    rows: list[page.Spec] = []
+    rows: list[page.Row] = []
     body = []
     for index, label, cell in zip(classes.ids, classes.labels, classes.cells, strict=True):
         means = {s.name: _class_mean(evaluations[s.name], index) for s in series}
@@ -186,16 +186,16 @@ def recall_figure(
         f"{SORTED} {bars} {classes.note}".strip(),
         text,
         (page.Variant("", chart),),
-        key=tuple(series) if len(series) > 1 else (),
+        series=tuple(series) if len(series) > 1 else (),
         table=page.Table("Recall per class (%)", columns, tuple(body), folded=True),
     )
 
 
-def _recall_row(label: str, strategy: str, m: ClassScore) -> page.Spec:
+def _recall_row(label: str, strategy: str, m: ClassScore) -> page.Row:
     low, high = m.recall if m.recall_low is None else m.recall_low, m.recall if m.recall_high is None else m.recall_high
-    shown = f"{fmt.percent_number(m.recall)} ({fmt.percent_number(low)} to {fmt.percent_number(high)})"
+    formatted = f"{fmt.percent_number(m.recall)} ({fmt.percent_number(low)} to {fmt.percent_number(high)})"
     row = {"class": label, "strategy": strategy, "recall": m.recall, "low": low, "high": high}
-    return {**row, "shown": shown, "support": m.support}
+    return {**row, "formatted": formatted, "support": m.support}
 
 
 def gap_figure(
@@ -209,19 +209,25 @@ def gap_figure(
     """Training recall against the recall on ``split``, a variant per strategy; None if no training recall is known."""
     text = f"Recall on the training images and on the {split} images of every class."
     variants, columns, body = [], [], [[cell] for cell in classes.cells]
-    for one in series[:MAX_VARIANTS]:
-        means = [_class_mean(evaluations[one.name], index) for index in classes.ids]
+    for s in series[:MAX_VARIANTS]:
+        means = [_class_mean(evaluations[s.name], index) for index in classes.ids]
         rows = [
-            {"class": label, "train": m.train_recall, "val": m.recall, "shown": points(m.gap), "images": sizes[index]}
+            {
+                "class": label,
+                "train": m.train_recall,
+                "evaluated": m.recall,
+                "formatted": points(m.gap),
+                "images": sizes[index],
+            }
             for index, label, m in zip(classes.ids, classes.labels, means, strict=True)
             if m.train_recall is not None and m.recall is not None
         ]
         if not rows:
             continue
-        alternative = f"{text} Strategy: {one.name}."
-        chart = partial(charts.gap_chart, rows, classes.labels, alternative, series=one, split=split)
-        variants.append(page.Variant(one.name, chart))
-        columns.append(page.Column(one.name))
+        alternative = f"{text} Strategy: {s.name}."
+        chart = partial(charts.gap_chart, rows, classes.labels, alternative, series=s, split=split)
+        variants.append(page.Variant(s.name, chart))
+        columns.append(page.Column(s.name))
         for row, m in zip(body, means, strict=True):
             row.append(_gap_cell(m))
     if not variants:
@@ -261,16 +267,16 @@ def confusion_figure(
 ) -> page.Figure | None:
     """The confusion matrix, a variant per strategy; None if the evaluations have none."""
     variants, body = [], []
-    for one in series[:MAX_VARIANTS]:
-        rows = _confusion_rows(evaluations[one.name], classes)
+    for s in series[:MAX_VARIANTS]:
+        rows = _confusion_rows(evaluations[s.name], classes)
         if not rows:
             continue
-        text = f"Confusion matrix of {one.name}: rows are the true classes, columns the predicted classes."
+        text = f"Confusion matrix of {s.name}: rows are the true classes, columns the predicted classes."
         numbers = len(classes.ids) <= MAX_CLASSES_WITH_NUMBERS
         variants.append(
-            page.Variant(one.name, partial(charts.confusion_chart, rows, classes.labels, text, numbers=numbers))
+            page.Variant(s.name, partial(charts.confusion_chart, rows, classes.labels, text, numbers=numbers))
         )
-        body += _most_frequent_confusions(rows, one)
+        body += _most_frequent_confusions(rows, s)
     if not variants:
         return None
     over = ", over all seeds" if is_over_seeds(evaluations, series) else ""
@@ -294,7 +300,7 @@ def confusion_figure(
     )
 
 
-def _confusion_rows(evaluations: Sequence[Evaluation], classes: ClassSelection) -> list[page.Spec]:
+def _confusion_rows(evaluations: Sequence[Evaluation], classes: ClassSelection) -> list[page.Row]:
     matrices = [e.confusion for e in evaluations if e.confusion]
     rows = []
     for i, true in zip(classes.ids, classes.labels, strict=True):
@@ -302,16 +308,16 @@ def _confusion_rows(evaluations: Sequence[Evaluation], classes: ClassSelection) 
         for j, predicted in zip(classes.ids, classes.labels, strict=True):
             n = sum(matrix[i][j] for matrix in matrices)
             if n:
-                shown = fmt.percent_number(n / total, 0) if n / total >= 0.005 else ""
-                rows.append({"t": true, "p": predicted, "n": n, "r": round(n / total, 6), "shown": shown})
+                formatted = fmt.percent_number(n / total, 0) if n / total >= 0.005 else ""
+                rows.append({"t": true, "p": predicted, "n": n, "r": round(n / total, 6), "formatted": formatted})
     return rows
 
 
-def _most_frequent_confusions(rows: Sequence[page.Spec], one: page.Series) -> list[tuple[page.Cell, ...]]:
+def _most_frequent_confusions(rows: Sequence[page.Row], s: page.Series) -> list[tuple[page.Cell, ...]]:
     wrong = sorted((row for row in rows if row["t"] != row["p"]), key=lambda row: row["r"], reverse=True)
     return [
         (
-            page.Cell(one.name, series=one),
+            page.Cell(s.name, series=s),
             page.Cell(row["t"], is_name=True),
             page.Cell(row["p"], is_name=True),
             fmt.number_cell(row["n"]),

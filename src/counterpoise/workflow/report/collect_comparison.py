@@ -49,17 +49,17 @@ FINDING_NAMES = {
 def comparison_page(comparison: Comparison, *, data: LabeledImages | None = None) -> page.Page:
     """The page of a comparison, with thumbnails if the dataset is given."""
     series = series_of([arm.strategy.name for arm in comparison.arms], comparison.baseline)
-    shown = [series[name] for name in _strategies_in_figures(comparison)]
+    selected = [series[name] for name in _strategies_in_figures(comparison)]
     audit = comparison.audit
     classes = collect_classes.select_classes([c.name for c in audit.classes], [c.train for c in audit.classes])
     strategies = strategy_table([arm.strategy for arm in comparison.arms])
     sections = (
         _results_section(comparison, series),
-        _classes_section(comparison, shown, classes),
-        _overfitting_section(comparison, shown, classes),
-        _confusion_section(comparison, shown, classes),
+        _classes_section(comparison, selected, classes),
+        _overfitting_section(comparison, selected, classes),
+        _confusion_section(comparison, selected, classes),
         collect_strategies.tree_section(comparison, series),
-        _training_section(comparison, shown, classes),
+        _training_section(comparison, selected, classes),
         dataset_section(audit, data=data),
         settings_section(comparison.settings, comparison.environment, strategies),
         _code_section(comparison),
@@ -74,7 +74,7 @@ def comparison_page(comparison: Comparison, *, data: LabeledImages | None = None
         kind="Comparison",
         title=fmt.one_line(audit.name, 80),
         subtitle=subtitle,
-        headline=(_headline(comparison), page.Facts(_facts(comparison), wide=True)),
+        intro=(_headline(comparison), page.Facts(_facts(comparison), wide=True)),
         sections=tuple(section for section in sections if section.blocks),
     )
 
@@ -99,13 +99,13 @@ def _headline(comparison: Comparison) -> page.Headline:
 
     def whole(text: str) -> str:
         """With a capital, unless it starts with the name of a strategy, and a full stop."""
-        line = fmt.sentence(text)
+        line = fmt.clean_message(text)
         line = line if line.split(" ")[0].strip(",:") in names else line[:1].upper() + line[1:]
         return line if line.endswith((".", "!", "?", "…")) else f"{line}."
 
     label, tone = VERDICT_LABELS[verdict.kind]
-    costs, notes = (tuple(map(whole, texts)) for texts in (verdict.costs, verdict.notes))
-    return page.Headline(label, tone, fmt.sentence(verdict.headline), costs, notes)
+    trade_offs, notes = (tuple(map(whole, texts)) for texts in (verdict.costs, verdict.notes))
+    return page.Headline(label, tone, fmt.clean_message(verdict.headline), trade_offs, notes)
 
 
 def _facts(comparison: Comparison) -> tuple[tuple[str, page.Cell], ...]:
@@ -205,7 +205,7 @@ def _result_notes(comparison: Comparison) -> tuple[str, ...]:
         )
     for arm in comparison.arms:
         if arm.status == "failed":
-            error = fmt.sentence(arm.error or "no reason was recorded", 400).rstrip(".")
+            error = fmt.clean_message(arm.error or "no reason was recorded", 400).rstrip(".")
             notes.append(
                 f"{fmt.one_line(arm.strategy.name)} failed: {error}. Then run `counterpoise compare` with `--resume`."
             )
@@ -216,13 +216,13 @@ def _evaluations(comparison: Comparison, split: str) -> dict[str, Sequence[Evalu
     return {arm.strategy.name: arm.test if split == "test" else arm.validation for arm in comparison.arms}
 
 
-def _classes_section(comparison: Comparison, shown: Sequence[page.Series], classes: ClassSelection) -> page.Section:
-    if not shown:
+def _classes_section(comparison: Comparison, selected: Sequence[page.Series], classes: ClassSelection) -> page.Section:
+    if not selected:
         return page.Section("classes", "Per-class results", ())
     sizes = [c.train for c in comparison.audit.classes]
-    omitted = sum(arm.status == "done" for arm in comparison.arms) - len(shown)
+    omitted = sum(arm.status == "done" for arm in comparison.arms) - len(selected)
     note = (
-        f"Figures show {len(shown)} strategies: the baseline, the recommended strategy and those with the best "
+        f"Figures show {len(selected)} strategies: the baseline, the recommended strategy and those with the best "
         f"validation score. {omitted} more are in the table above."
     )
     none = "There is no figure of frequent vs. rare classes, because all classes are in the same group (many-shot, "
@@ -231,22 +231,24 @@ def _classes_section(comparison: Comparison, shown: Sequence[page.Series], class
         "classes",
         "Per-class results",
         page.Paragraph(note) if omitted > 0 else None,
-        collect_classes.recall_figure(_evaluations(comparison, "test"), classes, shown, sizes=sizes),
-        collect_strategies.tradeoff_figure(comparison, shown) or page.Paragraph(none),
+        collect_classes.recall_figure(_evaluations(comparison, "test"), classes, selected, sizes=sizes),
+        collect_strategies.tradeoff_figure(comparison, selected) or page.Paragraph(none),
     )
 
 
-def _overfitting_section(comparison: Comparison, shown: Sequence[page.Series], classes: ClassSelection) -> page.Section:
-    if not shown:
+def _overfitting_section(
+    comparison: Comparison, selected: Sequence[page.Series], classes: ClassSelection
+) -> page.Section:
+    if not selected:
         return page.Section("overfitting", "Overfitting", ())
     note = (
         f"Listed are classes with at most {MANY} training images that have a high training recall and a significantly "
         "lower recall on new images. Against overfitting, use milder class weights or augmentation of rare classes: "
         "`--strategies sqrt-weighted-ce,minority-augment`."
     )
-    table = _findings_table(comparison, shown, caption="Overfit classes", overfit=True, note=note)
+    table = _findings_table(comparison, selected, caption="Overfit classes", overfit=True, note=note)
     sizes = [c.train for c in comparison.audit.classes]
-    order = _recommended_first(comparison, shown)
+    order = _recommended_first(comparison, selected)
     figure = collect_classes.gap_figure(_evaluations(comparison, "val"), classes, order, sizes=sizes)
     return page.Section.of(
         "overfitting",
@@ -256,18 +258,20 @@ def _overfitting_section(comparison: Comparison, shown: Sequence[page.Series], c
     )
 
 
-def _recommended_first(comparison: Comparison, shown: Sequence[page.Series]) -> list[page.Series]:
-    return sorted(shown, key=lambda one: one.name != comparison.verdict.recommended)
+def _recommended_first(comparison: Comparison, selected: Sequence[page.Series]) -> list[page.Series]:
+    return sorted(selected, key=lambda s: s.name != comparison.verdict.recommended)
 
 
-def _confusion_section(comparison: Comparison, shown: Sequence[page.Series], classes: ClassSelection) -> page.Section:
-    series = _recommended_first(comparison, shown)
+def _confusion_section(
+    comparison: Comparison, selected: Sequence[page.Series], classes: ClassSelection
+) -> page.Section:
+    series = _recommended_first(comparison, selected)
     figure = collect_classes.confusion_figure(_evaluations(comparison, "test"), classes, series)
-    none = page.Paragraph("The evaluations contain no confusion matrix.") if shown else None
+    none = page.Paragraph("The evaluations contain no confusion matrix.") if selected else None
     return page.Section.of("confusions", "Confusion matrix", figure or none)
 
 
-def _training_section(comparison: Comparison, shown: Sequence[page.Series], classes: ClassSelection) -> page.Section:
+def _training_section(comparison: Comparison, selected: Sequence[page.Series], classes: ClassSelection) -> page.Section:
     note = (
         "A class that is never predicted has recall 0 and an undefined precision. Strategies that favour rare classes "
         "can help, for example `--strategies logit-adjusted,class-balanced-sampling`."
@@ -275,18 +279,18 @@ def _training_section(comparison: Comparison, shown: Sequence[page.Series], clas
     return page.Section.of(
         "models",
         "Calibration and training",
-        collect_strategies.calibration_figure(_evaluations(comparison, "test"), shown),
-        collect_strategies.training_figure(comparison, shown),
+        collect_strategies.calibration_figure(_evaluations(comparison, "test"), selected),
+        collect_strategies.training_figure(comparison, selected),
         *collect_strategies.weight_tables(comparison, classes),
-        _findings_table(comparison, shown, caption="Other findings", overfit=False, note=note),
+        _findings_table(comparison, selected, caption="Other findings", overfit=False, note=note),
     )
 
 
 def _findings_table(
-    comparison: Comparison, shown: Sequence[page.Series], *, caption: str, overfit: bool, note: str
+    comparison: Comparison, selected: Sequence[page.Series], *, caption: str, overfit: bool, note: str
 ) -> page.Table | None:
     """The findings of the evaluations, one row per strategy and kind of finding; None if there are none."""
-    series = {s.name: s for s in shown}
+    series = {s.name: s for s in selected}
     rows = []
     for arm in comparison.arms:
         kinds = dict.fromkeys(f.kind for e in (*arm.validation, *arm.test) for f in e.findings)
@@ -307,7 +311,7 @@ def _findings_table(
 def _classes_found(evaluations: Sequence[Evaluation], kind: str) -> str:
     """The classes that findings of this kind name, with the number of seeds that name them."""
     found = [f for e in evaluations for f in e.findings if f.kind == kind]
-    seeds = Counter(name for f in found for name in dict.fromkeys(f.about or (fmt.sentence(f.reason, 200),)))
+    seeds = Counter(name for f in found for name in dict.fromkeys(f.about or (fmt.clean_message(f.reason, 200),)))
     several = len(evaluations) > 1
     names = [
         fmt.one_line(name) + (f" ({n}/{len(evaluations)})" if several else "")

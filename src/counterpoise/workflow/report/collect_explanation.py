@@ -64,7 +64,7 @@ def _cell(value: str | float | None, decimals: int | None = None) -> page.Cell:
 def _figure(chart: Chart) -> page.Figure:
     names = [*(curve.name for curve in chart.curves), *(line.name for line in chart.lines)]
     series = tuple(page.Series(name, slot) for slot, name in enumerate(names))
-    rows: list[page.Spec] = []
+    rows: list[page.Row] = []
     for slot, curve in enumerate(chart.curves):
         marks = _marked_points(chart, slot)
         points = enumerate(zip(chart.x, curve.y, strict=True))
@@ -86,7 +86,7 @@ def _figure(chart: Chart) -> page.Figure:
         lines=[{"strategy": line.name, "x": line.x} for line in chart.lines],
     )
     return page.Figure(
-        chart.id, chart.title, chart.caption, text, (page.Variant("", draw),), key=series, table=_values_table(chart)
+        chart.id, chart.title, chart.caption, text, (page.Variant("", draw),), series=series, table=_values_table(chart)
     )
 
 

@@ -77,7 +77,7 @@ def dataset_section(audit: AuditResult, *, data: LabeledImages | None = None) ->
         page.Facts(_dataset_facts(audit)),
         counts_figure(audit),
         None if data is None else _thumbnails(data),
-        _findings(audit.findings, empty="The audit has no findings."),
+        _findings(audit.findings, fallback="The audit has no findings."),
         _quarantine_table(audit) if audit.quarantined else None,
     )
 
@@ -132,15 +132,17 @@ def _data_url(data: LabeledImages, index: int) -> str | None:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _findings(items: Iterable[Finding], *, empty: str) -> page.Findings:
+def _findings(items: Iterable[Finding], *, fallback: str) -> page.Findings:
     """Each finding once, sorted by severity, at most fifty."""
     unique = sorted(dict.fromkeys(items), key=lambda f: SEVERITIES.index(f.severity))
-    return page.Findings(tuple(map(_shortened, unique[:MAX_LISTED])), empty, omitted=max(0, len(unique) - MAX_LISTED))
+    return page.Findings(
+        tuple(map(_shortened, unique[:MAX_LISTED])), fallback, omitted=max(0, len(unique) - MAX_LISTED)
+    )
 
 
 def _shortened(item: Finding) -> Finding:
     """At most eight of the names that the reason does not mention."""
-    reason = fmt.sentence(item.reason)
+    reason = fmt.clean_message(item.reason)
     names = (fmt.one_line(fmt.without_absolute_paths(name)) for name in item.about[:8])
     about = tuple(name for name in names if name not in reason)
     more = (f"{len(item.about) - 8} more",) if about and len(item.about) > 8 else ()
@@ -154,13 +156,13 @@ def _quarantine_table(audit: AuditResult) -> page.Table:
             fmt.name_cell(fmt.without_absolute_paths(q.path), limit=80),
             unknown if q.label is None else fmt.name_cell(q.label),
             page.Cell(fmt.SPLIT_NAMES.get(q.split, q.split)) if q.split else unknown,
-            page.Cell(fmt.sentence(q.reason, 200)),
+            page.Cell(fmt.clean_message(q.reason, 200)),
         )
         for q in audit.quarantined[:MAX_LISTED]
     )
     more = len(audit.quarantined) - len(rows)
     notes = ["These files are not used. Repair or delete them, then run `counterpoise audit` again."]
-    notes += [f"{more:,} more files are in the JSON file beside this page."] if more > 0 else []
+    notes += [f"{more:,} more files are {fmt.JSON_EXPORT}."] if more > 0 else []
     columns = page.text_columns("File", "Class", "Split", "Reason")
     return page.Table(f"Quarantined files: {len(audit.quarantined):,}", columns, rows, tuple(notes))
 
@@ -218,7 +220,7 @@ _EVALUATION = "for c in evaluation.classes:\n    print(c.name, c.support, c.reca
 def run_page(run: Run) -> page.Page:
     """The page of one training run."""
     tone: page.Tone = {"done": "good", "failed": "bad", "running": "neutral"}[run.status]  # type: ignore[assignment]
-    notes = tuple(map(fmt.sentence, run.notes))
+    notes = tuple(map(fmt.clean_message, run.notes))
     if run.status == "failed":
         notes = ("Fix the cause, then run `counterpoise train` again with `--resume`.", *notes)
     facts = (
@@ -234,7 +236,7 @@ def run_page(run: Run) -> page.Page:
         settings_section(settings, run.environment, strategy_table([run.strategy], caption="Strategy")),
         _load_section("run", "Run", _RUN),
     )
-    text = fmt.sentence(run.error) if run.error else fmt.one_line(run.strategy.summary, 400)
+    text = fmt.clean_message(run.error) if run.error else fmt.one_line(run.strategy.summary, 400)
     return page.Page(
         "Run",
         f"{fmt.one_line(run.strategy.name)}, seed {run.seed}",
@@ -270,7 +272,7 @@ def evaluation_page(evaluation: Evaluation) -> page.Page:
     facts += [(name, fmt.percent_cell(share, reason, sign=True)) for name, share in shares.items()]
     sections = (
         _classes_section(evaluation),
-        page.Section("findings", "Findings", (_findings(evaluation.findings, empty="There are no findings."),)),
+        page.Section("findings", "Findings", (_findings(evaluation.findings, fallback="There are no findings."),)),
         _load_section("evaluation", "Evaluation", _EVALUATION),
         definitions_section(),
     )

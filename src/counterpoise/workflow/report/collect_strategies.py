@@ -102,13 +102,13 @@ def _forest_plot(
             "estimate": d.estimate,
             "low": d.estimate if fmt.finite(d.low) is None else d.low,
             "high": d.estimate if fmt.finite(d.high) is None else d.high,
-            "shown": f"{points(d.estimate)} {interval_text(d)}".strip(),
+            "formatted": f"{points(d.estimate)} {interval_text(d)}".strip(),
             "method": BOOTSTRAP_OVER[d.method],
         }
         for d in found
     ]
     metric, other = fmt.metric_title(found[0].metric), fmt.one_line(found[0].baseline)
-    values = "; ".join(f"{row['strategy']} {row['shown']}" for row in rows)
+    values = "; ".join(f"{row['strategy']} {row['formatted']}" for row in rows)
     text = fmt.one_line(f"{metric} minus that of {other}, in percentage points: {values}.", 1200)
     present = [series[d.strategy] for d in found]
     title = f"{metric} (points)"  # short enough for a narrow screen
@@ -140,7 +140,7 @@ def _differences_table(comparison: Comparison, series: dict[str, page.Series]) -
         *page.text_columns("Bootstrap over"),
     )
     more = len(comparison.differences) - len(rows)
-    notes = (f"{more:,} more differences are in the JSON file beside this page.",) if more > 0 else ()
+    notes = (f"{more:,} more differences are {fmt.JSON_EXPORT}.",) if more > 0 else ()
     return page.Table("All differences (percentage points)", columns, rows, notes, folded=True)
 
 
@@ -151,17 +151,17 @@ def tradeoff_figure(comparison: Comparison, series: Sequence[page.Series]) -> pa
     if len(groups) < 2:
         return None
     frequent, rare = groups[0], groups[-1]
-    rows: list[page.Spec] = []
+    rows: list[page.Row] = []
     means, body = [], []
-    for one in series:
-        arm = arms[one.name]
+    for s in series:
+        arm = arms[s.name]
         x, y = score_of(arm, "test", frequent), score_of(arm, "test", rare)
         if x is None or y is None or not (has_score(arm, frequent) and has_score(arm, rare)):
             continue
-        means.append({"strategy": one.name, "seed": "mean", "frequent": x.mean, "rare": y.mean})
+        means.append({"strategy": s.name, "seed": "mean", "frequent": x.mean, "rare": y.mean})
         seeds = zip(arm.seeds, x.values, y.values, strict=False)
-        rows += [{"strategy": one.name, "seed": str(seed), "frequent": a, "rare": b} for seed, a, b in seeds]
-        body.append((_strategy_cell(one), score_cell(x), score_cell(y)))
+        rows += [{"strategy": s.name, "seed": str(seed), "frequent": a, "rare": b} for seed, a, b in seeds]
+        body.append((_strategy_cell(s), score_cell(x), score_cell(y)))
     titles = [fmt.metric_title(frequent), fmt.metric_title(rare)]
     text = f"{titles[1]} against {titles[0].lower()} of every strategy and seed."
     chart = partial(charts.tradeoff_chart, rows, means, series, text, frequent=titles[0], rare=titles[1])
@@ -177,7 +177,7 @@ def tradeoff_figure(comparison: Comparison, series: Sequence[page.Series]) -> pa
         caption,
         text,
         (page.Variant("", chart),),
-        key=tuple(series),
+        series=tuple(series),
         table=page.Table("Mean recall on the test images (%)", columns, tuple(body), folded=True),
     )
 
@@ -185,14 +185,14 @@ def tradeoff_figure(comparison: Comparison, series: Sequence[page.Series]) -> pa
 def calibration_figure(evaluations: Evaluations, series: Sequence[page.Series]) -> page.Figure | None:
     """A reliability diagram; None if there are no confidence bins."""
     rows, body = [], []
-    for one in series:
-        bins = calibration_sum(evaluations[one.name])
+    for s in series:
+        bins = calibration_sum(evaluations[s.name])
         total = sum(b.count for b in bins)
         for b in bins:
             if not b.count:
                 continue
             span = f"{fmt.percent_number(b.low, 0)} to {fmt.percent_number(b.high, 0)}\u00a0%"
-            row = {"strategy": one.name, "confidence": b.confidence, "accuracy": b.accuracy, "count": b.count}
+            row = {"strategy": s.name, "confidence": b.confidence, "accuracy": b.accuracy, "count": b.count}
             rows.append({**row, "share": b.count / total, "range": span})
             cells = (
                 page.Cell(span),
@@ -200,7 +200,7 @@ def calibration_figure(evaluations: Evaluations, series: Sequence[page.Series]) 
                 fmt.percent_cell(b.confidence, ""),
                 fmt.percent_cell(b.accuracy, ""),
             )
-            body.append((_strategy_cell(one), *cells))
+            body.append((_strategy_cell(s), *cells))
     if not rows:
         return None
     text = "Accuracy against confidence (the highest predicted probability). On the diagonal the two are equal."
@@ -212,7 +212,7 @@ def calibration_figure(evaluations: Evaluations, series: Sequence[page.Series]) 
         "for many predictions. To correct the confidence, use `counterpoise evaluate RUN --tune temperature`.",
         text,
         (page.Variant("", partial(charts.calibration_chart, rows, series, text)),),
-        key=tuple(series) if len(series) > 1 else (),
+        series=tuple(series) if len(series) > 1 else (),
         table=page.Table(
             "Confidence bins (all seeds)",
             (*page.text_columns("Strategy"), *map(page.Column, titles)),
@@ -225,10 +225,10 @@ def calibration_figure(evaluations: Evaluations, series: Sequence[page.Series]) 
 def training_figure(comparison: Comparison, series: Sequence[page.Series]) -> page.Figure | None:
     """Training curves, a variant per recorded quantity; None if nothing was recorded."""
     arms = {arm.strategy.name: arm for arm in comparison.arms}
-    trained = tuple(one for one in series if arms[one.name].history and not arms[one.name].strategy.reuses)
+    trained = tuple(s for s in series if arms[s.name].history and not arms[s.name].strategy.reuses)
     variants = []
     for key, title, is_share in TRAINING_CURVES:
-        rows = [row for one in trained for row in _training_rows(arms[one.name], key)]
+        rows = [row for s in trained for row in _training_rows(arms[s.name], key)]
         if rows:
             text = f"{title} by epoch, one line per strategy and seed."
             chart = partial(charts.training_chart, rows, trained, text, title=title, is_share=is_share)
@@ -238,11 +238,11 @@ def training_figure(comparison: Comparison, series: Sequence[page.Series]) -> pa
     caption = "One line per seed; the mark is the last epoch. Strategies that reuse the model of another strategy are "
     caption += "not trained and have no curve."
     text = "Training curves of every strategy and seed."
-    return page.Figure("training", "Training curves", caption, text, tuple(variants), "Quantity", key=trained)
+    return page.Figure("training", "Training curves", caption, text, tuple(variants), "Quantity", series=trained)
 
 
-def _training_rows(arm: Arm, key: str) -> list[page.Spec]:
-    rows: list[page.Spec] = []
+def _training_rows(arm: Arm, key: str) -> list[page.Row]:
+    rows: list[page.Row] = []
     for seed, epochs in zip(arm.seeds, arm.history, strict=False):
         defined = [e for e in epochs if fmt.finite(e.get("epoch")) is not None and fmt.finite(e.get(key)) is not None]
         shared = {"strategy": arm.strategy.name, "seed": str(seed)}
@@ -305,13 +305,13 @@ def _level_table(scores: _Scores) -> page.Table:
         page.Column("Tree distance of errors", "Mean number of edges between label and prediction, over the errors."),
     )
     rows = []
-    for one, _, score in scores:
+    for s, _, score in scores:
         shares = (
             fmt.percent_cell(value, NOT_REACHED) for value in (score.f1, *score.level_error, *score.level_accuracy)
         )
         edges = fmt.finite(score.tree_distance)
         distance = fmt.missing_cell("no errors") if edges is None else page.Cell(f"{edges:.2f}")
-        rows.append((_strategy_cell(one), *shares, distance))
+        rows.append((_strategy_cell(s), *shares, distance))
     note = (
         "Percentages of the test images of all seeds whose class reaches the level. An error at a level is relative to "
         "the images that are correct so far; the tree distance is measured over errors only."

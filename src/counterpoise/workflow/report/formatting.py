@@ -14,6 +14,8 @@ from counterpoise.workflow.report.page import Cell
 
 NAME_LENGTH = 48
 TITLE_LENGTH = 400
+JSON_EXPORT = "in the JSON export (`counterpoise report DIR --to report.json`)"
+"""Where the numbers are that a page omits."""
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 METRIC_DEFINITIONS: dict[str, tuple[str, str]] = {
@@ -56,15 +58,15 @@ METRIC_DEFINITIONS: dict[str, tuple[str, str]] = {
 GLOSSARY: dict[str, str] = {
     "Recall (per class)": "Share of the images of a class that are predicted as this class.",
     "Precision (per class)": "Share of the images predicted as a class that belong to this class.",
-    "Wilson interval": "95 % confidence interval of a proportion. It remains valid for few images and for proportions "
-    "near 0 and 1.",
+    "Wilson interval": "Confidence interval of a proportion, at the level that the figure states. It remains valid for "
+    "few images and for proportions near 0 and 1.",
     "± (standard deviation over seeds)": "Sample standard deviation over the seeds. Each seed repeats the same "
     "training with other random numbers.",
-    "Difference and its interval": "Score of the strategy minus score of the baseline on the same images. The 95 % "
-    "interval comes from a paired bootstrap that resamples the images of each class. If it excludes 0, the difference "
-    "is significant; if it includes 0, the difference is within the noise.",
-    "Gap (overfitting)": "Recall on the training images minus recall on the validation images. A large gap means that "
-    "the model overfits the class.",
+    "Difference and its interval": "Score of the strategy minus score of the baseline on the same images. The "
+    "confidence interval comes from a paired bootstrap that resamples the images of each class. If it excludes 0, the "
+    "difference is significant; if it includes 0, the difference is within the noise.",
+    "Gap (overfitting)": "Recall on the training images minus recall on the validation or test images that the title "
+    "of the figure names. A large gap means that the model overfits the class.",
     "Imbalance ratio": "Number of training images of the largest class divided by that of the smallest class that has "
     "any.",
 }
@@ -126,8 +128,8 @@ def one_line(text: object, limit: int = NAME_LENGTH) -> str:
     return f"{line[: limit - tail - 1]}…{line[-tail:]}"
 
 
-def sentence(text: str, limit: int = 600) -> str:
-    """Text of another package for the report: on one line, without absolute paths, "5 %" unbreakable."""
+def clean_message(text: str, limit: int = 600) -> str:
+    """A message of another module on one line, without absolute paths, with "5 %" unbreakable."""
     return re.sub(r"(?<=\d) %", "\u00a0%", one_line(without_absolute_paths(text), limit))
 
 
@@ -158,7 +160,7 @@ def without_absolute_paths(text: str) -> str:
 
 def missing_cell(reason: str) -> Cell:
     """A dash with the reason why there is no number."""
-    return Cell(MISSING, missing=reason)
+    return Cell(MISSING, missing_reason=reason)
 
 
 def number_cell(value: int) -> Cell:

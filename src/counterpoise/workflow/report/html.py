@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from counterpoise.workflow.report import theme
-from counterpoise.workflow.report.formatting import code_spans
+from counterpoise.workflow.report.formatting import JSON_EXPORT, code_spans
 from counterpoise.workflow.report.page import Block, Page, Series
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -63,6 +63,7 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["json_export"] = JSON_EXPORT
     environment.filters["kind"] = _kind
     environment.filters["json_text"] = _json_text
     environment.filters["colour_token"] = theme.colour_token

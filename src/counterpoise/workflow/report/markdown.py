@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from counterpoise.workflow.report.formatting import code_spans
+from counterpoise.workflow.report.formatting import JSON_EXPORT, code_spans
 from counterpoise.workflow.report.page import (
     Block,
     Cell,
@@ -32,7 +32,7 @@ _AUTOLINK = re.compile(r"(?i)(https?:|ftp:|www\.|mailto:|javascript:|@)(?=\S)")
 def page_markdown(page: Page) -> str:
     """The whole page; each figure is represented by its text and its table."""
     lines = [f"# {escaped(page.title)}", "", _text(page.subtitle), ""]
-    for block in page.headline:
+    for block in page.intro:
         lines += _block(block)
     for section in page.sections:
         lines += [f"## {_text(section.title)}", ""]
@@ -69,7 +69,7 @@ def _block(block: Block) -> list[str]:
 
 def _headline(b: Headline) -> list[str]:
     lines = [f"**{_text(b.label)}.** {_text(b.text)}", ""]
-    for title, texts in (("Trade-offs", b.costs), ("Notes", b.notes)):
+    for title, texts in (("Trade-offs", b.trade_offs), ("Notes", b.notes)):
         lines += [f"**{title}**", "", *_list(texts)] if texts else []
     return lines
 
@@ -88,7 +88,9 @@ def _table(b: Table) -> list[str]:
     header = "| " + " | ".join(escaped(c.title) or " " for c in b.columns) + " |"
     rule = "|" + "|".join(" ---: " if c.numeric else " --- " for c in b.columns) + "|"
     table = [header, rule, *rows, ""]
-    missing = [f"A dash (–) means that there is no value: {'; '.join(b.missing[:8])}."] if b.missing else []
+    missing = (
+        [f"A dash (–) means that there is no value: {'; '.join(b.missing_reasons[:8])}."] if b.missing_reasons else []
+    )
     notes = _list((*b.notes, *missing)) if b.notes or missing else []
     if b.folded:
         return ["<details>", f"<summary>{escaped(b.caption)}</summary>", "", *table, *notes, "</details>", ""]
@@ -102,13 +104,13 @@ def _cell(c: Cell) -> str:
 
 
 def _figure(b: Figure) -> list[str]:
-    lines = [f"### {_text(b.title)}", "", _text(b.text), "", _text(b.caption), ""]
+    lines = [f"### {_text(b.title)}", "", _text(b.alt_text), "", _text(b.caption), ""]
     return [*lines, *_table(b.table)] if b.table else lines
 
 
 def _findings(b: Findings) -> list[str]:
     if not b.findings:
-        return [_text(b.empty), ""] if b.empty else []
+        return [_text(b.fallback), ""] if b.fallback else []
     lines = [f"- **{f.severity}**: {_text(f.reason)} {escaped(', '.join(f.about))}".rstrip() for f in b.findings]
-    lines += [f"- {b.omitted} more findings are in the JSON file."] if b.omitted else []
+    lines += [f"- {b.omitted} more findings are {_text(JSON_EXPORT)}."] if b.omitted else []
     return [*lines, ""]

@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from counterpoise.core.artifacts import Finding
 
-Spec = dict[str, Any]
-"""A Vega-Lite specification, or one row of its data."""
+VegaSpec = dict[str, Any]
+"""A Vega-Lite specification."""
+Row = dict[str, Any]
+"""One row of the data of a chart."""
 Tone = Literal["good", "neutral", "bad", "plain"]
 
 
@@ -25,12 +27,12 @@ class Series:
 class Cell:
     """A table cell with formatted text, and ``detail`` in a smaller font.
 
-    ``missing`` is the reason for a dash, ``full`` the complete text if ``text`` is shortened, ``series`` the strategy
+    ``missing_reason`` explains a dash, ``full`` is the complete text if ``text`` is shortened, ``series`` the strategy
     whose mark is shown. ``is_name`` marks text from the data (class, file), which never contains markup.
     """
 
     text: str
-    missing: str = ""
+    missing_reason: str = ""
     full: str = ""
     series: Series | None = None
     is_name: bool = False
@@ -64,9 +66,9 @@ class Table:
     highlighted: frozenset[int] = frozenset()
 
     @property
-    def missing(self) -> tuple[str, ...]:
+    def missing_reasons(self) -> tuple[str, ...]:
         """The distinct reasons for missing values, in reading order."""
-        return tuple(dict.fromkeys(cell.missing for row in self.rows for cell in row if cell.missing))
+        return tuple(dict.fromkeys(cell.missing_reason for row in self.rows for cell in row if cell.missing_reason))
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Variant:
     """One version of a figure, for example of one strategy; its chart is built only when it is written."""
 
     label: str
-    spec: Callable[[], Spec]
+    spec: Callable[[], VegaSpec]
 
 
 @dataclass(frozen=True)
@@ -93,19 +95,19 @@ class Figure:
 
     Attributes:
         id: unique on the page; names the figure in ``render(..., figure=...)``.
-        text: describes the figure for readers who cannot see it.
+        alt_text: describes the figure for readers who cannot see it.
         variants: at least one; with several, the reader selects one from a list labelled ``variant_label``.
-        key: the strategies in the chart, each of which the reader can highlight.
+        series: the strategies (or curves) in the chart, each of which the reader can highlight.
         legend: the meaning of the other marks.
     """
 
     id: str
     title: str
     caption: str
-    text: str
+    alt_text: str
     variants: tuple[Variant, ...]
     variant_label: str = ""
-    key: tuple[Series, ...] = ()
+    series: tuple[Series, ...] = ()
     legend: tuple[LegendEntry, ...] = ()
     table: Table | None = None
 
@@ -124,7 +126,7 @@ class Headline:
     label: str
     tone: Tone
     text: str
-    costs: tuple[str, ...] = ()
+    trade_offs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -139,10 +141,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class Findings:
-    """Findings in order of severity; ``empty`` is shown if there are none."""
+    """Findings in order of severity; ``fallback`` is the text if there are none."""
 
     findings: tuple[Finding, ...]
-    empty: str
+    fallback: str
     omitted: int = 0
 
 
@@ -196,12 +198,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A complete report."""
+    """A complete report; ``intro`` is what precedes the sections, such as the `Headline`."""
 
     kind: str
     title: str
     subtitle: str
-    headline: tuple[Block, ...]
+    intro: tuple[Block, ...]
     sections: tuple[Section, ...]
 
     @property

@@ -18,7 +18,7 @@ from counterpoise.workflow.report.collect_explanation import explanation_page
 from counterpoise.workflow.report.formatting import one_line, short_labels
 from counterpoise.workflow.report.html import page_html
 from counterpoise.workflow.report.markdown import page_markdown
-from counterpoise.workflow.report.page import Figure, LegendEntry, Page, Spec
+from counterpoise.workflow.report.page import Figure, LegendEntry, Page, VegaSpec
 
 __all__ = ["Renderable", "render", "render_html"]
 
@@ -149,15 +149,15 @@ def _image(page: Page, figure: str | None, suffix: str) -> bytes:
     return png
 
 
-def _standalone(figure: Figure) -> Spec:
+def _standalone(figure: Figure) -> VegaSpec:
     """The chart of the first variant with its title and legend, without what follows the pointer."""
     first = figure.variants[0]
     chart = first.spec()
     chart["layer"] = [layer for layer in chart["layer"] if layer.get("name") != POINTER]
     params = [param for param in chart.get("params", []) if "select" not in param]
     title = f"{figure.title}: {one_line(first.label)}" if first.label else figure.title
-    keys = zip(figure.key, short_labels([s.name for s in figure.key], 36), strict=True)
-    entries = [*(LegendEntry(name, theme.colour_token(s), theme.shape(s)) for s, name in keys), *figure.legend]
+    named = zip(figure.series, short_labels([s.name for s in figure.series], 36), strict=True)
+    entries = [*(LegendEntry(name, theme.colour_token(s), theme.shape(s)) for s, name in named), *figure.legend]
     picture = {key: value for key, value in chart.items() if key not in SHARED}
     spec = {
         **{key: chart[key] for key in SHARED if key in chart},
@@ -170,7 +170,7 @@ def _standalone(figure: Figure) -> Spec:
     return theme.with_light_colours(spec)
 
 
-def _all_figures(page: Page) -> Spec:
+def _all_figures(page: Page) -> VegaSpec:
     """Every figure of the page, one below the other."""
     specs = [_standalone(figure) for figure in page.figures.values()]
     if not specs:
@@ -187,7 +187,7 @@ def _all_figures(page: Page) -> Spec:
     }
 
 
-def _legend(entries: list[LegendEntry]) -> Spec:
+def _legend(entries: list[LegendEntry]) -> VegaSpec:
     """A legend in columns, built from data because Vega's legends do not merge across layers."""
     rows = [
         {

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from counterpoise.workflow.report.page import Series, Spec
+from counterpoise.workflow.report.page import Series, VegaSpec
 
 # Text has a contrast of at least 4.5:1 and marks of at least 3:1 against the background. The colours of the strategies
 # differ in lightness as well as hue, for colour-blind readers; the shape of the mark distinguishes them as well.
@@ -81,14 +81,14 @@ def shape(series: Series) -> str:
     return SHAPES[series.slot % len(SHAPES)]
 
 
-def with_light_colours(spec: Spec) -> Spec:
+def with_light_colours(spec: VegaSpec) -> VegaSpec:
     """The specification with every CSS variable replaced by its light colour."""
     text = re.sub(r"var\(--[a-z0-9]+, (#[0-9a-f]{6})\)", r"\1", json.dumps(spec))
-    result: Spec = json.loads(text)
+    result: VegaSpec = json.loads(text)
     return result
 
 
-def vega_config() -> Spec:
+def vega_config() -> VegaSpec:
     """The Vega-Lite config of every chart: axes without lines, a light grid, readable fonts."""
     title_or_label = {f"{part}{key}": value for part in ("label", "title") for key, value in _TEXT.items()}
     axis = {
