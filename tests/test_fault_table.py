@@ -9,7 +9,7 @@ MARK = re.compile(r"""mark\.fault\(\s*["']([A-Z]\d+)["']""")
 PARTS = {"L": 38, "W": 6, "S": 17, "D": 33, "H": 6, "C": 18, "R": 11}
 LATER = {
     "D22 D24 D27 D28": "COCO, archives, multi-label manifests and masks are not read yet",
-    "R7 R8 R11": "configuration files and downloads do not exist yet",
+    "R8 R11": "configuration files and downloads do not exist yet",
     "D29 D30 D32": "the audit runs in one process, keeps no cache, and cannot be interrupted half way yet",
     "C18": "the device is the one that accelerate finds; there is no option that could name a wrong one",
 }

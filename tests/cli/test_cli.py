@@ -311,6 +311,14 @@ def test_explain_lists_draws_and_keeps_what_is_there(tmp_path, monkeypatch):
         (("compare", "{photos}/../one", "--out", "{tmp}/o"), "of one class only ('a')"),
         (("compare", "{photos}", "--strategies", "baseline,magic", "--out", "{tmp}/o"), "'magic' is unknown"),
         (("compare", "{photos}", "--strategies", "focal", "--symmetries", "twist", "--out", "{tmp}/o"), "twist"),
+        (
+            ("train", "{photos}", "--strategy", "hierarchical", "--tree", "{tmp}/folder.yaml", "--out", "{tmp}/o"),
+            "folder.yaml is not a file",
+        ),
+        (
+            ("train", "{photos}", "--strategy", "hierarchical", "--tree", "{photos}", "--out", "{tmp}/o"),
+            "must be auto, folders, balanced, or a file ending in",
+        ),
         (("evaluate", "{tmp}/nowhere"), "does not exist"),
         (("evaluate", "{tmp}/bad.csv"), "cannot be read as predictions"),
         (("report", "{tmp}"), "holds none of"),
@@ -352,6 +360,7 @@ def test_a_mistake_is_one_line_and_exit_2_and_writes_nothing(arguments, message,
     (tmp_path / "bool.json").write_text('{"a": true, "b": 2}')
     (tmp_path / "long.json").write_text(f'{{"a": {"9" * 4000}}}')
     (tmp_path / "folder.json").mkdir()
+    (tmp_path / "folder.yaml").mkdir()
     before = sorted(p.name for p in tmp_path.iterdir())
     result = call(*(a.format(tmp=tmp_path, photos=photos) for a in arguments), code=2)
     lines = result.stderr.strip().splitlines()

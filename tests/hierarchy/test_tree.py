@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -167,14 +168,107 @@ def test_metrics_by_hand() -> None:
     assert metrics.mean_tree_distance(labels, predictions, tree=TREE) == pytest.approx((2 + 3 + 4) / 3)
 
 
-def test_yaml_refuses_a_key_twice(tmp_path: Path) -> None:
-    pytest.importorskip("yaml")
+@pytest.mark.parametrize(
+    ("text", "links"),
+    [
+        ("animal: [dog, cat]\ncar:\n", {"animal": "", "car": "", "dog": "animal", "cat": "animal"}),
+        ("no: [cat, dog]\non: ~\n", {"no": "", "on": "", "cat": "no", "dog": "no"}),
+        ("a: [007, 1e5, 0x10, null, true]\n", {"a": "", "007": "a", "1e5": "a", "0x10": "a", "null": "a", "true": "a"}),
+        ("yes: no\n'null': 'null '\n", {"yes": "", "null": "", "no": "yes", "null ": "null"}),
+        ("- animal: [dog]\n- car\n", {"animal": "", "car": "", "dog": "animal"}),
+    ],
+)
+def test_names_in_yaml_are_the_text_of_the_file(text: str, links: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "t.yaml"
-    file.write_text("animal: [dog, cat]\ncar:\n")
-    assert sorted(hierarchy.from_yaml(file).classes) == ["car", "cat", "dog"]
-    file.write_text("animal: [dog]\nanimal: [cat]\n")
-    with pytest.raises(ArgumentError, match="'animal' twice"):
-        hierarchy.from_yaml(file)
+    file.write_text(text)
+    tree = hierarchy.from_yaml(file)
+    found = {name: tree.names[above] for name, above in zip(tree.names[1:], tree.parents[1:], strict=True)}
+    assert found == links
+
+
+BOMB = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
+
+
+@pytest.mark.fault("R7")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB, "no aliases and no tags.*line 2"),
+        ("a: &a [*a]\n", "no aliases and no tags"),
+        ("a: !!python/object/apply:os.system [true]\n", "no aliases and no tags"),
+        ("animal: [dog]\nanimal: [cat]\n", "'animal' twice"),
+        ("a: [b, b]\n", "'b' is twice below 'a'"),
+        ("a: {b: {c: {d: [e]}, c: }}\n", "'c' twice"),
+        ("[" * 100_000, "nests too deeply"),
+        ("- " * 50_000, "nests too deeply"),
+        ("{a: " * 50_000, "nests too deeply"),
+        ("{a: " * 100 + "b" + "}" * 100, "two parents"),
+        ("cat: 500\ndog: 20\n", "500 is not a name; write \\[500\\]"),
+        ("cat: true\n", "true is not a name"),
+        ("a: [[b, c]]\n", "got list below 'a'"),
+        ("a: [b, ]\n- c\n", "cannot be read as YAML"),
+        ("a:\n- \n", "child without a name"),
+        ("? [a, b]\n: c\n", "expected a scalar"),
+        ("a: [b]\n---\nc: [d]\n", "single document"),
+        ('a: ["\\UFFFFFFFF"]\n', "cannot be read as YAML"),
+        ("a: [\x07]\n", "not allowed"),
+        ("other.yaml\n", "t.yaml must hold a mapping.* got 'other.yaml'"),
+        ("", "t.yaml must hold a mapping.* got None"),
+    ],
+    ids=lambda value: repr(value[:20]),
+)
+def test_yaml_that_is_no_tree_is_refused_at_once(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text("a: [b, c]\n")
+    (tmp_path / "t.yaml").write_text(text)
+    start = time.perf_counter()
+    with pytest.raises(ArgumentError, match=message):
+        hierarchy.from_yaml(tmp_path / "t.yaml")
+    assert time.perf_counter() - start < 5
+
+
+@pytest.mark.fault("D23")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": ' * 100_000, "t.json cannot be read as JSON: .*recursion"),
+        ('{"a": ["b"], "a": ["c"]}', "'a' twice"),
+        ('{"a": ["b", "b"]}', "'b' is twice below 'a'"),
+        ('{"a": [NaN]}', "NaN"),
+        ('{"a": [' + "1" * 5_000 + "]}", "t.json cannot be read as JSON"),
+        ('{"a": [true]}', "got bool below 'a'"),
+        ('{"a": [1.0]}', "got float below 'a'"),
+        ('{"a": [null]}', "got NoneType below 'a'"),
+        ('{"a": [["b"]]}', "got list below 'a'"),
+        ('{"a": 500}', "got 500 below 'a'"),
+        ('"other.json"', "t.json must hold a mapping.* got 'other.json'"),
+        ("null", "t.json must hold a mapping.* got None"),
+    ],
+    ids=lambda value: repr(value[:20]),
+)
+def test_json_that_is_no_tree_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text('{"a": ["b", "c"]}')
+    (tmp_path / "t.json").write_text(text)
+    with pytest.raises(ArgumentError, match=message):
+        hierarchy.from_json(tmp_path / "t.json")
+
+
+def test_whole_numbers_in_json_are_names(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text('{"even": [0, 2], "odd": [1]}')
+    assert hierarchy.from_json(tmp_path / "t.json", classes=["0", "1", "2"]).classes == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(("reader", "name"), [(hierarchy.from_json, "t.json"), (hierarchy.from_yaml, "t.yaml")])
+def test_a_folder_a_missing_and_a_huge_file_are_named(reader, name: str, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=rf"{name}.*(does not exist|No such file)"):
+        reader(tmp_path / name)
+    (tmp_path / name).mkdir()
+    with pytest.raises(ArgumentError, match=rf"{name} cannot be read as .*: Is a directory"):
+        reader(tmp_path / name)
+    (tmp_path / name).rmdir()
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(2**31)  # a sparse file
+    with pytest.raises(ArgumentError, match=rf"{name} cannot be read as .*: it has more than"):
+        reader(tmp_path / name)
 
 
 def test_files_that_cannot_be_parsed_are_named(tmp_path: Path) -> None:
@@ -185,7 +279,7 @@ def test_files_that_cannot_be_parsed_are_named(tmp_path: Path) -> None:
         ("t.csv", "child,above\ndog,animal\n", hierarchy.from_csv),
     ):
         (tmp_path / name).write_bytes(text.encode("utf-8", "surrogateescape"))
-        with pytest.raises(ArgumentError, match=rf"{name}.? (must be a|line 2|lacks the column `parent`)"):
+        with pytest.raises(ArgumentError, match=rf"{name}.? (cannot be read as|line 2|lacks the column `parent`)"):
             reader(tmp_path / name)
 
 

@@ -8,14 +8,14 @@ import math
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from counterpoise.core.errors import ArtifactError
 
-__all__ = ["LOCK", "READ_FLAGS", "atomic_write", "claim", "display_name", "locked", "path_exists", "read_json"]
-__all__ += ["write_json"]
+__all__ = ["LOCK", "READ_FLAGS", "atomic_write", "claim", "display_name", "distinct_keys", "locked", "path_exists"]
+__all__ += ["read_json", "write_json"]
 
 LOCK = ".lock"
 """Name of the lock file in an output folder; it exists only while a process is writing there."""
@@ -87,7 +87,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
             if os.fstat(file.fileno()).st_size > _MAX_JSON:
                 raise ValueError(f"it has more than {_MAX_JSON:,} bytes")
             text = file.read().decode("utf-8")
-        return json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse_constant)
+        return json.loads(text, object_pairs_hook=distinct_keys, parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise ArtifactError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError, RecursionError, ValueError) as error:
@@ -99,8 +99,8 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number; write null or a number")
 
 
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of these pairs; the parser alone would keep the last value of a repeated key."""
+def distinct_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The mapping of these pairs; a parser alone would keep the last value of a repeated key."""
     found = dict(pairs)
     if len(found) < len(pairs):
         key = Counter(key for key, _ in pairs).most_common(1)[0][0]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
-import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,18 @@ from numpy.typing import ArrayLike
 
 from counterpoise.core.checks import checked_count
 from counterpoise.core.counts import ClassCounts, CountsLike
-from counterpoise.core.errors import ArgumentError
+from counterpoise.core.errors import ArgumentError, ArtifactError
+from counterpoise.core.files import distinct_keys, read_json
 from counterpoise.core.tables import read_csv
 from counterpoise.hierarchy.tree import ClassTree, from_links
 
 __all__ = ["balanced", "from_confusion", "from_csv", "from_json", "from_paths", "from_yaml"]
 
 Source = str | Path | Mapping[str, Any]
+
+_MAX_BYTES = 1 << 22
+_NULL = ("", "~", "null", "Null", "NULL")
+_NUMBER_OR_BOOLEAN = re.compile(r"[-+]?\.?[0-9][0-9a-fox_.]*(e[-+]?[0-9]+)?|[-+]?\.(inf|nan)|true|false", re.IGNORECASE)
 
 
 def from_paths(classes: Sequence[str], *, separator: str = "/") -> ClassTree:
@@ -78,43 +84,27 @@ def from_json(source: Source, *, classes: Sequence[str] | None = None) -> ClassT
         classes: C class names in the order of the model's head; None for the leaves, breadth first.
 
     Raises:
-        ArgumentError: the file is not JSON, a key is repeated, or the tree is invalid (see `from_links`).
+        ArgumentError: the file cannot be read, is not JSON or holds no mapping or list, a key is repeated, a name is
+            not a string or an integer, or the tree is invalid (see `from_links`).
 
     Example:
         >>> from_json({"animal": ["dog", "cat"], "car": None}).classes
         ('car', 'dog', 'cat')
     """
-    if isinstance(source, (str, Path)):
-        try:
-            source = json.loads(Path(source).read_text("utf-8"), object_pairs_hook=_unique)
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            raise ArgumentError(f"{Path(str(source)).name} must be a JSON file: {error}") from error
-    return from_links(_once(_nested(source)), classes=classes)
+    return from_links(_once(_nested(_read(source, read_json))), classes=classes)
 
 
 def from_yaml(source: Source, *, classes: Sequence[str] | None = None) -> ClassTree:
     """Read the tree from a YAML file or a mapping; arguments and errors as `from_json`.
 
+    Every name is the text in the file, such as ``no`` or ``007``; a node whose value is empty, ``~`` or ``null`` is a
+    leaf. Aliases, tags and files above 4 MiB are errors.
+
     Example:
         >>> from_yaml({"animal": ["dog", "cat"], "car": None}).classes
         ('car', 'dog', 'cat')
     """
-    if not isinstance(source, (str, Path)):
-        return from_json(source, classes=classes)
-    import yaml
-
-    class Loader(yaml.SafeLoader):  # type: ignore[misc]
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            return _unique(
-                [(self.construct_object(k, deep=True), self.construct_object(v, deep=True)) for k, v in node.value]
-            )
-
-    Loader.add_constructor("tag:yaml.org,2002:map", lambda loader, node: loader.construct_mapping(node))
-    try:
-        nested = yaml.load(Path(source).read_text("utf-8"), Loader)
-    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise ArgumentError(f"{Path(source).name} must be a YAML file: {' '.join(str(error).split())}") from error
-    return from_json(nested, classes=classes)
+    return from_json(_read(source, _read_yaml), classes=classes)
 
 
 def balanced(counts: CountsLike, *, branching: int = 2) -> ClassTree:
@@ -199,18 +189,67 @@ def from_confusion(matrix: ArrayLike, names: Sequence[str]) -> ClassTree:
     return from_links(links, classes=names)
 
 
-def _unique(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    found: dict[Any, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ArgumentError(f"`source` has the key {key!r} twice; merge the two entries")
-        found[key] = value
-    return found
+def _read(source: Source, read: Callable[[str | Path], Any]) -> Mapping[str, Any]:
+    """The mapping or list in a file, never a name, as that would name another file; ``source`` if it is no file."""
+    if not isinstance(source, (str, Path)):
+        return source
+    try:
+        nested = read(source)
+    except ArtifactError as error:
+        raise ArgumentError(str(error)) from error
+    if not isinstance(nested, (dict, list)):
+        raise ArgumentError(f"{source} must hold a mapping, as in {{animal: [dog, cat]}}; got {nested!r:.80}")
+    return nested  # type: ignore[return-value]
+
+
+def _read_yaml(path: str | Path) -> Any:
+    """Read the mappings, lists and strings of a YAML file; raises `ArtifactError` as `read_json` does."""
+    import yaml
+
+    try:
+        if Path(path).stat().st_size > _MAX_BYTES:
+            raise ValueError(f"it has more than {_MAX_BYTES:,} bytes; use a JSON or CSV file")
+        return yaml.load(Path(path).read_text("utf-8"), _yaml_loader())
+    except RecursionError as error:
+        raise ArtifactError(f"{path} cannot be read as YAML: it nests too deeply; use a CSV file") from error
+    except (OSError, ValueError, OverflowError, yaml.YAMLError) as error:  # OverflowError: the escape "\UFFFFFFFF"
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise ArtifactError(f"{path} cannot be read as YAML: {reason}") from error
+
+
+def _yaml_loader() -> type[Any]:
+    """The loader of YAML 1.2 trees: every name is a string, and there are no aliases, which can stand for any size."""
+    import yaml
+
+    class Loader(yaml.BaseLoader):  # type: ignore[misc]
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            event = self.peek_event()
+            if isinstance(event, yaml.AliasEvent) or event.tag:
+                problem = "a tree has no aliases and no tags; write the names out"
+                raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            return distinct_keys(
+                [(self.construct_scalar(key), self.construct_value(value)) for key, value in node.value]
+            )
+
+        def construct_value(self, node: Any) -> Any:
+            if not isinstance(node, yaml.ScalarNode) or node.style is not None:
+                return self.construct_object(node)
+            if _NUMBER_OR_BOOLEAN.fullmatch(node.value):
+                problem = f"{node.value} is not a name; write [{node.value}] if it is one"
+                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+            return None if node.value in _NULL else node.value
+
+    return Loader
 
 
 def _once(pairs: Iterable[tuple[str, str]]) -> dict[str, str | None]:
     links: dict[str, str | None] = {}
     for child, parent in pairs:
+        if child in links and links[child] == parent:
+            raise ArgumentError(f"{child!r} is twice below {parent!r}; remove one of the two")
         if child in links:
             raise ArgumentError(f"{child!r} has two parents, {links[child]!r} and {parent!r}; a tree allows one")
         links[child] = parent
@@ -225,6 +264,9 @@ def _nested(source: Any) -> list[tuple[str, str]]:
             raise ArgumentError(f"`source` must nest mappings, lists and names; got {value!r} below {parent!r}")
         below = value.items() if isinstance(value, Mapping) else _listed(value)
         for child, inside in below:
+            if isinstance(child, bool) or not isinstance(child, (str, Integral)):
+                kind = type(child).__name__
+                raise ArgumentError(f"`source` must have strings as names; got {kind} below {parent!r}; quote it")
             pairs.append((str(child), parent))
             stack.append((str(child), inside))
     return pairs

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 
 import numpy as np
@@ -141,9 +142,15 @@ def test_the_tree_may_be_written_down_or_grown_from_confusions(dataset, tmp_path
 @pytest.mark.fault("H2")
 def test_a_tree_that_does_not_fit_is_named_before_anything_is_written(dataset, tmp_path):
     (tmp_path / "t.json").write_text(json.dumps({"few": ["rarest", "rare"], "comon": None}))
+    (tmp_path / "folder.yaml").mkdir()
+    os.mkfifo(tmp_path / "pipe.csv")
     for tree, message in (
         (str(tmp_path / "t.json"), "'common'.*must be in the tree"),
         (str(tmp_path / "nowhere.yaml"), "`tree` .*nowhere.yaml does not exist"),
+        (str(tmp_path / "folder.yaml"), "`tree` .*folder.yaml is not a file; name a file"),
+        (str(tmp_path / "pipe.csv"), "`tree` .*pipe.csv is not a file; name a file"),
+        (str(tmp_path / ("n" * 300 + ".json")), "`tree` .*nnn.json cannot be read: File name too long"),
+        (str(tmp_path / "t.json" / "t.yaml"), "`tree` .*t.yaml cannot be read: Not a directory"),
         ("sideways", "`tree` must be auto, folders, balanced, or a .*; got 'sideways'"),
     ):
         with pytest.raises(ArgumentError, match=message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -169,9 +170,21 @@ def class_tree(source: str, counts: ClassCounts) -> ClassTree:
         raise ArgumentError(
             f"`tree` must be auto, folders, balanced, or a file ending in {', '.join(_TREE_READERS)}; got {source!r}"
         )
-    if not path.exists():
-        raise ArgumentError(f"`tree` {source} does not exist")
+    _check_is_file(path)
     try:
         return _TREE_READERS[path.suffix](path, classes=counts.names)
     except ArgumentError as error:
         raise ArgumentError(f"`tree` {source}: {error}") from error
+
+
+def _check_is_file(path: Path) -> None:
+    """Raise `ArgumentError` for a path that is missing, a folder or a pipe, or that the file system cannot have."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise ArgumentError(f"`tree` {path} does not exist") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ArgumentError(f"`tree` {path} cannot be read: {reason}; name another file") from error
+    if not stat.S_ISREG(mode):
+        raise ArgumentError(f"`tree` {path} is not a file; name a file ending in {', '.join(_TREE_READERS)}")
