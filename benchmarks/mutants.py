@@ -39,6 +39,7 @@ class Edit(NamedTuple):
 
 
 VALUES, FAULTS = "tests/losses/test_values.py", "tests/losses/test_faults.py"
+GRADIENTS = "tests/contracts/test_loss_laws.py::test_gradient_is_that_of_the_value"
 SAMPLERS, TUNING = "tests/contracts/test_samplers.py", "tests/posthoc/test_tuning.py"
 TRAIN, TREE = "tests/workflow/training/test_train.py", "tests/hierarchy/test_tree.py"
 ARTIFACTS, VERDICT = "tests/core/test_artifacts.py", "tests/workflow/comparison/test_verdict.py"
@@ -49,9 +50,11 @@ EDITS = (
     Edit("kernels/reference.py", "valid = target != ignore_index", "valid = target == target", FAULTS),
     Edit("kernels/reference.py", "p = torch.sigmoid(z) - params.clip", "p = torch.sigmoid(z)", VALUES),
     Edit("kernels/reference.py", "z = z * params.scale", "z = z * params.scale**2", VALUES),
-    Edit("kernels/closed_softmax.py", "e.scatter_(1, y, -slope * (rest / whole))", "e.scatter_(1, y, -slope)", VALUES),
+    Edit(
+        "kernels/closed_softmax.py", "e.scatter_(1, y, -slope * (rest / whole))", "e.scatter_(1, y, -slope)", GRADIENTS
+    ),
     Edit("kernels/closed_softmax.py", "top = z.amax(1, keepdim=True)", "top = z.amin(1, keepdim=True)", FAULTS),
-    Edit("kernels/closed_softmax.py", "h = q * slope", "h = q", VALUES),
+    Edit("kernels/closed_softmax.py", "h = q * slope", "h = q", GRADIENTS),
     Edit(
         "losses/base.py",
         "self.weight.copy_(values)",
@@ -144,8 +147,8 @@ EDITS = (
     ),
     Edit(
         "workflow/dataset/decoding.py",
-        "if width * height > MAX_PIXELS:",
-        "if width > MAX_PIXELS:",
+        "if height * max(width, _LEAST_ROW) > MAX_PIXELS:",
+        "if height > MAX_PIXELS:",
         "tests/workflow/dataset/test_header.py tests/workflow/dataset/test_decoding.py",
     ),
     Edit("workflow/dataset/folder.py", "if entry.is_symlink():", "if False:", "tests/workflow/dataset/test_folder.py"),

@@ -40,6 +40,7 @@ def test_what_does_not_fit_the_classes_is_named() -> None:
         (["x", "y", "w"], "'w'.*must be in the tree"),
         (["x"], "lacks the leaves.*'y'"),
         (["x", "y", "a"], "inner"),
+        (["x", "y", "x"], "`classes` must be distinct"),
     ):
         with pytest.raises(ArgumentError, match=what):
             from_links(links, classes=classes)

@@ -84,3 +84,12 @@ def test_what_could_not_be_represented_is_named():
         ("class-too-small-to-split", ("two", "one")),
     ]
     assert "test" in findings[1].reason
+
+
+def test_images_with_the_same_content_go_to_the_same_split():
+    labels, paths = np.repeat([0, 1], 40), [f"{i}.png" for i in range(80)]
+    pairs = [(i, i + 20) for i in range(20)] + [(40, 50, 60)]
+    splits = draw(labels, paths, fractions={"val": 0.25, "test": 0.25}, seed=0, identical=pairs)
+    assert set(splits) == {"train", "val", "test"}
+    for group in pairs:
+        assert len(set(splits[list(group)])) == 1, group
