@@ -122,6 +122,15 @@ def test_a_header_that_states_another_size_allocates_nothing(tmp_path, shape):
 
 
 @pytest.mark.fault("C5")
+def test_an_empty_array_names_no_endless_list_of_classes(tmp_path):
+    empty = member(np.zeros(0), descr="<f8", fortran_order=False, shape=(0, 1 << 40))
+    with pytest.raises(ArtifactError, match=r"p\.npz cannot be read as predictions: logits\.npy states"):
+        Predictions.load(packed(tmp_path / "p.npz", logits=empty, labels=member(LABELS[:0])))
+    np.savez(tmp_path / "q.npz", logits=np.zeros((0, 1000)), labels=LABELS[:0])
+    assert len(Predictions.load(tmp_path / "q.npz").classes) == 1000
+
+
+@pytest.mark.fault("C5")
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_member_much_larger_than_the_file_is_not_decompressed(tmp_path, method):
     content = member(np.zeros((1 << 20, 9)))

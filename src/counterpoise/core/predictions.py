@@ -21,6 +21,7 @@ __all__ = ["Predictions"]
 _NAMES = ("logits", "labels", "paths", "classes")
 _ALWAYS_READ = 1 << 26
 _MAX_COMPRESSION = 200
+_MOST_NAMED = 1 << 20
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -140,7 +141,8 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> N
         stated = file.tell() + math.prod(shape) * dtype.itemsize
     if dtype.hasobject:
         raise ValueError(f"{info.filename} has Python objects, which are not read; save numbers and strings")
-    if stated != info.file_size:
+    # An array without elements may state any length in its other dimension.
+    if stated != info.file_size or max((0, *shape)) > max(_MOST_NAMED, info.file_size):
         raise ValueError(f"{info.filename} states {stated:,} bytes of shape {shape}, and has {info.file_size:,}")
     with archive.open(info) as file:
         array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
