@@ -1,4 +1,9 @@
-"""Loss functions and modules for imbalanced data: two equations and the Tversky index, and named presets of them."""
+"""Loss functions and modules for imbalanced data.
+
+Every classification loss is a special case of the general softmax loss or of the general sigmoid loss, and the overlap
+losses are special cases of the Tversky loss. In their documentation a row is one classification: an image of ``(N, C)``
+logits, or a pixel of ``(N, C, H, W)`` logits.
+"""
 
 from counterpoise.losses.arguments import checks
 from counterpoise.losses.class_balanced import (

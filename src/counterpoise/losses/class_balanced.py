@@ -52,7 +52,7 @@ def class_balanced_loss(
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Returns:
         A scalar, or ``(N, …)`` for "none"; float32, or float64 for float64 logits.
@@ -95,7 +95,7 @@ class ClassBalancedLoss(Loss):
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Raises:
         ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
@@ -148,7 +148,7 @@ def class_balanced_sigmoid_loss(
         reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Returns:
         A scalar, or the logits' shape for "none"; float32, or float64 for float64 logits.
@@ -187,7 +187,7 @@ class ClassBalancedSigmoidLoss(Loss):
         reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Raises:
         ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.

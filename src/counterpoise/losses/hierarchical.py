@@ -73,15 +73,15 @@ class HierarchicalLoss(nn.Module):
             raise ArgumentError(f"`target` must have shape ({len(logits)},); got {tuple(target.shape)}")
         # A tree has at least as many edges as classes: the slice only says how many classes there are.
         target = checked_index_target(target, logits[:, : tree.num_classes], self.ignore_index)
-        rows = target != self.ignore_index
+        valid = target != self.ignore_index
         z = logits if logits.dtype == torch.float64 else logits.float()
         losses = -segment_log_softmax(z + self.offset.to(z), self.segments, len(tree.starts)) * self.weight.to(z)
-        path = self.paths[torch.where(rows, target, 0)]
+        path = self.paths[torch.where(valid, target, 0)]
         # The column E of zeros is where paths that are shorter end.
         summed = nn.functional.pad(losses, (0, 1)).gather(1, path).sum(1)
         u = checked_row_vector(sample_weight, z)
-        mass = denominator(target, rows, self.reduction, None, u, z.dtype)
-        values = torch.where(rows, summed if u is None else summed * u, 0.0)
+        mass = denominator(target, valid, self.reduction, None, u, z.dtype)
+        values = torch.where(valid, summed if u is None else summed * u, 0.0)
         return reduced(values, self.reduction, None if self.reduction == "sum" else mass)
 
 

@@ -1,4 +1,4 @@
-"""Head and loss in one: the softmax equation on the output of a linear layer, without holding the logits in memory."""
+"""The general softmax loss of the output of a linear layer, without holding the logits in memory."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def logit_adjusted_loss(
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Returns:
         A scalar, or ``(N, …)`` for "none"; float32, or float64 for float64 logits.
@@ -95,7 +95,7 @@ class LogitAdjustedLoss(Loss):
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Raises:
         ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
@@ -149,7 +149,7 @@ def balanced_softmax_loss(
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Returns:
         A scalar, or ``(N, …)`` for "none"; float32, or float64 for float64 logits.
@@ -191,7 +191,7 @@ class BalancedSoftmaxLoss(Loss):
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Raises:
         ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
@@ -248,7 +248,7 @@ def vector_scaling_loss(
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Returns:
         A scalar, or ``(N, …)`` for "none"; float32, or float64 for float64 logits.
@@ -290,7 +290,7 @@ class VectorScalingLoss(Loss):
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Raises:
         ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.

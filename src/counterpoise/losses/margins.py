@@ -50,7 +50,7 @@ def ldam_loss(
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Returns:
         A scalar, or ``(N, …)`` for "none"; float32, or float64 for float64 logits.
@@ -93,7 +93,7 @@ class LDAMLoss(Loss):
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Raises:
         ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
@@ -135,7 +135,7 @@ def label_aware_smoothing_loss(
         logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; −inf masks a class of a row.
         target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
         class_counts: ``(C,)`` training images per class: a `ClassCounts`, an array or a ``{name: count}`` mapping.
-        head: label smoothing of the largest class, in [0, 1).
+        head: label smoothing of the largest class, in [0, 1); not a layer.
         tail: label smoothing of the smallest class, in [0, 1).
         weight: ``(C,)`` weight of each class, at least 0.
         sample_weight: ``(N, …)`` weight of each row, or ``(N,)`` of each image, at least 0.
@@ -149,7 +149,7 @@ def label_aware_smoothing_loss(
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Returns:
         A scalar, or ``(N, …)`` for "none"; float32, or float64 for float64 logits.
@@ -178,7 +178,7 @@ class LabelAwareSmoothingLoss(Loss):
 
     Args:
         class_counts: ``(C,)`` training images per class: a `ClassCounts`, an array or a ``{name: count}`` mapping.
-        head: label smoothing of the largest class, in [0, 1).
+        head: label smoothing of the largest class, in [0, 1); not a layer.
         tail: label smoothing of the smallest class, in [0, 1).
         weight: ``(C,)`` weight of each class, at least 0.
         offset: ``(C,)`` added to the logits; −inf masks the class.
@@ -191,7 +191,7 @@ class LabelAwareSmoothingLoss(Loss):
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Raises:
         ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.

@@ -93,19 +93,19 @@ def _count(
     dtype: torch.dtype,
 ) -> Tensor:
     if family == "sigmoid":
-        return _labels(target, ignore_index, reduction, dtype)
+        return _count_labels(target, ignore_index, reduction, dtype)
     target = target if target.is_floating_point() else target.to(torch.int64)
     w = None if weight is None else vector_tensor(weight, "weight").to(target.device, dtype)
     if w is not None and values_readable(w):
         check_values(w, "weight", minimum=0.0)
-    rows = valid_rows(target, ignore_index)
+    valid = valid_rows(target, ignore_index)
     u = None if sample_weight is None else sample_weight.to(target.device, dtype)
     if u is not None:
-        u = u.reshape(u.shape + (1,) * (rows.dim() - u.dim()))
-    return denominator(target, rows, reduction, w, u, dtype)
+        u = u.reshape(u.shape + (1,) * (valid.dim() - u.dim()))
+    return denominator(target, valid, reduction, w, u, dtype)
 
 
-def _labels(target: Tensor, ignore_index: int, reduction: Reduction, dtype: torch.dtype) -> Tensor:
+def _count_labels(target: Tensor, ignore_index: int, reduction: Reduction, dtype: torch.dtype) -> Tensor:
     if target.dim() < 2:
         raise ArgumentError(f'`targets` of family="sigmoid" must have shape (N, C, ...); got {tuple(target.shape)}')
     valid = kept(target, ignore_index)

@@ -38,8 +38,8 @@ def tversky_loss(
         beta: weight of the false negatives, at least 0.
         gamma: exponent γ of each class's ``1 − TI``, above 0.
         weight: ``(C,)`` weight of each class in the mean, at least 0.
-        sample_weight: ``(N, …)`` weight of each position, or ``(N,)`` of each image, at least 0.
-        ignore_index: positions with this target are left out.
+        sample_weight: ``(N, …)`` weight of each row (pixel), or ``(N,)`` of each image, at least 0.
+        ignore_index: rows with this target are left out.
         reduction: "mean" over the classes present, "sum" over them, or "none": ``(C,)``, with 0 for absent classes.
         smooth: number s added to numerator and denominator of the index, at least 0.
 
@@ -62,10 +62,10 @@ def tversky_loss(
     target = checked_target(target, logits, ignore_index)
     given = {"weight": weight, "alpha": alpha, "beta": beta, "gamma": gamma, "smooth": smooth}
     w, a, b, exponent, s = parameters_for(logits, TVERSKY, given).values()
-    hit, over, missed, present = _soft_counts(logits, target, checked_row_vector(sample_weight, logits), ignore_index)
+    tp, fp, fn, present = _soft_counts(logits, target, checked_row_vector(sample_weight, logits), ignore_index)
     # 1 − TI = (α FP + β FN)/(TP + α FP + β FN + s): no cancellation where TI is near 1.
-    off = a * over + b * missed
-    classes = _power(_ratio(off, hit + off + s), exponent)
+    weighted_errors = a * fp + b * fn
+    classes = _power(_ratio(weighted_errors, tp + weighted_errors + s), exponent)
     classes = torch.where(present > 0, classes, 0.0) * (1.0 if w is None else w)
     counts = present if w is None else present * w
     return reduced(classes, reduction, counts.sum() if reduction == "mean" else None)
@@ -79,7 +79,7 @@ class TverskyLoss(Loss):
         beta: weight of the false negatives, at least 0.
         gamma: exponent γ of each class's ``1 − TI``, above 0.
         weight: ``(C,)`` weight of each class in the mean, at least 0.
-        ignore_index: positions with this target are left out.
+        ignore_index: rows with this target are left out.
         reduction: "mean" over the classes present, "sum" over them, or "none": ``(C,)``, with 0 for absent classes.
         smooth: number s added to numerator and denominator of the index, at least 0.
 
@@ -112,8 +112,8 @@ def dice_loss(
         logits: ``(N, C, …)``, any floating dtype.
         target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
         weight: ``(C,)`` weight of each class in the mean, at least 0.
-        sample_weight: ``(N, …)`` weight of each position, or ``(N,)`` of each image, at least 0.
-        ignore_index: positions with this target are left out.
+        sample_weight: ``(N, …)`` weight of each row (pixel), or ``(N,)`` of each image, at least 0.
+        ignore_index: rows with this target are left out.
         reduction: "mean" over the classes present, "sum" over them, or "none": ``(C,)``, with 0 for absent classes.
         smooth: number s added to numerator and denominator of the index, at least 0.
 
@@ -141,7 +141,7 @@ class DiceLoss(Loss):
 
     Args:
         weight: ``(C,)`` weight of each class in the mean, at least 0.
-        ignore_index: positions with this target are left out.
+        ignore_index: rows with this target are left out.
         reduction: "mean" over the classes present, "sum" over them, or "none": ``(C,)``, with 0 for absent classes.
         smooth: number s added to numerator and denominator of the index, at least 0.
 
@@ -177,8 +177,8 @@ def focal_tversky_loss(
         beta: weight of the false negatives, at least 0. Abraham's code has the two the other way round.
         gamma: exponent γ of each class's ``1 − TI``, above 0.
         weight: ``(C,)`` weight of each class in the mean, at least 0.
-        sample_weight: ``(N, …)`` weight of each position, or ``(N,)`` of each image, at least 0.
-        ignore_index: positions with this target are left out.
+        sample_weight: ``(N, …)`` weight of each row (pixel), or ``(N,)`` of each image, at least 0.
+        ignore_index: rows with this target are left out.
         reduction: "mean" over the classes present, "sum" over them, or "none": ``(C,)``, with 0 for absent classes.
         smooth: number s added to numerator and denominator of the index, at least 0.
 
@@ -209,7 +209,7 @@ class FocalTverskyLoss(Loss):
         beta: weight of the false negatives, at least 0. Abraham's code has the two the other way round.
         gamma: exponent γ of each class's ``1 − TI``, above 0.
         weight: ``(C,)`` weight of each class in the mean, at least 0.
-        ignore_index: positions with this target are left out.
+        ignore_index: rows with this target are left out.
         reduction: "mean" over the classes present, "sum" over them, or "none": ``(C,)``, with 0 for absent classes.
         smooth: number s added to numerator and denominator of the index, at least 0.
 
@@ -244,15 +244,15 @@ def _soft_counts(
     u = valid.to(t.dtype) if sample_weight is None else torch.where(valid, sample_weight.unsqueeze(1), 0.0)
     u = torch.where(wrong, torch.nan, u)
     p, rest = log_p.exp(), log_one_minus_p(z, log_p).exp()  # rest is 1 − p without cancellation
-    over = [d for d in range(z.dim()) if d != 1]
-    hit, false_positive, missed, mass = ((u * x).sum(over) for x in (t * p, (1.0 - t) * p, t * rest, t))
-    return hit, false_positive, missed, (mass > 0).to(t.dtype)
+    dims = [d for d in range(z.dim()) if d != 1]
+    tp, fp, fn, mass = ((u * x).sum(dims) for x in (t * p, (1.0 - t) * p, t * rest, t))
+    return tp, fp, fn, (mass > 0).to(t.dtype)
 
 
 def _ratio(total: Tensor, denominator: Tensor) -> Tensor:
     """total / denominator, and 0 where both are 0: α or β is 0 and there is no smoothing."""
-    empty = denominator == 0
-    return torch.where(empty, 0.0, total / torch.where(empty, 1.0, denominator))
+    is_zero = denominator == 0
+    return torch.where(is_zero, 0.0, total / torch.where(is_zero, 1.0, denominator))
 
 
 def _power(base: Tensor, exponent: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""The sigmoid equation and its presets, for multi-label and one-vs-rest targets."""
+"""The general sigmoid loss and its special cases, for multi-label and one-vs-rest targets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def sigmoid_loss(
     gamma_neg: float = 0.0, clip: float = 0.0, detach_focus: bool = False, ignore_index: int = -100,
     reduction: Reduction = "mean", normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
 ) -> Tensor:
-    """The sigmoid equation, of which every loss of the sigmoid family is a preset.
+    """General sigmoid loss; the other sigmoid losses are special cases.
 
     With ``p = σ(z)`` and ``p_m = max(p − m, 0)`` the loss of a row is
     ``u · Σ_c w_c [α⁺ t_c (1 − p)^γ⁺ (−log p) + α⁻ (1 − t_c) p_m^γ⁻ (−log(1 − p_m))]``.
@@ -46,7 +46,7 @@ def sigmoid_loss(
         logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; ``(N,)`` is one class.
         target: labels in [0, 1] of the logits' shape, any dtype, or ``(N, …)`` class indices (one-vs-rest).
         weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
-        sample_weight: ``(N, …)`` weight of each row, or ``(N,)`` of each image, at least 0.
+        sample_weight: ``(N, …)`` weight of each row (image or pixel), or ``(N,)`` of each image, at least 0.
         pos_weight: weight α⁺ of the positives, at least 0; a number or ``(C,)``.
         neg_weight: weight α⁻ of the negatives, at least 0; a number or ``(C,)``.
         gamma_pos: focusing parameter γ⁺ of the positives, at least 0.
@@ -54,12 +54,13 @@ def sigmoid_loss(
         clip: probability margin m, in [0, 1): negatives with p below it have loss 0.
         detach_focus: treat the modulating factor as a constant in the gradient.
         ignore_index: labels, or rows of class indices, with this value are left out.
-        reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
+        reduction: "mean" (over the elements), "batchmean" (over the rows, so over the pixels of dense targets as well,
+            where `torch.nn.KLDivLoss` divides by N), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton". "auto" takes the Triton kernels only where a measurement
             shows that they are faster; nothing has been measured yet, so it is the closed form on every device.
-        inplace: write the gradient over the logits, which are empty afterwards, so that nothing else may use them. It
-            has no effect where the reference runs and inside `torch.compile`.
+        inplace: reuse the memory of the logits for the gradient; their values are lost, so that nothing else may use
+            them. It has no effect where the reference runs and inside `torch.compile`.
 
     Returns:
         A scalar, or the logits' shape for "none"; float32, or float64 for float64 logits.
@@ -90,7 +91,7 @@ def sigmoid_loss(
 
 
 class SigmoidLoss(Loss):
-    """The sigmoid equation as a module; see `sigmoid_loss` for the formula.
+    """General sigmoid loss as a module; see `sigmoid_loss` for the formula.
 
     Args:
         weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
@@ -101,11 +102,12 @@ class SigmoidLoss(Loss):
         clip: probability margin m, in [0, 1): negatives with p below it have loss 0.
         detach_focus: treat the modulating factor as a constant in the gradient.
         ignore_index: labels, or rows of class indices, with this value are left out.
-        reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
+        reduction: "mean" (over the elements), "batchmean" (over the rows, so over the pixels of dense targets as well,
+            where `torch.nn.KLDivLoss` divides by N), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards, so that nothing else may use them. It
-            has no effect where the reference runs and inside `torch.compile`.
+        inplace: reuse the memory of the logits for the gradient; their values are lost, so that nothing else may use
+            them. It has no effect where the reference runs and inside `torch.compile`.
 
     Raises:
         ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
@@ -137,11 +139,14 @@ def binary_cross_entropy(
 ) -> Tensor:
     """Binary cross-entropy with logits, with weights or without.
 
+    The arguments from ``gamma_pos`` to ``detach_focus`` add the terms of `sigmoid_loss`; with ``gamma_pos`` or
+    ``gamma_neg`` above 0 this is focal loss (`sigmoid_focal_loss`, `asymmetric_loss`).
+
     Args:
         logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; ``(N,)`` is one class.
         target: labels in [0, 1] of the logits' shape, any dtype, or ``(N, …)`` class indices (one-vs-rest).
         weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
-        sample_weight: ``(N, …)`` weight of each row, or ``(N,)`` of each image, at least 0.
+        sample_weight: ``(N, …)`` weight of each row (image or pixel), or ``(N,)`` of each image, at least 0.
         pos_weight: weight α⁺ of the positives, at least 0; a number or ``(C,)``.
         neg_weight: weight α⁻ of the negatives, at least 0; a number or ``(C,)``.
         gamma_pos: focusing parameter γ⁺ of the positives, at least 0.
@@ -152,7 +157,7 @@ def binary_cross_entropy(
         reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Returns:
         A scalar, or the logits' shape for "none"; float32, or float64 for float64 logits.
@@ -174,7 +179,7 @@ def binary_cross_entropy(
 
 
 class BinaryCrossEntropyLoss(Loss):
-    """Binary cross-entropy with logits as a module.
+    """Binary cross-entropy with logits as a module; see `binary_cross_entropy` for the arguments of other losses.
 
     Args:
         weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
@@ -188,7 +193,7 @@ class BinaryCrossEntropyLoss(Loss):
         reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Raises:
         ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
@@ -235,7 +240,7 @@ def sigmoid_focal_loss(
         reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Returns:
         A scalar, or the logits' shape for "none"; float32, or float64 for float64 logits.
@@ -271,7 +276,7 @@ class SigmoidFocalLoss(Loss):
         reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Raises:
         ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
@@ -322,7 +327,7 @@ def asymmetric_loss(
         reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Returns:
         A scalar, or the logits' shape for "none"; float32, or float64 for float64 logits.
@@ -359,7 +364,7 @@ class AsymmetricLoss(Loss):
         reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Raises:
         ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.

@@ -1,4 +1,4 @@
-"""The softmax equation, and the losses that set only its focusing and polynomial terms."""
+"""The general softmax loss, and the losses that set only its focusing and polynomial terms."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def softmax_loss(
     label_smoothing: float | Vector = 0.0, ignore_index: int = -100, reduction: Reduction = "mean",
     normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
 ) -> Tensor:
-    """The softmax equation, of which every loss of the softmax family is a preset.
+    """General softmax loss; the other softmax losses are special cases.
 
     ``z' = s · a_c · (z_c − m_c t_c) + b_c``, ``p = softmax(z')``, and for each row
     ``u · Σ_c w_c q_c [(1 − p_c)^γ (−log p_c) + κ (1 − p_c)^(γ+1)]``, where q is the smoothed target.
@@ -53,7 +53,7 @@ def softmax_loss(
         logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; −inf masks a class of a row.
         target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
         weight: ``(C,)`` weight w of each class, at least 0.
-        sample_weight: ``(N, …)`` weight u of each row, or ``(N,)`` of each image, at least 0.
+        sample_weight: ``(N, …)`` weight u of each row (image or pixel), or ``(N,)`` of each image, at least 0.
         offset: ``(C,)`` b, added to the logits; −inf masks the class.
         class_scale: ``(C,)`` factor a of each logit, above 0.
         scale: factor s of all logits, above 0.
@@ -62,12 +62,13 @@ def softmax_loss(
         poly: coefficient κ of the first polynomial term.
         label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
         ignore_index: rows with this target are left out, also where it is the index of a class.
-        reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
+        reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows, so over the pixels of
+            dense targets as well, where `torch.nn.KLDivLoss` divides by N), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton". "auto" takes the Triton kernels only where a measurement
             shows that they are faster; nothing has been measured yet, so it is the closed form on every device.
-        inplace: write the gradient over the logits, which are empty afterwards, so that nothing else may use them. It
-            has no effect where the reference runs and inside `torch.compile`.
+        inplace: reuse the memory of the logits for the gradient; their values are lost, so that nothing else may use
+            them. It has no effect where the reference runs and inside `torch.compile`.
 
     Returns:
         A scalar, or ``(N, …)`` for "none"; float32, or float64 for float64 logits.
@@ -99,7 +100,7 @@ def softmax_loss(
 
 
 class SoftmaxLoss(Loss):
-    """The softmax equation as a module; see `softmax_loss` for the formula.
+    """General softmax loss as a module; see `softmax_loss` for the formula.
 
     Args:
         weight: ``(C,)`` weight w of each class, at least 0.
@@ -114,8 +115,7 @@ class SoftmaxLoss(Loss):
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards, so that nothing else may use them. It
-            has no effect where the reference runs and inside `torch.compile`.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Raises:
         ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
@@ -148,6 +148,9 @@ def cross_entropy(
 ) -> Tensor:
     """Cross-entropy ``−w_y log p_y``, with class weights or without.
 
+    The arguments from ``offset`` to ``label_smoothing`` add the terms of `softmax_loss`; with ``gamma`` above 0 this is
+    `focal_loss`.
+
     Args:
         logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; −inf masks a class of a row.
         target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
@@ -164,7 +167,7 @@ def cross_entropy(
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Returns:
         A scalar, or ``(N, …)`` for "none"; float32, or float64 for float64 logits.
@@ -186,7 +189,7 @@ def cross_entropy(
 
 
 class CrossEntropyLoss(Loss):
-    """Cross-entropy ``−w_y log p_y`` as a module.
+    """Cross-entropy ``−w_y log p_y`` as a module; see `cross_entropy` for the arguments of other losses.
 
     Args:
         weight: ``(C,)`` weight of each class, at least 0.
@@ -201,7 +204,7 @@ class CrossEntropyLoss(Loss):
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Raises:
         ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
@@ -251,7 +254,7 @@ def focal_loss(
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Returns:
         A scalar, or ``(N, …)`` for "none"; float32, or float64 for float64 logits.
@@ -292,7 +295,7 @@ class FocalLoss(Loss):
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Raises:
         ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
@@ -343,7 +346,7 @@ def poly_loss(
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Returns:
         A scalar, or ``(N, …)`` for "none"; float32, or float64 for float64 logits.
@@ -382,7 +385,7 @@ class PolyLoss(Loss):
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
-        inplace: write the gradient over the logits, which are empty afterwards.
+        inplace: reuse the memory of the logits for the gradient; their values are lost.
 
     Raises:
         ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
