@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,31 @@ def test_a_file_that_was_not_written_here_or_is_damaged_is_refused(tmp_path, tex
         read_own_csv(_write(tmp_path, text), ("x", "y"))
     with pytest.raises(ArtifactError, match="cannot be read: No such file"):
         read_own_csv(tmp_path / "none.csv", ("x", "y"))
+
+
+@pytest.mark.fault("R3")
+def test_any_cell_runs_in_no_spreadsheet_and_is_read_as_it_was(tmp_path):
+    starts = ["=", "+", "-", "@", "\t", "\r", "'", "''", '"', "\n", ",", ";", " ", "\udcff", "é", ""]
+    cells = [f"{a}{b}1+1|'{a}\"" for a in starts for b in starts] + starts
+    write_csv(tmp_path / "a.csv", ("x", "y"), [(cell, 0.5) for cell in cells])
+    assert [row["x"] for row in read_own_csv(tmp_path / "a.csv", ("x", "y"))] == cells
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
+        assert not [row for row in csv.reader(lines) if row[0].startswith(("=", "+", "-", "@", "\t", "\r"))]
+
+
+@pytest.mark.fault("D31")
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_a_disk_that_is_full_while_a_table_is_written_leaves_the_old_one(tmp_path):
+    import resource
+
+    file = tmp_path / "a.csv"
+    write_csv(file, ("x",), [("old",)])
+    before, limits = file.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(ArtifactError, match=r"cannot write .*a\.csv: File too large"):
+            write_csv(file, ("x",), [("new " * 100,)] * 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
