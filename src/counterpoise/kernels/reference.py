@@ -77,7 +77,7 @@ def softmax_rows(logits: Tensor, target: Tensor, params: SoftmaxParameters, igno
     q = smoothed(t, z, params)
     log_p = torch.log_softmax(torch.where((z != -torch.inf).any(1, keepdim=True), z, 0.0), dim=1)
     # A masked class has q = 0; 0 · (−(−inf)) must be 0, so its log p is replaced before the product.
-    nll = torch.where(q > 0, -log_p, 0.0)
+    nll = torch.where((q > 0) | (log_p > -torch.inf), -log_p, 0.0)
     q = q if params.weight is None else q * class_view(params.weight, z.dim())
     rows = (q * _modulated(nll, z, log_p, params)).sum(1)
     rows = torch.where(hides_target(t, z).squeeze(1), torch.inf, rows)
@@ -107,7 +107,8 @@ def transformed(z: Tensor, t: Tensor, params: SoftmaxParameters) -> Tensor:
     if params.margin is not None:
         z = z - class_view(params.margin, z.dim()) * t
     if params.class_scale is not None:
-        z = z * class_view(params.class_scale, z.dim())
+        masked = z == -torch.inf  # whose factor has gradient 0, not 0 · −inf
+        z = torch.where(masked, z, torch.where(masked, 0.0, z) * class_view(params.class_scale, z.dim()))
     if params.scale != 1.0:
         z = z * params.scale
     if params.offset is not None:
@@ -136,9 +137,10 @@ def _modulated(nll: Tensor, z: Tensor, log_p: Tensor, params: SoftmaxParameters)
 
 
 def _power(log_base: Tensor, exponent: Tensor | float) -> Tensor:
-    """base^exponent from log base, with 0^0 = 1; a zero exponent is a separate case, because 0 · −inf is NaN."""
+    """base^exponent from log base, with 0^0 = 1 and its slopes; a base of 0 is a separate case: 0 · −inf is NaN."""
     if isinstance(exponent, Tensor):
-        return torch.where(exponent == 0, 1.0, torch.where(exponent == 0, 1.0, exponent).mul(log_base).exp())
+        zero = log_base == -torch.inf
+        return torch.where(zero & (exponent != 0), 0.0, (exponent * torch.where(zero, 0.0, log_base)).exp())
     return torch.ones_like(log_base) if exponent == 0.0 else (exponent * log_base).exp()
 
 

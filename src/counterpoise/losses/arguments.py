@@ -160,10 +160,23 @@ def checked_parameter(name: str, value: Any, table: Table, classes: int | None =
         return None if value is None else class_vector(value, name, classes)
     parameter = table[name]
     if isinstance(value, (np.ndarray, Tensor)) and value.ndim == 0:
+        if isinstance(value, Tensor) and value.requires_grad:
+            return _learnable_number(parameter, value, classes)
         value = value.item()
     if parameter.per_class and not (value is None or isinstance(value, (int, float, np.number))):
         return class_vector(value, name, classes, parameter.limits)
     return parameter.check(value)
+
+
+def _learnable_number(parameter: Hyperparameter, value: Tensor, classes: int | None) -> Tensor:
+    """A number that requires a gradient: as it is where a loss module is made, otherwise the same for each class."""
+    if not parameter.per_class:
+        raise ArgumentError(
+            f"`{parameter.name}` has no gradient, and this tensor requires one; pass a number, such as value.item()"
+        )
+    if classes is None or values_readable(value):
+        parameter.check(value.item())
+    return value if classes is None else vector_tensor(value, parameter.name).repeat(classes)
 
 
 def parameters_for(logits: Tensor, table: Table, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,4 +254,6 @@ def checked_inplace(inplace: bool, logits: Tensor, impl: str) -> bool:
 
 def class_counts_of(counts: CountsLike | Tensor) -> ClassCounts:
     """Return any form of class counts, a tensor included, as a `ClassCounts`."""
+    if isinstance(counts, Tensor) and counts.requires_grad:
+        raise ArgumentError("`class_counts` has no gradient, and this tensor requires one; pass counts.detach()")
     return ClassCounts(np.asarray(counts.tolist()) if isinstance(counts, Tensor) else counts)

@@ -24,7 +24,8 @@ class Loss(nn.Module):
     """Checks and stores the arguments of an equation and calls it in `forward`.
 
     Each argument is an attribute of the module: numbers and strings as they are, ``(C,)`` vectors as buffers, which
-    move with the module and persist in its ``state_dict``. `forward` reads the attributes, so that
+    move with the module and persist in its ``state_dict``; a vector, or a number that may be a vector, given as an
+    `nn.Parameter` is a parameter of the module and learns. `forward` reads the attributes, so that
     ``criterion.reduction = "none"`` takes effect. A named loss stores what it sets in the equation: `PolyLoss` has
     ``poly``, `LogitAdjustedLoss` has ``offset``.
 
@@ -54,7 +55,9 @@ class Loss(nn.Module):
         self.equation = equation
         self.defaults = {name: inspect.signature(equation).parameters[name].default for name in arguments}
         for name, value in checked_arguments({**arguments, **vectors}, table).items():
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor) and (value.requires_grad or isinstance(arguments.get(name), nn.Parameter)):
+                self.register_parameter(name, _learnable(name, arguments))
+            elif isinstance(value, Tensor):
                 self.register_buffer(name, value.detach().clone())
             elif value is None and name in _VECTORS:
                 self.register_buffer(name, None)
@@ -111,7 +114,7 @@ class Loss(nn.Module):
             raise ArgumentError(f"`weight` must have shape {tuple(self.weight.shape)}; got {tuple(values.shape)}")
         if values_readable(values):
             check_values(values, "weight", minimum=0.0)
-        self.weight.copy_(values)
+        self.weight.detach().copy_(values)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move as asked, but keep the precision of the vectors: a weight of 1e-8 is 0 in half precision."""
@@ -127,3 +130,17 @@ class Loss(nn.Module):
         """The arguments that differ from the equation's defaults; of vectors the shape."""
         shown = {**self.keywords, **{name: value for name, value in self._buffers.items() if value is not None}}
         return ", ".join(f"{n}={tuple(v.shape) if isinstance(v, Tensor) else repr(v)}" for n, v in shown.items())
+
+
+def _learnable(name: str, arguments: Mapping[str, Any]) -> nn.Parameter:
+    """The parameter given for an argument; refused where the module or the implementation could not train it."""
+    given, impl = arguments.get(name), arguments.get("impl", "auto")
+    if not isinstance(given, nn.Parameter):
+        raise ArgumentError(
+            f"`{name}` requires a gradient, but only an nn.Parameter given for it can be trained: this is another "
+            "tensor, or the loss computes it from its own arguments. Pass nn.Parameter(values) to SoftmaxLoss or "
+            "SigmoidLoss, or values.detach()"
+        )
+    if given.requires_grad and impl not in ("auto", "reference"):
+        raise ArgumentError(f'`impl` must be "auto" or "reference" to train `{name}`; got {impl!r}')
+    return given
