@@ -52,7 +52,7 @@ class Strategy(Artifact):
         augment, augment_options: augmentation by class; None for the augmentation that every strategy gets.
         mixing, mixing_options: how images are mixed; None for not at all.
         head: the last layer of the model.
-        separate: whether a model is trained for each inner node of the class tree.
+        separate: whether a model is trained for each inner node of the class tree; needs the hierarchical head.
         scores: what the outputs of the model are normalised by.
         reuses: the strategy whose trained model this one takes. Such a strategy changes logits and trains nothing.
         reference: the paper.
@@ -176,6 +176,18 @@ class Strategy(Artifact):
             raise ArgumentError(
                 f"retraining {self.retraining!r} changes the class prior between its stages and therefore works only "
                 "with plain cross-entropy on a linear head; leave the other components out"
+            )
+
+        if self.separate and (
+            self.head != "hierarchical"
+            or self.loss == "hierarchical"
+            or self.reweighting
+            or self.posthoc in ("adjust_logits", "tau_normalize")
+        ):
+            raise ArgumentError(
+                "`separate` trains one model per node of the class tree for a fixed number of steps; use `head` "
+                "'hierarchical' and a loss of flat classes, such as 'cross_entropy', and leave out `reweighting`, "
+                "`retraining`, and the posthoc methods 'adjust_logits' and 'tau_normalize'"
             )
 
     def _owners(self, name: str) -> tuple[Kind, ...]:
