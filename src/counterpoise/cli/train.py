@@ -41,7 +41,7 @@ def train(
             progress=lambda done, total: bar(title, done, total),
             **settings,
         )
-    if not stage.processes().is_main_process:
+    if not stage.distributed_state().is_main_process:
         return None
 
     def show() -> None:

@@ -17,11 +17,11 @@ from counterpoise.workflow.training.recipe import (
     LOSSES,
     REWEIGHTINGS,
     SAMPLERS,
+    build_class_prior,
     build_recipe,
-    class_prior,
-    double_correction,
+    double_correction_advice,
 )
-from counterpoise.workflow.training.transforms import AUGMENTATIONS, MIXINGS
+from counterpoise.workflow.training.transforms import CLASS_AUGMENTATIONS, MIXINGS
 
 COUNTS = ClassCounts([50, 10, 5], names=["a", "b", "c"])
 LABELS = np.repeat([0, 1, 2], COUNTS.counts)
@@ -42,7 +42,7 @@ def test_every_name_in_a_strategy_becomes_a_function(name):
     strategy = CATALOG[name]
     recipe = built(strategy)
     assert len(recipe.order.draw(0)) == recipe.order.length
-    assert (recipe.order.prior is not None) == (strategy.sampler is not None)
+    assert (recipe.order.sampling_prior is not None) == (strategy.sampler is not None)
     assert (recipe.reweighting is not None) == (strategy.reweighting is not None)
     assert (recipe.transform.mix is not None) == (strategy.mixing is not None)
     assert (recipe.transform.strength is not None) == (strategy.augment is not None)
@@ -82,7 +82,7 @@ def test_every_component_of_a_strategy_is_a_function_of_that_name():
     for kind, table in {
         "posthoc": POSTHOC,
         "mixing": MIXINGS,
-        "augment": AUGMENTATIONS,
+        "augment": CLASS_AUGMENTATIONS,
         "reweighting": REWEIGHTINGS,
     }.items():
         assert set(table) == set(HYPERPARAMETERS[kind])
@@ -106,7 +106,7 @@ def test_progressive_sampling_goes_from_the_data_to_balance():
     np.testing.assert_allclose(first, 0.8 * prior + 0.2 * balanced, atol=0.03)
     np.testing.assert_allclose(middle, 0.5 * prior + 0.5 * balanced, atol=0.03)
     np.testing.assert_allclose(last, balanced, atol=0.03)
-    np.testing.assert_allclose(order.prior, balanced)
+    np.testing.assert_allclose(order.sampling_prior, balanced)
 
 
 def test_one_prior_is_carried_from_sampler_and_weights_to_loss_and_correction():
@@ -155,7 +155,7 @@ def test_one_prior_is_carried_from_sampler_and_weights_to_loss_and_correction():
 )
 def test_double_correction_is_advised_against_with_the_numbers(change, advice):
     strategy = replace(Strategy("mine", ""), **change)
-    found = double_correction(strategy, class_prior(strategy, LABELS, COUNTS, epochs=4))
+    found = double_correction_advice(strategy, build_class_prior(strategy, LABELS, COUNTS, epochs=4))
     assert (found is None) if advice is None else (advice in found)
 
 
@@ -179,6 +179,14 @@ def test_double_correction_is_advised_against_with_the_numbers(change, advice):
         ({"reweighting": "x"}, "reweighting 'x' is unknown; expected one of deferred"),
         ({"loss": "hierarchical"}, "needs `head` 'hierarchical'"),
         ({"retraining": "head", "weights": "inverse"}, "works only with plain cross-entropy on a linear head"),
+        ({"separate": True}, "`separate` trains one model per node .*; use `head` 'hierarchical'"),
+        (
+            {"separate": True, "head": "hierarchical", "reweighting": "deferred"},
+            "`separate` .* out `reweighting`",
+        ),
+        ({"separate": True, "head": "hierarchical", "retraining": "head"}, "only with plain cross-entropy on a linear"),
+        ({"separate": True, "head": "hierarchical", "loss": "hierarchical"}, "`separate` .* a loss of flat classes"),
+        ({"separate": True, "head": "hierarchical", "posthoc": "adjust_logits"}, "`separate` .* 'adjust_logits'"),
         ({"retraining": "head", "retraining_options": {"share": 1}}, "`share` must be above 0 and below 1; got 1"),
     ],
 )

@@ -43,7 +43,7 @@ def test_an_unknown_augmentation_is_refused_when_the_settings_are_made():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epoch": 3}, "`epoch` is not a setting of a training; did you mean epochs"),
+        ({"epoch": 3}, "`epoch` is an unknown training setting; did you mean epochs"),
         ({"epochs": 0}, "`epochs` must be at least 1; got 0"),
         ({"batch_size": 2.5}, "`batch_size` must be a whole number"),
         ({"learning_rate": -1.0}, "`learning_rate` must be above 0"),

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import torch
 from PIL import Image
 from tests.workflow.blobs import blobs
 
+from counterpoise import losses
 from counterpoise.core.artifacts import Predictions, Run, Strategy
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, ArtifactError, DatasetError, TrainingError
 from counterpoise.models import build_model
@@ -412,7 +414,7 @@ def test_mistakes_come_before_anything_is_written(dataset, tmp_path):
         train("baseline", dataset, model="resnet21", out=out)
     with pytest.raises(ArgumentError, match="no weights are published for 'resnet20'"):
         train("baseline", dataset, model="resnet20", pretrained=True, out=out)
-    with pytest.raises(ArgumentError, match="`modle` is not a setting"):
+    with pytest.raises(ArgumentError, match="`modle` is an unknown training setting"):
         train("baseline", dataset, modle="resnet20", out=out)
     with pytest.raises(DatasetError, match="nowhere"):
         train("baseline", tmp_path / "nowhere", out=out)
@@ -453,6 +455,55 @@ def test_images_that_cannot_be_decoded_are_quarantined_and_training_goes_on(data
     assert len(setup.images["train"]) == 53
     assert setup.counts.counts.tolist() == [39, 10, 4]
     assert len(setup.data) == len(dataset) - 2
+
+
+def test_all_splits_have_the_first_image_size_after_quarantine(dataset, monkeypatch):
+    original, sizes = type(dataset).__getitem__, iter((8, 6))
+
+    def damaged(self, index):
+        if self.paths[index] == "train/common/3":
+            raise DatasetError(f"{self.paths[index]} is truncated")
+        return original(self, index)
+
+    monkeypatch.setattr(type(dataset), "__getitem__", damaged)
+    monkeypatch.setattr("counterpoise.workflow.training.settings._native_size", lambda images: next(sizes))
+    setup = TrainingSetup.prepare(dataset, Settings())
+    assert setup.settings.image_size == 8
+    assert {images.size for images in setup.images.values()} == {8}
+
+
+def test_predictions_leave_the_logits_of_the_caller_as_they_are():
+    setup = TrainingSetup.prepare(blobs({"train": (40, 10, 0), "val": (10, 5, 5), "test": (10, 5, 5)}), Settings())
+    logits = np.zeros((len(setup.images["test"]), 3), dtype=np.float32)
+    assert np.isneginf(setup.predictions("test", logits).logits[:, 2]).all()
+    assert not logits.any()
+
+
+def test_training_logits_that_are_too_many_to_save_give_a_warning(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr("counterpoise.workflow.training.api.MAX_TRAIN_LOGITS", 161)
+    with pytest.warns(UserWarning, match=r"predictions-train\.npz is not written, because its 162 logits .* than 161"):
+        run = train("baseline", dataset, epochs=1, out=tmp_path / "run")
+    assert not (tmp_path / "run" / "predictions-train.npz").exists()
+    assert len(run.train_recall) == 3
+
+
+@pytest.mark.parametrize(
+    ("loss", "calls"),
+    [(losses.CrossEntropyLoss, 1), (losses.FocalLoss, 1), (losses.SigmoidFocalLoss, 0), (losses.AsymmetricLoss, 0)],
+)
+def test_only_weighted_softmax_losses_get_the_normalizer_of_all_processes(loss, calls, monkeypatch):
+    found = []
+
+    def normalizer(target, *, weight):
+        found.append(weight.tolist())
+        return torch.tensor(7.0)
+
+    monkeypatch.setattr(loop_module, "global_normalizer", normalizer)
+    weighted, logits, target = loss(weight=[1.0, 2.0, 3.0]), torch.randn(4, 3), torch.tensor([0, 0, 1, 2])
+    loop = SimpleNamespace(loss=weighted, accelerator=SimpleNamespace(num_processes=2))
+    value = loop_module.TrainingLoop.compute_loss(loop, logits, target)
+    assert found == [[1.0, 2.0, 3.0]] * calls
+    torch.testing.assert_close(value, weighted(logits, target, normalizer=7.0) if calls else weighted(logits, target))
 
 
 def test_a_corrected_run_is_the_base_run_with_corrected_scores(dataset, tmp_path):

@@ -14,6 +14,7 @@ from counterpoise.weights import AdaptiveWeights, class_weights
 from counterpoise.workflow.strategy import CATALOG
 from counterpoise.workflow.training import RunFolder, Settings, TrainingSetup, run_posthoc, run_training, train
 from counterpoise.workflow.training.loop import TrainingLoop
+from counterpoise.workflow.training.posthoc import apply_posthoc
 from counterpoise.workflow.training.recipe import build_recipe
 
 
@@ -88,7 +89,7 @@ def batches(dataset, strategy, steps=4):
     loop = TrainingLoop(model, recipe.loss, setup.settings, 0, setup.images["train"], recipe.order, recipe.transform)
     found = []
     for batch in loop.loader:
-        found.append((batch, loop.augmented(batch["images"], batch["labels"])))
+        found.append((batch, loop.prepare_batch(batch["images"], batch["labels"])))
         loop.step += 1
     return found[:steps]
 
@@ -126,6 +127,14 @@ def test_minority_augmentation_changes_the_rare_and_leaves_the_frequent(dataset)
             changed[label].append(not same)
     assert not any(changed[0])
     assert np.mean(changed[2]) > 0.9
+
+
+def test_adaptive_weights_without_a_posthoc_method_are_not_cross_fitted(dataset, monkeypatch):
+    monkeypatch.setattr("counterpoise.workflow.training.posthoc.cross_fitted", lambda *_: pytest.fail("cross-fitted"))
+    setup, strategy = TrainingSetup.prepare(dataset, Settings()), CATALOG["adaptive-weights"]
+    raw = setup.predictions("val", np.ones((len(setup.images["val"]), 3), dtype=np.float32))
+    final, _ = apply_posthoc(strategy, setup.class_prior(strategy), {"val": raw})
+    np.testing.assert_array_equal(final["val"].logits, raw.logits)
 
 
 @pytest.mark.parametrize("name", ["tuned-thresholds", "tau-norm"])

@@ -175,7 +175,7 @@ def _comparison(experiment: _Experiment, audited: AuditResult, runs: dict[str, l
 
 def _with_warnings(result: Verdict, setup: TrainingSetup, arms: tuple[Arm, ...]) -> Verdict:
     """Add warnings on double correction and on trainings of few steps."""
-    advice = [setup.double_correction(arm.strategy) for arm in arms]
+    advice = [setup.double_correction_advice(arm.strategy) for arm in arms]
     notes = [sentence for sentence in advice if sentence is not None]
     return replace(result, notes=(*result.notes, *notes, *_few_steps(setup.settings)))
 

@@ -1,4 +1,4 @@
-"""The public function `train`, and the runs behind it: one that trains, and one that reuses a trained model."""
+"""The public function `train`, `run_training`, and `run_posthoc` for a strategy that reuses a trained model."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from counterpoise.core.images import SPLITS, LabeledImages, Split
 from counterpoise.workflow.dataset import as_dataset
 from counterpoise.workflow.evaluation import FittedMethod
 from counterpoise.workflow.strategy import CATALOG, strategy_named
-from counterpoise.workflow.training.loop import Progress, processes
-from counterpoise.workflow.training.posthoc import apply_posthoc, remaining_prior
+from counterpoise.workflow.training.loop import Progress, distributed_state
+from counterpoise.workflow.training.posthoc import apply_posthoc, final_logit_prior
 from counterpoise.workflow.training.recipe import ClassPrior
 from counterpoise.workflow.training.run_folder import RunFolder, linear_head, open_run
 from counterpoise.workflow.training.settings import Settings
@@ -30,7 +30,7 @@ from counterpoise.workflow.training.trainer import SeparateTrainer, Trainer, fin
 __all__ = ["run_posthoc", "run_training", "train"]
 
 MAX_TRAIN_LOGITS = 64_000_000
-"""Logits of the training images are saved (for post-hoc methods) up to this many numbers."""
+"""The logits of the training images are saved up to this many numbers (512 MB of float64); above it `train` warns."""
 
 
 def train(
@@ -46,8 +46,8 @@ def train(
 ) -> Run:
     """Train a model with one strategy and write the files of the run to ``out``.
 
-    A strategy that only changes logits after training (``reuses``) trains the model that it reuses first, in the same
-    folder.
+    A strategy that only changes logits after training (``reuses``) trains its own base model, then applies the post-hoc
+    method, in one folder.
 
     Under ``accelerate launch`` or ``torchrun`` the processes share every batch: ``batch_size`` is the size of the whole
     batch and must be a multiple of their number.
@@ -67,7 +67,8 @@ def train(
         model.safetensors.
 
     Warns:
-        UserWarning: a strategy of your own compensates the class imbalance more than once; says what to change.
+        UserWarning: a strategy of your own compensates the class imbalance more than once; says what to change. Or the
+            logits of the training images are too many to save; their recall per class is in the `Run` all the same.
 
     Raises:
         ArgumentError: an unknown strategy, model or setting, or an augmentation that is not label-preserving.
@@ -80,7 +81,7 @@ def train(
     """
     chosen = strategy_named(strategy) if isinstance(strategy, str) else strategy
     checked = Settings.from_options(settings)
-    group = processes()
+    group = distributed_state()
     path = Path(out if out is not None else f"runs/{chosen.folder_name}-seed{seed}")
     # With several processes the first one checks and writes the folder; the others only read it.
     is_first = group.is_main_process
@@ -89,7 +90,7 @@ def train(
     if is_first:
         claim(path, resume=resume, overwrite=overwrite)
     setup = TrainingSetup.prepare(dataset, checked)
-    if chosen.name not in CATALOG and (advice := setup.double_correction(chosen)):
+    if chosen.name not in CATALOG and (advice := setup.double_correction_advice(chosen)):
         warnings.warn(advice, UserWarning, stacklevel=2)
     with locked(path) if is_first else nullcontext():
         if is_first:
@@ -111,10 +112,10 @@ def run_training(setup: TrainingSetup, strategy: Strategy, *, seed: int, folder:
     if run.status == "done":
         return run
     with torch.random.fork_rng():
-        trainer = (SeparateTrainer if strategy.separate else Trainer).start(setup, strategy, seed, folder)
+        trainer = (SeparateTrainer if strategy.separate else Trainer).create_or_resume(setup, strategy, seed, folder)
         starts = (*run.starts, trainer.step)
         run = replace(run, status="running", error=None, starts=starts, directory=str(folder.path))
-        writes = processes().is_main_process
+        writes = distributed_state().is_main_process
         if writes:
             folder.write_run(run)
         while not trainer.finished:
@@ -153,7 +154,7 @@ def _finished(
         run,
         status="done",
         train_recall=_recall(predictions["train"]) if "train" in predictions else (),
-        prior=remaining_prior(strategy, prior),
+        prior=final_logit_prior(strategy, prior),
         fitted=fitted.parameters,
     )
 
@@ -161,7 +162,14 @@ def _finished(
 def _write_results(folder: RunFolder, run: Run, predictions: dict[Split, Predictions]) -> Run:
     """Write run.json last, with the digests of the results: a run with the status "done" has all its files."""
     for split, part in predictions.items():
-        if split != "train" or part.logits.size <= MAX_TRAIN_LOGITS:
+        if split == "train" and part.logits.size > MAX_TRAIN_LOGITS:
+            warnings.warn(
+                f"predictions-train.npz is not written, because its {part.logits.size:,} logits are more than "
+                f"{MAX_TRAIN_LOGITS:,}; if you need them, compute them with model.safetensors",
+                UserWarning,
+                stacklevel=2,
+            )
+        else:
             folder.write_predictions(split, part)
     run = replace(run, digests=folder.digests())
     folder.write_run(run)

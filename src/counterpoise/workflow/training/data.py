@@ -66,6 +66,7 @@ class ImageTensors(Dataset[ImageBatch]):
         return {"images": images, "labels": self.labels[index], "rows": index}
 
     def __getitem__(self, row: int) -> ImageBatch:
+        """A batch of one image, for a DataLoader that does not call `__getitems__`."""
         return self.__getitems__([row])
 
     def share_memory(self) -> None:
@@ -132,31 +133,31 @@ def _tensor(image: NDArray[np.uint8]) -> Tensor:
 
 @dataclass(frozen=True)
 class SampleOrder:
-    """Passes over the training images: ``draw(number)`` returns the ``length`` indices of one pass.
+    """Deterministic order of the training images: ``draw(pass_index)`` returns the ``length`` indices of that pass.
 
-    Every process draws the same. ``prior`` is the class prior that the passes produce (of the last one, if it
-    changes); None for that of the data.
+    Every process gets the same order. ``sampling_prior`` is the class prior that the passes produce (of the last one,
+    if it changes); None for that of the data.
     """
 
     length: int
     draw: Callable[[int], NDArray[np.int64]]
-    prior: NDArray[np.float64] | None = None
+    sampling_prior: NDArray[np.float64] | None = None
 
     def within(self, rows: NDArray[np.int64]) -> SampleOrder:
         """The order of a subset as indices into the whole dataset; ``rows`` has the indices of the subset."""
-        return replace(self, draw=lambda number: rows[self.draw(number)])
+        return replace(self, draw=lambda pass_index: rows[self.draw(pass_index)])
 
 
 def shuffled_order(n: int, seed: int) -> SampleOrder:
     """Instance-balanced sampling: every image once per pass, in an order that depends on (seed, pass)."""
-    return SampleOrder(n, lambda number: np.random.default_rng((seed, number)).permutation(n))
+    return SampleOrder(n, lambda pass_index: np.random.default_rng((seed, pass_index)).permutation(n))
 
 
 def sampler_order(sampler: OrderedSampler) -> SampleOrder:
     """One epoch of a sampler per pass."""
 
-    def draw(number: int) -> NDArray[np.int64]:
-        sampler.set_epoch(number)
+    def draw(pass_index: int) -> NDArray[np.int64]:
+        sampler.set_epoch(pass_index)
         return np.concatenate(list(sampler.batches(1 << 16)))
 
     return SampleOrder(len(sampler), draw, sampler.prior)
@@ -167,11 +168,11 @@ class EpochBatches:
 
     The passes of a strategy that repeats or leaves out images have another length. They follow one another, and each
     epoch takes the next ``steps * batch_size`` indices. The batches are a function of (orders, epoch), so that nothing
-    has to be saved to resume a training. With two orders their indices alternate, ``a0 b0 a1 b1 …``, and a batch has
+    has to be saved to resume training. With two orders their indices alternate, ``a0 b0 a1 b1 …``, and a batch has
     ``batch_size`` of each; every process thus gets whole pairs.
 
     Example:
-        >>> batches = EpochBatches(SampleOrder(3, lambda number: np.arange(3)), steps=2, batch_size=2)
+        >>> batches = EpochBatches(SampleOrder(3, lambda pass_index: np.arange(3)), steps=2, batch_size=2)
         >>> batches.set_epoch(1)
         >>> list(batches)
         [[1, 2], [0, 1]]
@@ -195,8 +196,8 @@ class EpochBatches:
         wanted = self.steps * self.batch_size // len(self.draws)
         indices = []
         for length, draw in self.draws:
-            number, skip = divmod(self.epoch * wanted, length)
-            passes = range(number, number - (-(skip + wanted) // length))
+            first, skip = divmod(self.epoch * wanted, length)
+            passes = range(first, first - (-(skip + wanted) // length))
             indices.append(np.concatenate([draw(n) for n in passes])[skip : skip + wanted])
         for batch in np.stack(indices, axis=1).reshape(self.steps, self.batch_size):
             yield batch.tolist()

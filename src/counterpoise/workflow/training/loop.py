@@ -1,4 +1,4 @@
-"""The training loop: run_epoch → train_step → compute_loss. There is one."""
+"""The training loop: run_epoch → train_step → compute_loss."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from torch.utils.data import DataLoader
 
 from counterpoise.augment import random_crop, random_symmetry
 from counterpoise.core.errors import DatasetError, TrainingError
-from counterpoise.losses import global_normalizer
+from counterpoise.losses import global_normalizer, softmax_loss
 from counterpoise.losses.base import Loss
 from counterpoise.workflow.training.data import EpochBatches, ImageBatch, ImageTensors, SampleOrder, collate
 from counterpoise.workflow.training.settings import ResolvedSettings
 from counterpoise.workflow.training.transforms import BatchTransform
 
-__all__ = ["Progress", "TrainingLoop", "processes"]
+__all__ = ["Progress", "TrainingLoop", "distributed_state"]
 
 Progress = Callable[[int], None]
 """Called after every step with the number of steps done."""
 
 
-def processes() -> PartialState:
+def distributed_state() -> PartialState:
     """The processes that share this run, joined on first use; without a launcher there is only this one."""
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     state = PartialState(cpu=several and not torch.cuda.is_available())
@@ -50,19 +50,19 @@ def _leave_group_at_exit() -> None:
 class TrainingLoop:
     """A model, its optimiser and its data on the available devices; independent of strategies and files.
 
-    ``step`` counts optimiser steps from the start of the training, also across interruptions. A stage of the training
-    has its own ``schedule`` of learning rates, from ``first_step`` on; ``head_only`` freezes the backbone, its batch
-    statistics included.
+    ``step`` counts optimiser steps from the start of training, also across interruptions. A stage of training has its
+    own ``schedule`` of learning rates, a function of the steps since ``first_step``; None for that of the settings.
+    ``head_only`` freezes the backbone, including its BatchNorm running statistics.
     """
 
     model: nn.Module
     loss: nn.Module
     settings: ResolvedSettings
     seed: int
-    train: ImageTensors
+    train_images: ImageTensors
     order: SampleOrder
     transform: BatchTransform = field(default_factory=BatchTransform)
-    schedule: ResolvedSettings | None = None
+    schedule: Callable[[int], float] | None = None
     first_step: int = 0
     head_only: bool = False
     accelerator: Accelerator = field(init=False)
@@ -73,11 +73,13 @@ class TrainingLoop:
         s = self.settings
         # split_batches: a batch is the global batch, whatever the number of processes.
         config = DataLoaderConfiguration(split_batches=True)
-        processes()
+        distributed_state()
         self.accelerator = Accelerator(mixed_precision=s.precision, dataloader_config=config)
         orders = [order for order in (self.order, self.transform.foreground) if order is not None]
         self.batches = EpochBatches(*orders, steps=s.steps_per_epoch, batch_size=s.batch_size)
-        loader = DataLoader(self.train, batch_sampler=self.batches, collate_fn=collate, num_workers=self.train.workers)
+        loader = DataLoader(
+            self.train_images, batch_sampler=self.batches, collate_fn=collate, num_workers=self.train_images.workers
+        )
         self.model = self.model.to(memory_format=torch.channels_last)
         if self.head_only:
             self.model.backbone.requires_grad_(False)
@@ -103,7 +105,8 @@ class TrainingLoop:
         """Train for one epoch; return the mean training loss and the last learning rate.
 
         Raises:
-            TrainingError: a loss was not finite; names the step and the images of its batch.
+            TrainingError: a loss was not finite, which is checked at the end of the epoch so that no step waits for the
+                device; names the step and the images of its batch.
         """
         self.model.train()
         if self.head_only:
@@ -126,7 +129,7 @@ class TrainingLoop:
         """One optimiser step on one batch; the loss, detached, still on its device."""
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate_at(self.step)
-        images, target = self.augmented(batch["images"], batch["labels"])
+        images, target = self.prepare_batch(batch["images"], batch["labels"])
         with self.accelerator.autocast():
             logits = self.model(images)
         loss = self.compute_loss(logits, target)
@@ -136,14 +139,19 @@ class TrainingLoop:
         return loss.detach()
 
     def compute_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The loss of this process's part of the batch; a weighted mean divides by the weights of the whole batch."""
+        """The loss of this process's part of the batch.
+
+        The weighted mean of a softmax loss divides by the weights of the whole batch. That of a sigmoid loss divides by
+        the number of elements, which is the same for every process.
+        """
         loss, options = self.loss, {}
-        weighted = isinstance(loss, Loss) and loss.weight is not None and loss.reduction == "mean"
-        if weighted and self.accelerator.num_processes > 1:
-            options["normalizer"] = global_normalizer(target, weight=cast("Loss", loss).weight)
+        if self.accelerator.num_processes > 1 and isinstance(loss, Loss):
+            weighted = loss.weight is not None and loss.reduction == "mean"
+            if weighted and loss.equation is softmax_loss:
+                options["normalizer"] = global_normalizer(target, weight=loss.weight)
         return cast("Tensor", loss(logits, target, **options))
 
-    def augmented(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def prepare_batch(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The batch as float in [0, 1], augmented by random numbers of (seed, step, process), and its target."""
         entropy = np.random.SeedSequence((self.seed, self.step, self.accelerator.process_index))
         generator = torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))
@@ -171,7 +179,7 @@ class TrainingLoop:
                 parts.append(self.accelerator.gather_for_metrics(logits.float().contiguous()).cpu())
         return torch.cat(parts).numpy()
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """All that is needed to resume: weights, momentum, and the state of torch's own generator (dropout)."""
         model = self.accelerator.unwrap_model(self.model)
         tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
@@ -179,8 +187,8 @@ class TrainingLoop:
             tensors[f"momentum.{i}"] = momentum["momentum_buffer"]
         return {**tensors, "rng": torch.get_rng_state()}
 
-    def load_state(self, tensors: dict[str, Tensor], *, step: int) -> None:
-        """Restore `state`; training then continues as if it had not been interrupted."""
+    def load_state_dict(self, tensors: dict[str, Tensor], *, step: int) -> None:
+        """Restore `state_dict`; training then continues as if it had not been interrupted."""
         model = self.accelerator.unwrap_model(self.model)
         model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
         state: dict[str, Any] = self.optimizer.state_dict()
@@ -190,7 +198,7 @@ class TrainingLoop:
         self.step = step
 
     def _learning_rate_at(self, step: int) -> float:
-        return (self.schedule or self.settings).learning_rate_at(step - self.first_step)
+        return (self.schedule or self.settings.learning_rate_at)(step - self.first_step)
 
     def _check_finite(self, values: Tensor, rows: list[Tensor]) -> None:
         bad = torch.nonzero(~torch.isfinite(values)).flatten()

@@ -19,20 +19,22 @@ from counterpoise.core.images import Split
 from counterpoise.workflow.evaluation import FittedMethod, Fitter, cross_fitted, fit_norm, fit_thresholds
 from counterpoise.workflow.training.recipe import ClassPrior
 
-__all__ = ["HistoryRow", "LinearHead", "apply_posthoc", "build_posthoc", "fitted_on_validation", "remaining_prior"]
-__all__ += ["validation_metrics"]
+__all__ = ["HistoryRow", "LinearHead", "apply_posthoc", "build_posthoc", "final_logit_prior"]
+__all__ += ["fitted_on_validation", "validation_metrics"]
 
 HistoryRow = dict[str, float | None]
 Logits = NDArray[np.floating[Any]]
 LinearHead = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Weight ``(C, D)`` and bias ``(C,)`` of a linear head."""
+FITTED = ("tau_normalize", "tune_thresholds")
+"""Post-hoc methods with parameters that are fitted on validation images."""
 
 
 def fitted_on_validation(strategy: Strategy) -> str | None:
     """Name of the method of a strategy that is fitted on validation images; None if there is none."""
     if strategy.reweighting == "adaptive":
         return "reweighting 'adaptive'"
-    return f"posthoc {strategy.posthoc!r}" if strategy.posthoc in ("tau_normalize", "tune_thresholds") else None
+    return f"posthoc {strategy.posthoc!r}" if strategy.posthoc in FITTED else None
 
 
 def build_posthoc(strategy: Strategy, prior: ClassPrior, head: LinearHead | None = None) -> Fitter:
@@ -55,14 +57,14 @@ def apply_posthoc(
     logits, labels = (np.empty((0, 0)), np.empty(0, np.int64)) if val is None else (val.logits, val.labels)
     fitted = fit(logits, labels)
     final = {split: replace(predictions, logits=fitted.apply(predictions.logits)) for split, predictions in raw.items()}
-    if val is not None and fitted_on_validation(strategy):
+    if val is not None and strategy.posthoc in FITTED:
         final["val"] = replace(val, logits=cross_fitted(fit, logits, labels))
     return final, fitted
 
 
-def remaining_prior(strategy: Strategy, prior: ClassPrior) -> tuple[float, ...]:
+def final_logit_prior(strategy: Strategy, prior: ClassPrior) -> tuple[float, ...]:
     """The class prior that the final logits contain; empty if it is not defined."""
-    if prior.remaining is None or strategy.posthoc not in (None, "adjust_logits"):
+    if prior.logit_prior is None or strategy.posthoc not in (None, "adjust_logits"):
         return ()
     tau = 0.0
     if strategy.posthoc:
@@ -87,15 +89,15 @@ def validation_metrics(predictions: Predictions | None) -> HistoryRow:
 
 
 def _adjust_logits(prior: ClassPrior, head: LinearHead | None, **options: Any) -> Fitter:
-    remaining = prior.remaining
-    if remaining is None:
+    logit_prior = prior.logit_prior
+    if logit_prior is None:
         raise ArgumentError(
             "posthoc 'adjust_logits' needs a loss that leaves a known class prior in the logits, and focal loss, "
             'margins and sigmoid losses do not; use loss="cross_entropy", with class weights or without'
         )
 
     def adjust(logits: Logits) -> Logits:
-        return posthoc.adjust_logits(logits, remaining, empty="exclude", **options)
+        return posthoc.adjust_logits(logits, logit_prior, empty="exclude", **options)
 
     return lambda logits, labels: FittedMethod({}, adjust)
 

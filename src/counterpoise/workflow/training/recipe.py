@@ -20,8 +20,8 @@ from counterpoise.hierarchy import ClassTree
 from counterpoise.workflow.training.data import SampleOrder, sampler_order, shuffled_order
 from counterpoise.workflow.training.transforms import BatchTransform, build_transform
 
-__all__ = ["ClassPrior", "Recipe", "Retraining", "build_recipe", "check_components", "class_prior"]
-__all__ += ["double_correction"]
+__all__ = ["ClassPrior", "Recipe", "Retraining", "build_class_prior", "build_recipe", "check_components"]
+__all__ += ["double_correction_advice"]
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -36,30 +36,31 @@ class ClassPrior:
 
     Attributes:
         counts: training images per class.
-        sampled: ``(C,)``, as the sampler of the final head draws; None for that of the data.
-        training: ``(C,)``, the effective prior of training: as sampled, times the class weights.
-        remaining: ``(C,)``, the part of it that the logits contain after training; None if the loss does not define it
+        sampling_prior: ``(C,)``, the class prior that the sampler of the final head produces; None for that of the
+            data.
+        effective_prior: ``(C,)``, the sampling prior times the class weights.
+        logit_prior: ``(C,)``, the class prior implied by the trained logits; None if the loss does not define it
             (focal loss, margins, sigmoid losses).
     """
 
     counts: ClassCounts
-    sampled: Floats | None
-    training: Floats
-    remaining: Floats | None
+    sampling_prior: Floats | None
+    effective_prior: Floats
+    logit_prior: Floats | None
 
     def after_adjustment(self, tau: float) -> Floats:
         """The prior that logit adjustment of strength ``tau`` leaves: ``∝ prior^(1 − τ)``."""
-        return _adjusted(self.training if self.remaining is None else self.remaining, tau)
+        return _adjusted(self.effective_prior if self.logit_prior is None else self.logit_prior, tau)
 
 
 @dataclass(frozen=True)
 class Retraining:
-    """Second stage of a decoupled training (cRT): from epoch ``first`` on, only a new head is trained.
+    """Second stage of decoupled training (cRT): from epoch ``start_epoch`` on, only a new head is trained.
 
     Kang et al., Decoupling Representation and Classifier, ICLR 2020 (arXiv:1910.09217).
     """
 
-    first: int
+    start_epoch: int
     order: SampleOrder
 
 
@@ -90,13 +91,17 @@ def build_recipe(
     order = _build_order(strategy, labels, counts, seed=seed, epochs=epochs)
     retraining = _build_retraining(strategy, labels, counts, seed=seed, epochs=epochs)
     # The logits contain the prior that the final head was trained on.
-    prior = _class_prior(strategy, counts, order.prior if retraining is None else retraining.order.prior)
+    prior = _class_prior(
+        strategy, counts, order.sampling_prior if retraining is None else retraining.order.sampling_prior
+    )
     reweighting = None
     if strategy.reweighting is not None:
         reweighting = REWEIGHTINGS[strategy.reweighting](counts, **strategy.reweighting_options)
     weight = _class_weight(strategy, counts) if reweighting is None else reweighting.weight
     loss = LOSSES[strategy.loss](LossInputs(prior, weight, tree), **strategy.loss_options)
-    transform = build_transform(strategy, labels, counts, prior=order.prior, symmetries=symmetries, seed=seed)
+    transform = build_transform(
+        strategy, labels, counts, sampling_prior=order.sampling_prior, symmetries=symmetries, seed=seed
+    )
     return Recipe(order, prior, loss, transform, reweighting, retraining, tree)
 
 
@@ -109,20 +114,21 @@ def check_components(strategy: Strategy) -> None:
             )
 
 
-def class_prior(strategy: Strategy, labels: Labels, counts: ClassCounts, *, epochs: int) -> ClassPrior:
+def build_class_prior(strategy: Strategy, labels: Labels, counts: ClassCounts, *, epochs: int) -> ClassPrior:
     """The class prior of a strategy, for training images with these labels."""
+    # The prior does not depend on the seed, so any will do.
     retraining = _build_retraining(strategy, labels, counts, seed=0, epochs=epochs)
     order = _build_order(strategy, labels, counts, seed=0, epochs=epochs) if retraining is None else retraining.order
-    return _class_prior(strategy, counts, order.prior)
+    return _class_prior(strategy, counts, order.sampling_prior)
 
 
-def double_correction(strategy: Strategy, prior: ClassPrior) -> str | None:
+def double_correction_advice(strategy: Strategy, prior: ClassPrior) -> str | None:
     """Which methods of a strategy compensate the imbalance more than once, and what to change; None if none do."""
     natural = prior.counts.prior()
-    adjusted = {"vector_scaling": natural, **dict.fromkeys(ADJUSTING, prior.training)}.get(strategy.loss)
+    adjusted = {"vector_scaling": natural, **dict.fromkeys(ADJUSTING, prior.effective_prior)}.get(strategy.loss)
     found = weights.Correction.measure(
         natural,
-        sampled=prior.sampled,
+        sampled=prior.sampling_prior,
         weight=_class_weight(strategy, prior.counts),
         adjusted=adjusted,
         tau=1.0 if adjusted is None else _loss_option(strategy, "tau", 1.0),
@@ -132,19 +138,20 @@ def double_correction(strategy: Strategy, prior: ClassPrior) -> str | None:
     return found.advice_for(strategy.name, milder_weights=milder)
 
 
-def _class_prior(strategy: Strategy, counts: ClassCounts, sampled: Floats | None) -> ClassPrior:
-    """The prior as sampled, times the class weights, and the part of it that the loss leaves in the logits."""
-    shares = counts.prior() if sampled is None else sampled
-    training = weights.effective_prior(shares, weight=_class_weight(strategy, counts))
+def _class_prior(strategy: Strategy, counts: ClassCounts, sampling_prior: Floats | None) -> ClassPrior:
+    """The sampling prior, the effective one, and the one that the trained logits imply."""
+    shares = counts.prior() if sampling_prior is None else sampling_prior
+    effective = weights.effective_prior(shares, weight=_class_weight(strategy, counts))
     if strategy.loss in ADJUSTING:
-        return ClassPrior(counts, sampled, training, _adjusted(training, _loss_option(strategy, "tau", 1.0)))
+        adjusted = _adjusted(effective, _loss_option(strategy, "tau", 1.0))
+        return ClassPrior(counts, sampling_prior, effective, adjusted)
     changes = [_loss_option(strategy, name, 0.0) for name in ("gamma", "margin", "poly", "label_smoothing")]
     defined = strategy.loss in ("cross_entropy", "class_balanced") and not any(changes) and not strategy.reweighting
-    return ClassPrior(counts, sampled, training, training if defined else None)
+    return ClassPrior(counts, sampling_prior, effective, effective if defined else None)
 
 
 def _loss_option(strategy: Strategy, name: str, absent: float) -> float:
-    """A hyperparameter of the loss, or its default; ``absent`` if the loss does not have it or leaves it open."""
+    """A hyperparameter of the loss, or its default; ``absent`` if the loss does not have it or leaves it unset."""
     default = getattr(hyperparameters("loss", strategy.loss).get(name), "default", None)
     value = strategy.loss_options.get(name, default)
     return absent if value is None else float(value)
@@ -175,6 +182,7 @@ def _build_order(strategy: Strategy, labels: Labels, counts: ClassCounts, *, see
     options: dict[str, Any] = {"epochs": epochs} if strategy.sampler == "progressive" else {}
     options |= {"seed": seed, "num_classes": counts.num_classes, **strategy.sampler_options}
     sampler = SAMPLERS[strategy.sampler](labels, **options)
+    # `.prior` of a progressive sampler is that of its epoch: the last one is what the trained logits contain.
     sampler.set_epoch(epochs)
     return sampler_order(sampler)
 
@@ -193,7 +201,7 @@ def _build_retraining(
 
 @dataclass(frozen=True)
 class LossInputs:
-    """What the builder of a loss may use beside the options of the strategy."""
+    """What the builder of a loss may use besides the options of the strategy."""
 
     prior: ClassPrior
     weight: Floats | None
@@ -209,7 +217,7 @@ def _with_counts(loss: type[nn.Module], inputs: LossInputs, **options: Any) -> n
 
 
 def _with_prior(loss: type[nn.Module], inputs: LossInputs, **options: Any) -> nn.Module:
-    return loss(prior=inputs.prior.training, weight=inputs.weight, empty="exclude", **options)
+    return loss(prior=inputs.prior.effective_prior, weight=inputs.weight, empty="exclude", **options)
 
 
 def _class_balanced(inputs: LossInputs, **options: Any) -> nn.Module:
@@ -226,7 +234,7 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {
     "focal": partial(_with_weight, losses.FocalLoss),
     "class_balanced": _class_balanced,
     "logit_adjusted": partial(_with_prior, losses.LogitAdjustedLoss),
-    # log n_c and log π_c differ by a constant, and π is the prior as sampled and weighted.
+    # log n_c and log π_c differ by a constant, and π is the effective prior.
     "balanced_softmax": partial(_with_prior, losses.LogitAdjustedLoss),
     "vector_scaling": partial(_with_counts, losses.VectorScalingLoss),
     "ldam": partial(_with_counts, losses.LDAMLoss),

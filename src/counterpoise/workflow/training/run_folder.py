@@ -204,7 +204,7 @@ def open_run(setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFol
         ArtifactError: the folder records a run that would compute something else; the difference is named. Or the
             results of a finished run have changed.
     """
-    counts, tree, advice = setup.counts, setup.class_tree(strategy), setup.double_correction(strategy)
+    counts, tree, advice = setup.counts, setup.class_tree(strategy), setup.double_correction_advice(strategy)
     new = Run(
         strategy=replace(strategy, reason=""),
         seed=seed,

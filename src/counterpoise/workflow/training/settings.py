@@ -1,4 +1,4 @@
-"""Settings of a training: every number beside the strategy, the same for all strategies of a comparison."""
+"""Settings of a training run: every number besides the strategy, the same for all strategies of a comparison."""
 
 from __future__ import annotations
 
@@ -23,28 +23,32 @@ SMALL_IMAGE = 64
 PHOTO_SIZE, PRETRAINED_SIZE = 128, 224
 FULL_BATCH, SMALL_BATCH, SMALL_DATASET = 128, 32, 2048
 Precision = Literal["no", "bf16", "fp16"]
-AUGMENTATIONS = ("crop", *SYMMETRIES)
+BASE_AUGMENTATIONS = ("crop", *SYMMETRIES)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a training that the caller may choose; None and "auto" are derived from the data by `resolve`.
+    """Settings of a training run that the caller may choose; `resolve` derives None and "auto" from the data.
 
     Attributes:
         model: a name for `counterpoise.models.build_model`, or "auto": a small residual network for images of up to
             64 pixels, else ``timm:resnet18``.
         epochs: number of epochs; an epoch has as many images as the training split, whatever the strategy.
-        batch_size: images per optimiser step, over all processes.
-        learning_rate: the highest learning rate, reached after the warm-up.
-        momentum: Nesterov momentum of SGD.
+        batch_size: images per optimiser step, over all processes; at most the number of training images, to which a
+            larger one is lowered. None is 128 from 2,048 training images on, else 32.
+        learning_rate: the highest learning rate, reached after the warm-up. None is 0.1 · batch_size / 128, and a tenth
+            of it if ``pretrained``.
+        momentum: Nesterov momentum of SGD; above 0, because Nesterov momentum of 0 is not defined in PyTorch.
         weight_decay: of SGD.
         warmup: share of all steps in which the learning rate rises linearly; it then follows a cosine to 0.
-        image_size: height and width in pixels that images are resized to.
+        image_size: height and width in pixels that images are resized to. None is 224 if ``pretrained``, else the
+            median shorter side of a sample of training images if that is at most 64, else 128.
         augment: any of "crop", "hflip", "vflip" and "rot90"; "auto" is the crop and, where flips do not change the
             class, the horizontal flip.
         pretrained: start from published weights.
         precision: "no" (float32), "bf16" or "fp16".
-        cache_gib: memory for decoded images in GiB; splits that need more are decoded anew in every epoch.
+        cache_gib: memory for decoded images in GiB, a third for each of train, val and test; a split that needs more
+            than its third is decoded anew in every epoch.
         tree: the class tree of hierarchical strategies: a YAML, JSON or CSV file; "folders" (class names such as
             animal/dog); "balanced" (from the class counts); saved predictions (.npz; from their confusion matrix);
             "auto" is "folders" where class names have a slash, else "balanced".
@@ -86,7 +90,7 @@ class Settings:
         if isinstance(self.augment, str):
             checked_choice("augment", self.augment, ("auto",))
         for name in () if self.augment == "auto" else self.augment:
-            checked_choice("augment", name, AUGMENTATIONS)
+            checked_choice("augment", name, BASE_AUGMENTATIONS)
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Settings:
@@ -94,13 +98,13 @@ class Settings:
         names = [f.name for f in dataclasses.fields(cls)]
         for key in options:
             if key not in names:
-                raise ArgumentError(f"`{key}` is not a setting of a training; {did_you_mean(key, names)}")
+                raise ArgumentError(f"`{key}` is an unknown training setting; {did_you_mean(key, names)}")
         if isinstance(options.get("augment"), list):
             options = {**options, "augment": tuple(options["augment"])}
         return cls(**options)
 
     def resolve(self, data: LabeledImages) -> ResolvedSettings:
-        """Derive what was left open from the training split of ``data``."""
+        """Derive what is unset from the training split of ``data``."""
         train = data.subset("train")
         if len(train) < 2:
             raise ArgumentError(f"{data.name} has {len(train)} training images; training needs at least two")
@@ -128,7 +132,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class ResolvedSettings:
-    """`Settings` with nothing left open, as run.json records them."""
+    """`Settings` with nothing unset, as run.json records them."""
 
     model: str
     epochs: int
@@ -146,7 +150,7 @@ class ResolvedSettings:
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of the whole training: the budget, equal for every strategy."""
+        """Optimiser steps of the whole training run: the budget, equal for every strategy."""
         return self.epochs * self.steps_per_epoch
 
     def learning_rate_at(self, step: int) -> float:

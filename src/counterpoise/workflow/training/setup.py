@@ -1,10 +1,10 @@
-"""The setup of a training: the decoded images and the resolved settings, prepared once and shared by many runs."""
+"""The setup of a training run: the decoded images and the resolved settings, prepared once and shared by many runs."""
 
 from __future__ import annotations
 
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,12 @@ from counterpoise.metrics import confusion_matrix
 from counterpoise.models import build_model, check_model
 from counterpoise.workflow.training.data import ImageTensors
 from counterpoise.workflow.training.posthoc import build_posthoc, fitted_on_validation
-from counterpoise.workflow.training.recipe import ClassPrior, check_components, class_prior, double_correction
+from counterpoise.workflow.training.recipe import (
+    ClassPrior,
+    build_class_prior,
+    check_components,
+    double_correction_advice,
+)
 from counterpoise.workflow.training.settings import ResolvedSettings, Settings
 
 __all__ = ["TrainingSetup", "check_strategy"]
@@ -31,12 +36,15 @@ __all__ = ["TrainingSetup", "check_strategy"]
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """The dataset, the resolved settings and the decoded images of each split; ``tree`` is that of the settings."""
+    """The dataset, the resolved settings and the decoded images of each split.
+
+    ``tree_source`` is the setting ``tree``: a keyword or a file.
+    """
 
     data: LabeledImages
     settings: ResolvedSettings
     images: dict[Split, ImageTensors]
-    tree: str = "auto"
+    tree_source: str = "auto"
 
     @classmethod
     def prepare(cls, data: LabeledImages, settings: Settings) -> TrainingSetup:
@@ -51,7 +59,8 @@ class TrainingSetup:
         faults = {split: tensors.faults for split, tensors in images.items() if tensors.faults}
         if faults:
             data = data.quarantine(_dataset_rows(data, faults))
-            resolved = settings.resolve(data)
+            # The splits without faults are decoded at this size; without the faulty images another could be derived.
+            resolved = replace(settings, image_size=resolved.image_size).resolve(data)
             images |= _image_tensors(data, resolved, splits=tuple(faults))
         return cls(data, resolved, {split: tensors for split, tensors in images.items() if len(tensors)}, settings.tree)
 
@@ -72,15 +81,15 @@ class TrainingSetup:
 
     def class_tree(self, strategy: Strategy) -> ClassTree | None:
         """The class tree of a hierarchical strategy; None for the others."""
-        return class_tree(self.tree, self.counts) if strategy.head == "hierarchical" else None
+        return build_class_tree(self.tree_source, self.counts) if strategy.head == "hierarchical" else None
 
-    def double_correction(self, strategy: Strategy) -> str | None:
+    def double_correction_advice(self, strategy: Strategy) -> str | None:
         """Advice on a strategy that compensates the class imbalance more than once; None if it does not."""
-        return double_correction(strategy, self.class_prior(strategy))
+        return double_correction_advice(strategy, self.class_prior(strategy))
 
     def class_prior(self, strategy: Strategy) -> ClassPrior:
         """The class prior of a strategy, in training and in the logits afterwards."""
-        return class_prior(strategy, self.train_labels, self.counts, epochs=self.settings.epochs)
+        return build_class_prior(strategy, self.train_labels, self.counts, epochs=self.settings.epochs)
 
     def channel_statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel over up to 1,000 training images, in [0, 1]."""
@@ -92,6 +101,7 @@ class TrainingSetup:
     def predictions(self, split: Split, logits: NDArray[np.floating[Any]]) -> Predictions:
         """Logits with their images and labels; a class without training images is never predicted."""
         images = self.data.subset(split)
+        logits = logits.copy()
         logits[:, self.counts.counts == 0] = -np.inf
         classes = np.array(images.classes, dtype=np.str_)
         return Predictions(logits, images.labels, np.array(images.paths, dtype=np.str_), classes)
@@ -127,12 +137,13 @@ def check_strategy(strategy: Strategy, data: LabeledImages, settings: Settings) 
             "split, or set one aside automatically with `val_fraction`"
         )
     if strategy.head == "hierarchical":
-        class_tree(settings.tree, counts)
+        build_class_tree(settings.tree, counts)
     if strategy.retraining is not None and settings.epochs < 2:
         raise ArgumentError(f"strategy {strategy.name!r} trains in two stages: `epochs` must be at least 2")
-    # Also raises for a method that the loss or the head rules out.
+    # Only to raise for a method that the loss or the head rules out; the method itself needs the trained head.
     head = (np.empty((0, 0)), np.empty(0)) if strategy.head == "linear" else None
-    build_posthoc(strategy, class_prior(strategy, data.subset("train").labels, counts, epochs=settings.epochs), head)
+    prior = build_class_prior(strategy, data.subset("train").labels, counts, epochs=settings.epochs)
+    build_posthoc(strategy, prior, head)
 
 
 def _tree_from_predictions(path: Path, *, classes: tuple[str, ...]) -> ClassTree:
@@ -153,7 +164,7 @@ _TREE_READERS: dict[str, Callable[..., ClassTree]] = {
 }
 
 
-def class_tree(source: str, counts: ClassCounts) -> ClassTree:
+def build_class_tree(source: str, counts: ClassCounts) -> ClassTree:
     """The class tree that the setting ``tree`` names, with the classes in the order of the dataset."""
     nested = any("/" in name for name in counts.names)
     if source == "folders" and not nested:

@@ -42,10 +42,10 @@ class Trainer:
     recipe: Recipe
     loop: TrainingLoop
     history: list[HistoryRow]
-    weights: list[list[float]]
+    class_weight_history: list[list[float]]
 
     @classmethod
-    def start(cls, setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFolder) -> Trainer:
+    def create_or_resume(cls, setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFolder) -> Trainer:
         """A trainer at the first step, or where the checkpoint in the folder was written."""
         torch.manual_seed(seed)
         settings, tree = setup.settings, setup.class_tree(strategy)
@@ -58,7 +58,7 @@ class Trainer:
         loop = TrainingLoop(model, recipe.loss, settings, seed, setup.images["train"], recipe.order, recipe.transform)
         trainer = cls(setup, strategy, recipe, loop, [], [])
         if recipe.retraining is not None:
-            loop.schedule = replace(settings, epochs=recipe.retraining.first)
+            loop.schedule = replace(settings, epochs=recipe.retraining.start_epoch).learning_rate_at
         folder.load_checkpoint(partial(trainer._load, folder))
         return trainer
 
@@ -90,7 +90,7 @@ class Trainer:
     def run_epoch(self, progress: Progress) -> None:
         """Train for one epoch and validate; class weights that change do so between epochs."""
         retraining = self.recipe.retraining
-        if retraining is not None and self.loop.epoch == retraining.first:
+        if retraining is not None and self.loop.epoch == retraining.start_epoch:
             self.start_second_stage()
         self._reweight()
         row = self.loop.run_epoch(progress)
@@ -111,7 +111,7 @@ class Trainer:
             epoch = self.loop.epoch
             weight = rule.weight_at(epoch, epochs=epochs) if isinstance(rule, DeferredWeights) else rule.weight
             cast("Loss", self.loop.loss).reweight(weight)
-            self.weights.append(weight.tolist())
+            self.class_weight_history.append(weight.tolist())
 
     def start_second_stage(self) -> None:
         """Initialise a new head from the seed and freeze the backbone; the learning rate starts anew."""
@@ -121,20 +121,20 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             cast("torch.nn.Linear", model.head).reset_parameters()
-        first_step = retraining.first * settings.steps_per_epoch
-        schedule = replace(settings, epochs=settings.epochs - retraining.first, warmup=0.0)
+        first_step = retraining.start_epoch * settings.steps_per_epoch
+        schedule = replace(settings, epochs=settings.epochs - retraining.start_epoch, warmup=0.0)
         images, recipe = self.setup.images["train"], self.recipe
         self.loop = TrainingLoop(
             model, recipe.loss, settings, seed, images, retraining.order, recipe.transform,
-            schedule=schedule, first_step=first_step, head_only=True, step=first_step,
+            schedule=schedule.learning_rate_at, first_step=first_step, head_only=True, step=first_step,
         )  # fmt: skip
 
     def save(self, folder: RunFolder) -> None:
         """Write history and checkpoint."""
         # History first: after an interruption between the two, its surplus row is dropped and written again.
         folder.write_history(self.history)
-        if self.weights:
-            folder.write_weights(self.setup.counts.names, self.weights)
+        if self.class_weight_history:
+            folder.write_weights(self.setup.counts.names, self.class_weight_history)
         folder.write_checkpoint(self._state(), {"step": str(self.loop.step)})
 
     def raw_predictions(self, split: Split) -> Predictions:
@@ -152,7 +152,7 @@ class Trainer:
         """The tensors of a checkpoint: the state of the loop, and of class weights that adapt."""
         state = {} if self._adaptive is None else self._adaptive.state_dict()
         tensors = {f"reweighting.{name}": torch.from_numpy(value) for name, value in state.items()}
-        return {**self.loop.state(), **tensors}
+        return {**self.loop.state_dict(), **tensors}
 
     def _load(self, folder: RunFolder, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         """Restore a checkpoint; raises ValueError before anything is changed if it does not fit this run."""
@@ -163,16 +163,16 @@ class Trainer:
         weights = [] if self.recipe.reweighting is None else folder.read_weights()[: len(history)]
         if self.recipe.reweighting is not None and len(weights) < len(history):
             raise ValueError("weights.json has fewer epochs")
-        second_stage = retraining is not None and step > retraining.first * per_epoch
+        second_stage = retraining is not None and step > retraining.start_epoch * per_epoch
         self._check_tensors(tensors, second_stage=second_stage)
         if second_stage:
             self.start_second_stage()
-        self.loop.load_state(tensors, step=step)
+        self.loop.load_state_dict(tensors, step=step)
         if self._adaptive is not None:
             prefix = "reweighting."
             state = {k.removeprefix(prefix): v.numpy() for k, v in tensors.items() if k.startswith(prefix)}
             self._adaptive.load_state_dict(state)
-        self.history, self.weights = history, weights
+        self.history, self.class_weight_history = history, weights
 
     def _check_tensors(self, tensors: dict[str, Tensor], *, second_stage: bool) -> None:
         """Raise ValueError unless a checkpoint has the tensors of this run."""
@@ -191,8 +191,9 @@ class Trainer:
 class SeparateTrainer:
     """Trains a model for each inner node, on the images below it with its children as classes.
 
-    Together the models take as many steps as any other strategy, each in proportion to its images. A node takes the
-    place of an epoch: checkpoints are written after each.
+    Together the models take as many steps as any other strategy, each in proportion to its images. Each
+    node is one epoch of the training loop: after each a checkpoint is written, and the history has a row, whose "epoch"
+    is the number of models trained so far.
     """
 
     setup: TrainingSetup
@@ -203,13 +204,15 @@ class SeparateTrainer:
     steps: list[int]
     nodes: list[int]
     logits: dict[Split, NDArray[np.float32]]
-    weights: dict[str, Tensor] = field(default_factory=dict)
+    model_states: dict[str, Tensor] = field(default_factory=dict)
     history: list[HistoryRow] = field(default_factory=list)
     trained: int = 0
     linear_head: None = None
 
     @classmethod
-    def start(cls, setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFolder) -> SeparateTrainer:
+    def create_or_resume(
+        cls, setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFolder
+    ) -> SeparateTrainer:
         """A trainer at the first node, or after the last one in the checkpoint."""
         tree = setup.class_tree(strategy)
         assert tree is not None, "a separate strategy has the hierarchical head"
@@ -219,7 +222,7 @@ class SeparateTrainer:
         logits = {
             split: np.zeros((len(tensors), tree.num_edges), dtype=np.float32) for split, tensors in setup.images.items()
         }
-        prior = replace(setup.class_prior(strategy), remaining=None)
+        prior = replace(setup.class_prior(strategy), logit_prior=None)
         trainer = cls(setup, strategy, seed, tree, prior, steps, nodes, logits)
         folder.load_checkpoint(partial(trainer._load, folder))
         return trainer
@@ -245,7 +248,7 @@ class SeparateTrainer:
             logits[:, edges] = loop.predict(self.setup.images[split])
         state = loop.accelerator.unwrap_model(loop.model).state_dict()
         # Copies, because the checkpoint is written later.
-        self.weights |= {f"node{node}.{name}": value.detach().cpu().clone() for name, value in state.items()}
+        self.model_states |= {f"node{node}.{name}": value.detach().cpu().clone() for name, value in state.items()}
         self.trained += 1
         # Before the last node is trained, there are no predictions of the classes.
         final = final_predictions(self, ["val"])[0].get("val") if self.finished else None
@@ -253,13 +256,13 @@ class SeparateTrainer:
 
     def model_state(self) -> dict[str, Tensor]:
         """The weights of all models, with the number of the node as prefix."""
-        return self.weights
+        return self.model_states
 
     def save(self, folder: RunFolder) -> None:
         """Write history and checkpoint."""
         folder.write_history(self.history)
         logits = {f"logits.{split}": torch.from_numpy(value) for split, value in self.logits.items()}
-        folder.write_checkpoint({**self.weights, **logits}, {"trained": str(self.trained)})
+        folder.write_checkpoint({**self.model_states, **logits}, {"trained": str(self.trained)})
 
     def raw_predictions(self, split: Split) -> Predictions:
         """Log-probabilities of the classes from the logits of the nodes."""
@@ -271,14 +274,14 @@ class SeparateTrainer:
         ends = list(range(1, len(self.nodes) + 1))
         trained = ends[_position(metadata, "trained", ends)]
         history = _history(folder, np.cumsum(self.steps)[:trained].tolist())
-        weights = {name: value for name, value in tensors.items() if name.startswith("node")}
-        logits = {name.removeprefix("logits."): value.numpy() for name, value in tensors.items() if name not in weights}
+        states = {name: value for name, value in tensors.items() if name.startswith("node")}
+        logits = {name.removeprefix("logits."): value.numpy() for name, value in tensors.items() if name not in states}
         shapes = {split: value.shape for split, value in self.logits.items()}
         if {split: value.shape for split, value in logits.items()} != shapes:
             raise ValueError("its logits have other shapes")
-        if {name.partition(".")[0] for name in weights} != {f"node{node}" for node in self.nodes[:trained]}:
+        if {name.partition(".")[0] for name in states} != {f"node{node}" for node in self.nodes[:trained]}:
             raise ValueError("it has the weights of other nodes")
-        self.trained, self.history, self.weights = trained, history, weights
+        self.trained, self.history, self.model_states = trained, history, states
         self.logits = {split: logits[split] for split in self.logits}
 
     def _loop(self, node: int) -> TrainingLoop:

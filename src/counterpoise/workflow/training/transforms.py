@@ -56,15 +56,15 @@ def build_transform(
     labels: NDArray[np.int64],
     counts: ClassCounts,
     *,
-    prior: NDArray[np.float64] | None,
+    sampling_prior: NDArray[np.float64] | None,
     symmetries: frozenset[str],
     seed: int,
 ) -> BatchTransform:
-    """The batch transform of a strategy; ``prior`` is the one its sampler produces, None for that of the data."""
+    """The batch transform of a strategy; ``sampling_prior`` is that of its sampler, None for that of the data."""
     strength = None
     if strategy.augment is not None:
-        sampled = counts.prior() if prior is None else prior
-        strength = AUGMENTATIONS[strategy.augment](counts, sampled, **strategy.augment_options)
+        sampled = counts.prior() if sampling_prior is None else sampling_prior
+        strength = CLASS_AUGMENTATIONS[strategy.augment](counts, sampled, **strategy.augment_options)
     return BatchTransform(
         strength=None if strength is None else torch.from_numpy(strength).float(),
         symmetries=symmetries,
@@ -107,7 +107,7 @@ MIXINGS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
     "remix": augment.remix,
     "cmo": augment.cmo,
 }
-AUGMENTATIONS: dict[str, Callable[..., NDArray[np.float64]]] = {
+CLASS_AUGMENTATIONS: dict[str, Callable[..., NDArray[np.float64]]] = {
     "by_rarity": _by_rarity,
     "by_repeats": augment.repeat_strength,
 }
