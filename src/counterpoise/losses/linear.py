@@ -13,11 +13,11 @@ from counterpoise.kernels.reference import SoftmaxParameters
 from counterpoise.losses.arguments import SOFTMAX, Vector, check_choices, checked_normalizer, parameters_for
 from counterpoise.losses.softmax import softmax_loss
 from counterpoise.losses.targets import (
+    check_tensor,
     check_unmasked,
     checked_logits,
     checked_row_vector,
     checked_target,
-    checked_tensor,
     warn_if_no_weight,
 )
 
@@ -103,7 +103,7 @@ def _checked_head(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Head:
     for name, tensor in (("hidden", hidden), ("head_weight", weight), ("bias", bias)):
         if tensor is None:
             continue
-        checked_tensor(name, tensor)
+        check_tensor(name, tensor)
         if not tensor.is_floating_point():
             raise ArgumentTypeError(f"`{name}` must be floating point; got {tensor.dtype}")
         if tensor.device != hidden.device:

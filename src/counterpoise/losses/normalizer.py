@@ -13,7 +13,7 @@ from counterpoise.core.checks import checked_choice
 from counterpoise.core.errors import ArgumentError
 from counterpoise.kernels.reduction import Reduction, across_ranks, denominator, kept, valid_rows
 from counterpoise.losses.arguments import Vector, check_values, values_readable, vector_tensor
-from counterpoise.losses.targets import checked_tensor
+from counterpoise.losses.targets import check_tensor
 
 __all__ = ["global_normalizer"]
 
@@ -62,7 +62,7 @@ def global_normalizer(
     if not window:
         raise ArgumentError("`targets` must hold at least one tensor; got an empty list")
     for target in window:
-        checked_tensor("targets", target)
+        check_tensor("targets", target)
     dtype = torch.float32 if window[0].device.type == "mps" else torch.float64
     counts = [
         _count(target, weight, u, ignore_index, reduction, family, dtype)

@@ -1,4 +1,4 @@
-"""The named losses as hyperparameters of the softmax and the sigmoid equation, one small function per paper.
+"""The named losses as hyperparameters of the general softmax and sigmoid losses, one small function per paper.
 
 The functions, the modules and the Keras losses all read them, so that each formula is written once.
 """
@@ -45,7 +45,7 @@ Counts = CountsLike | Tensor
 
 
 def combined(own: Arguments, given: Mapping[str, Any]) -> Arguments:
-    """The arguments of a softmax preset and of its caller: weights multiply, offsets add, others are set by one."""
+    """Merge the arguments of a preset and of its caller: multiply weights, add offsets, raise if both set another."""
     twice = own.keys() & given.keys() - {"weight", "offset"}
     if twice:
         raise ArgumentError(f"`{min(twice)}` is set by this loss itself; to set it freely use `softmax_loss`")
@@ -55,7 +55,7 @@ def combined(own: Arguments, given: Mapping[str, Any]) -> Arguments:
 
 
 def combined_sigmoid(own: Arguments, given: Mapping[str, Any]) -> Arguments:
-    """The arguments of a sigmoid preset and of its caller; weights of positives and of negatives multiply."""
+    """Merge the arguments of a sigmoid preset and of its caller: multiply the weights of positives and of negatives."""
     merged = {**own, **given}
     for name in ("pos_weight", "neg_weight"):
         factor, value = own.get(name), given.get(name)
@@ -164,7 +164,7 @@ def sigmoid_focal(*, alpha: float | None, gamma: float) -> Arguments:
 
 
 def asymmetric(*, gamma_neg: float, gamma_pos: float, clip: float, detach_focus: bool) -> Arguments:
-    """Ridnik et al. 2021: its hyperparameters are those of the sigmoid equation."""
+    """Ridnik et al. 2021: the arguments of `sigmoid_loss` themselves; only the Keras loss reads them here."""
     return {"gamma_neg": gamma_neg, "gamma_pos": gamma_pos, "clip": clip, "detach_focus": detach_focus}
 
 
@@ -191,7 +191,7 @@ def _log_prior(prior: Vector, tau: float, empty: Empty) -> Tensor:
 
 
 def _counts(class_counts: Counts, empty: Empty) -> ClassCounts:
-    """The class counts; a class without images is refused or, by ``empty``, excluded."""
+    """Return the class counts; ``empty`` decides whether a class without images is refused or excluded."""
     checked_choice("empty", empty, ("error", "exclude"))
     counts = class_counts_of(class_counts)
     if empty == "error" and counts.empty:

@@ -17,7 +17,12 @@ from counterpoise.losses.arguments import (
     parameters_for,
 )
 from counterpoise.losses.base import Loss
-from counterpoise.losses.targets import checked_labels, checked_logits, checked_row_vector, with_class_dimension
+from counterpoise.losses.targets import (
+    checked_logits,
+    checked_multilabel_target,
+    checked_row_vector,
+    with_class_dimension,
+)
 
 __all__ = [
     "AsymmetricLoss",
@@ -76,7 +81,7 @@ def sigmoid_loss(
     check_choices(SIGMOID, reduction, impl)
     shape, logits, target = with_class_dimension(logits, target)
     logits = checked_logits(logits)
-    target = checked_labels(target, logits, ignore_index)
+    target = checked_multilabel_target(target, logits, ignore_index)
     parameters = SigmoidParameters(**parameters_for(logits, SIGMOID, {
         "weight": weight, "pos_weight": 1.0 if pos_weight is None else pos_weight,
         "neg_weight": 1.0 if neg_weight is None else neg_weight, "gamma_pos": gamma_pos, "gamma_neg": gamma_neg,

@@ -13,21 +13,21 @@ from counterpoise.kernels.reduction import accumulation_dtype, class_view, row_m
 from counterpoise.losses.arguments import Vector, checks, values_readable, vector_tensor
 
 __all__ = [
+    "check_tensor",
     "check_unmasked",
     "checked_index_target",
-    "checked_labels",
     "checked_logits",
+    "checked_multilabel_target",
     "checked_row_vector",
     "checked_target",
-    "checked_tensor",
     "warn_if_no_weight",
     "weight_of_target",
     "with_class_dimension",
 ]
 
 
-def checked_tensor(name: str, value: object) -> None:
-    """Refuse what is not a torch tensor."""
+def check_tensor(name: str, value: object) -> None:
+    """Raise ArgumentTypeError unless the value is a torch tensor."""
     if not isinstance(value, Tensor):
         foreign = type(value).__module__.partition(".")[0] in ("jax", "jaxlib", "keras", "tensorflow")
         hint = "; for Keras see counterpoise.integrations.keras" if foreign else ""
@@ -36,7 +36,7 @@ def checked_tensor(name: str, value: object) -> None:
 
 def checked_logits(logits: Tensor) -> Tensor:
     """Return floating-point logits ``(N, C, …)``; in the mode "always" of `checks` without NaN and +inf."""
-    checked_tensor("logits", logits)
+    check_tensor("logits", logits)
     if not logits.is_floating_point():
         raise ArgumentTypeError(f"`logits` must be floating point; got {logits.dtype}")
     if logits.dim() < 2 or logits.shape[1] == 0:
@@ -53,12 +53,12 @@ def checked_logits(logits: Tensor) -> Tensor:
 
 def checked_target(target: Tensor, logits: Tensor, ignore_index: int) -> Tensor:
     """Return index targets ``(N, …)`` as int64, and probabilities ``(N, C, …)`` unchanged."""
-    checked_tensor("target", target)
+    check_tensor("target", target)
     if target.is_floating_point():
         return _checked_probabilities(target, logits)
-    rows = _row_shape(logits)
-    if target.shape != rows:
-        raise ArgumentError(_wrong_index_shape(target, logits, rows))
+    batch_shape = _batch_shape(logits)
+    if target.shape != batch_shape:
+        raise ArgumentError(_wrong_index_shape(target, logits, batch_shape))
     return checked_index_target(target, logits, ignore_index)
 
 
@@ -95,9 +95,9 @@ def checked_index_target(target: Tensor, logits: Tensor, ignore_index: int) -> T
     return target
 
 
-def checked_labels(target: Tensor, logits: Tensor, ignore_index: int) -> Tensor:
+def checked_multilabel_target(target: Tensor, logits: Tensor, ignore_index: int) -> Tensor:
     """Return labels of the logits' shape unchanged, and class indices ``(N, …)`` as int64."""
-    checked_tensor("target", target)
+    check_tensor("target", target)
     if target.shape != logits.shape:
         return _checked_indices(target, logits, ignore_index)
     _check_device(target, logits)
@@ -108,8 +108,8 @@ def checked_labels(target: Tensor, logits: Tensor, ignore_index: int) -> Tensor:
 
 def with_class_dimension(logits: Tensor, target: Tensor) -> tuple[torch.Size, Tensor, Tensor]:
     """Return the logits' shape, and both tensors with a dimension of classes: logits ``(N,)`` are one class."""
-    checked_tensor("logits", logits)
-    checked_tensor("target", target)
+    check_tensor("logits", logits)
+    check_tensor("target", target)
     if logits.dim() == 1:
         return logits.shape, logits.unsqueeze(1), target.unsqueeze(1) if target.shape == logits.shape else target
     return logits.shape, logits, target
@@ -120,11 +120,11 @@ def checked_row_vector(sample_weight: Vector | None, logits: Tensor) -> Tensor |
     if sample_weight is None:
         return None
     u = vector_tensor(sample_weight, "sample_weight")
-    rows = _row_shape(logits)
-    if u.shape == rows[:1]:
-        u = u.reshape(-1, *[1] * (len(rows) - 1)).expand(rows)
-    if u.shape != rows:
-        raise ArgumentError(f"`sample_weight` must have shape {rows} or {rows[:1]}; got {tuple(u.shape)}")
+    batch_shape = _batch_shape(logits)
+    if u.shape == batch_shape[:1]:
+        u = u.reshape(-1, *[1] * (len(batch_shape) - 1)).expand(batch_shape)
+    if u.shape != batch_shape:
+        raise ArgumentError(f"`sample_weight` must have shape {batch_shape} or {batch_shape[:1]}; got {tuple(u.shape)}")
     if values_readable(u):
         good = torch.isfinite(u) & (u >= 0)
         if not good.all():
@@ -137,7 +137,7 @@ def checked_row_vector(sample_weight: Vector | None, logits: Tensor) -> Tensor |
 
 def weight_of_target(target: Tensor, logits: Tensor, weight: Tensor, ignore_index: int) -> Tensor:
     """Return Σ_c w_c t_ic of each row, ``(N, …)``: the weight of the class that the row belongs to."""
-    target = checked_labels(target, logits, ignore_index)
+    target = checked_multilabel_target(target, logits, ignore_index)
     dtype = accumulation_dtype(logits)
     if target.dim() == logits.dim():
         target = target.to(dtype)
@@ -150,11 +150,11 @@ def warn_if_no_weight(target: Tensor, ignore_index: int, weight: Tensor | None, 
     """Warn if every target of the batch has class weight 0, in which case the loss is 0."""
     if weight is None or not values_readable(weight) or bool((weight != 0).all()):
         return
-    rows = valid_rows(target, ignore_index)
-    if row_mass(target, rows, weight, sample_weight, weight.dtype).sum().item() != 0:
+    valid = valid_rows(target, ignore_index)
+    if row_mass(target, valid, weight, sample_weight, weight.dtype).sum().item() != 0:
         return
     soft = target.is_floating_point()
-    present = target.movedim(1, -1).flatten(0, -2).sum(0).nonzero() if soft else target[rows]
+    present = target.movedim(1, -1).flatten(0, -2).sum(0).nonzero() if soft else target[valid]
     classes = sorted(set(present.flatten().tolist()))
     if classes and all(weight[c].item() == 0 for c in classes):
         warnings.warn(
@@ -168,10 +168,10 @@ def _on_masked_class(target: Tensor, values: Tensor, ignore_index: int) -> Tenso
     """Mask ``(N, …)`` of the rows whose target is, or has mass on, a class of −inf."""
     if target.is_floating_point():
         return ((target > 0) & class_view(values == -torch.inf, target.dim())).any(1)
-    rows = valid_rows(target, ignore_index)
-    y = torch.where(rows, target, 0)
+    valid = valid_rows(target, ignore_index)
+    y = torch.where(valid, target, 0)
     own = values[y] if values.dim() == 1 else values.gather(1, y.unsqueeze(1)).squeeze(1)
-    return rows & (own == -torch.inf)
+    return valid & (own == -torch.inf)
 
 
 def _masked_class(target: Tensor, values: Tensor, where: tuple[int, ...]) -> str:
@@ -184,7 +184,7 @@ def _masked_class(target: Tensor, values: Tensor, where: tuple[int, ...]) -> str
     return f"has {t[c].item():.4g} on class {c}"
 
 
-def _row_shape(logits: Tensor) -> tuple[int, ...]:
+def _batch_shape(logits: Tensor) -> tuple[int, ...]:
     return (logits.shape[0], *logits.shape[2:])
 
 
@@ -197,20 +197,20 @@ def _check_device(target: Tensor, logits: Tensor) -> None:
         raise ArgumentError(f"`target` must be on the logits' device {logits.device}; it is on {target.device}")
 
 
-def _wrong_index_shape(target: Tensor, logits: Tensor, rows: tuple[int, ...]) -> str:
+def _wrong_index_shape(target: Tensor, logits: Tensor, batch_shape: tuple[int, ...]) -> str:
     message = (
-        f"`target` of class indices must have shape {rows} for logits of shape {tuple(logits.shape)}; "
+        f"`target` of class indices must have shape {batch_shape} for logits of shape {tuple(logits.shape)}; "
         f"got {tuple(target.shape)}"
     )
     if target.shape == logits.shape:
         message += ". It looks one-hot: pass target.argmax(1), or target.float() for probabilities"
-    elif target.numel() == math.prod(rows):
-        message += f". Did you mean target.reshape({rows})?"
+    elif target.numel() == math.prod(batch_shape):
+        message += f". Did you mean target.reshape({batch_shape})?"
     return message
 
 
 def _checked_probabilities(target: Tensor, logits: Tensor) -> Tensor:
-    if target.shape == _row_shape(logits):
+    if target.shape == _batch_shape(logits):
         raise ArgumentTypeError(
             f"`target` of shape {tuple(target.shape)} must hold class indices of an integer dtype; got "
             f"{target.dtype}. Pass target.long(), or probabilities of shape {tuple(logits.shape)}"
@@ -241,10 +241,10 @@ def _check_sums(target: Tensor) -> None:
 
 
 def _checked_indices(target: Tensor, logits: Tensor, ignore_index: int) -> Tensor:
-    rows = _row_shape(logits)
-    if target.shape != rows:
+    batch_shape = _batch_shape(logits)
+    if target.shape != batch_shape:
         raise ArgumentError(
-            f"`target` must have the logits' shape {tuple(logits.shape)} (labels), or {rows} (class indices); "
+            f"`target` must have the logits' shape {tuple(logits.shape)} (labels), or {batch_shape} (class indices); "
             f"got {tuple(target.shape)}"
         )
     if target.is_floating_point():
