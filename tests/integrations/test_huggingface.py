@@ -316,10 +316,11 @@ def test_samplers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 def test_mistakes_of_the_new_user_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentTypeError, match=r"`num_items_in_batch` is no argument of a batch; wrap .*loss_for"):
+    with pytest.raises(ArgumentTypeError, match=r"unexpected argument `num_items_in_batch`; wrap .*loss_for"):
         losses.CrossEntropyLoss()(torch.zeros(1, 2), torch.tensor([0]), num_items_in_batch=1)
     with pytest.raises(
-        ArgumentTypeError, match=r"`gamma` is no argument of a batch; options of the loss are given where"
+        ArgumentTypeError,
+        match=r"CrossEntropyLoss.forward\(\) got an unexpected argument `gamma`; pass it to the constructor",
     ):
         losses.CrossEntropyLoss()(torch.zeros(1, 2), torch.tensor([0]), gamma=1)
     with pytest.raises(

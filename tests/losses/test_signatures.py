@@ -141,6 +141,13 @@ def test_a_mistake_is_refused_when_the_module_is_made(module, options, kind, mes
         module(**options)
 
 
+@pytest.mark.parametrize("module", [losses.TverskyLoss, losses.DiceLoss, losses.FocalTverskyLoss])
+def test_a_normalizer_of_a_loss_without_one_is_refused(module):
+    logits, target = torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]])
+    with pytest.raises(ArgumentTypeError, match=rf"{module.__name__}.forward\(\) takes no `normalizer`.*; omit it"):
+        module()(logits, target, normalizer=2.0)
+
+
 @pytest.mark.parametrize("spec", SPECS, ids=form_id)
 def test_the_attributes_are_what_forward_uses(spec):
     """Changing an attribute changes the loss, and repr shows it; wrong values are refused at the next call."""

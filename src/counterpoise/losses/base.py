@@ -1,4 +1,4 @@
-"""Base class of the loss modules: it stores the arguments of an equation and calls the equation in `forward`."""
+"""Base class of the loss modules: it stores the arguments of a general loss and calls this loss in `forward`."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ class Loss(nn.Module):
     move with the module and persist in its ``state_dict``; a vector, or a number that may be a vector, given as an
     `nn.Parameter` is a parameter of the module and learns. `forward` reads the attributes, so that
     ``criterion.reduction = "none"`` takes effect. A named loss stores what it sets in the equation: `PolyLoss` has
-    ``poly``, `LogitAdjustedLoss` has ``offset``.
+    ``poly``, `LogitAdjustedLoss` has ``offset``. ``.half()`` and ``.to(torch.bfloat16)`` do not cast the buffers.
 
     Args:
-        equation: a function of logits, target and the arguments.
+        equation: the general loss that `forward` calls, such as `softmax_loss`: a function of logits, target and the
+            arguments.
         table: the bounds of the equation's hyperparameters.
         arguments: keyword arguments of the equation.
         vectors: ``(C,)`` buffers that the equation does not take.
@@ -79,15 +80,22 @@ class Loss(nn.Module):
             logits: as the function of this loss takes them.
             target: as the function of this loss takes it.
             sample_weight: weight of each row or image, at least 0.
-            normalizer: number to divide by, instead of the denominator of ``reduction``.
-            unknown: refused; the message names the argument and where to give it.
+            normalizer: number to divide by, instead of the denominator of ``reduction``; not for the overlap losses.
+            unknown: other arguments; each raises an ArgumentTypeError that says where to pass it.
+
+        Raises:
+            ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
         """
         if unknown:
             name = min(unknown)
-            wanted = "options of the loss are given where it is made"
+            wanted = "pass it to the constructor"
             if name == "num_items_in_batch":
                 wanted = "wrap the loss: integrations.huggingface.loss_for_trainer(loss)"
-            raise ArgumentTypeError(f"`{name}` is no argument of a batch; {wanted}")
+            raise ArgumentTypeError(f"{type(self).__name__}.forward() got an unexpected argument `{name}`; {wanted}")
+        if normalizer is not None and "normalizer" not in self.defaults:
+            raise ArgumentTypeError(
+                f"{type(self).__name__}.forward() takes no `normalizer`: the loss is a mean over classes; omit it"
+            )
         batch = {"sample_weight": sample_weight, "normalizer": normalizer}
         given = {name: value for name, value in batch.items() if value is not None}
         return self.equation(logits, target, **{**self.keywords, **given})
@@ -117,7 +125,7 @@ class Loss(nn.Module):
         self.weight.detach().copy_(values)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move as asked, but keep the precision of the vectors: a weight of 1e-8 is 0 in half precision."""
+        """Keep casts to float16 or bfloat16 from rounding the class vectors: a weight of 1e-8 would become 0."""
         kept = dict(self._buffers)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, before in kept.items():
