@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,11 +17,17 @@ from counterpoise.core.errors import ArtifactError
 
 __all__ = ["LOCK", "READ_FLAGS", "atomic_write", "claim", "display_name", "distinct_keys", "locked", "path_exists"]
 __all__ += ["read_json", "write_json"]
+__all__ += ["NEW", "replace_files", "writing_folder"]
 
 LOCK = ".lock"
 """Name of the lock file in an output folder; it exists only while a process is writing there."""
 
 _MAX_JSON = 2**30
+
+NEW = ".counterpoise-new"
+"""Name of the sub folder of an output folder for files that will replace those above it."""
+
+_MOVING = "moving.json"
 
 READ_FLAGS = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))
 """For `os.open`: never block on a FIFO, never follow a link; Windows has neither flag, but needs O_BINARY."""
@@ -137,6 +144,58 @@ def claim(path: str | Path, *, resume: bool | None = False, overwrite: bool | No
             "name a new folder" + (f", or set {offered}" if offered else "")
         )
     return folder
+
+
+def writing_folder(folder: Path, patterns: Sequence[str], *, overwrite: bool) -> Path:
+    """The folder to write to: ``folder``, or its sub folder `NEW`, whose files replace those above when it is done.
+
+    What an interruption left is settled first: a replacement that had begun is completed, and temporary files of
+    `atomic_write` are removed. The caller holds the lock of ``folder``.
+
+    Args:
+        folder: the output folder.
+        patterns: globs of all files that may be written there; other files stay.
+        overwrite: begin a new sub folder if there are files to replace; without it, one that exists is continued.
+    """
+    new = folder / NEW
+    try:
+        if (new / _MOVING).exists():
+            replace_files(folder, patterns)
+        temporary = [Path(p).with_name(f".{Path(p).name}.????????.tmp").as_posix() for p in patterns]
+        for file in (file for start in (folder, new) for pattern in temporary for file in start.glob(pattern)):
+            file.unlink()
+        if overwrite:
+            if new.exists():
+                shutil.rmtree(new)
+            if _matching(folder, patterns):
+                new.mkdir()
+    except OSError as error:
+        raise ArtifactError(f"cannot write to `out` {folder}: {error.strerror or error}") from error
+    return new if new.exists() else folder
+
+
+def replace_files(folder: Path, patterns: Sequence[str]) -> None:
+    """Move the files that match from the sub folder `NEW`, if there is one, to ``folder``, in place of those there."""
+    new, record = folder / NEW, folder / NEW / _MOVING
+    if not new.exists():
+        return
+    try:
+        if not record.exists():
+            write_json(record, sorted(_matching(new, patterns)))
+        names = read_json(record)
+        for name in _matching(folder, patterns) - set(names):
+            (folder / name).unlink()
+        for name in names:
+            if (new / name).exists():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (new / name).replace(folder / name)
+        shutil.rmtree(new)
+    except OSError as error:
+        raise ArtifactError(f"cannot write to `out` {folder}: {error.strerror or error}") from error
+
+
+def _matching(folder: Path, patterns: Sequence[str]) -> set[str]:
+    return {file.relative_to(folder).as_posix() for pattern in patterns for file in folder.glob(pattern)}
 
 
 @contextlib.contextmanager

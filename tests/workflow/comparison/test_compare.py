@@ -172,6 +172,28 @@ def test_other_runs_in_the_folder_are_refused_before_any_work(compared):
         compare(blobs(), strategies=ASKED, seeds=2, epochs=3, out=out)
 
 
+def test_overwrite_keeps_the_old_comparison_until_the_new_one_is_done(compared, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(compared[1], out)
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+    def stop(task, done, total):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    options = {"strategies": ["focal"], "seeds": 1, "epochs": 2, "out": out}
+    with pytest.raises(KeyboardInterrupt):
+        compare(blobs(), **options, overwrite=True, progress=stop)
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and ".counterpoise-new" not in p.parts} == before
+    steps = []
+    comparison = compare(blobs(), **options, resume=True, progress=lambda *step: steps.append(step))
+    assert len(steps) == 4  # the baseline was done
+    assert Comparison.load(out / "comparison.json") == comparison
+    records = sorted(p.parent.name for p in out.rglob("run.json"))
+    assert records == ["baseline-seed0", "focal-seed0"]
+    assert not (out / ".counterpoise-new").exists()
+
+
 @pytest.mark.fault("C16")
 def test_a_run_that_fails_is_shown_as_failed_and_the_others_are_kept(tmp_path):
     hopeless = Strategy("hopeless", "a scale at which float32 overflows", loss_options={"scale": 3e38})
@@ -179,7 +201,7 @@ def test_a_run_that_fails_is_shown_as_failed_and_the_others_are_kept(tmp_path):
     arms = {arm.strategy.name: arm for arm in comparison.arms}
     assert arms["hopeless"].status == "failed"
     assert "seed 0" in arms["hopeless"].error
-    assert "the loss is nan" in arms["hopeless"].error
+    assert "the loss is inf" in arms["hopeless"].error
     assert arms["focal"].status == arms["baseline"].status == "done"
     assert Run.load(tmp_path / "out/runs/hopeless-seed0/run.json").status == "failed"
     assert any("hopeless" in note for note in (*comparison.verdict.notes, *comparison.verdict.costs))

@@ -17,6 +17,7 @@ from PIL import Image
 from tests.workflow.blobs import blobs
 
 from counterpoise import losses
+from counterpoise.core import files as files_module
 from counterpoise.core.artifacts import Predictions, Run, Strategy
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, ArtifactError, DatasetError, TrainingError
 from counterpoise.models import build_model
@@ -24,6 +25,7 @@ from counterpoise.workflow.strategy import CATALOG
 from counterpoise.workflow.training import RunFolder, Settings, TrainingSetup, run_posthoc, run_training, train
 from counterpoise.workflow.training import loop as loop_module
 from counterpoise.workflow.training import trainer as trainer_module
+from counterpoise.workflow.training.run_folder import FILES as RUN_FILES
 
 FILES = ["history.csv", "model.safetensors", "predictions-test.npz", "predictions-train.npz", "predictions-val.npz"]
 
@@ -391,6 +393,77 @@ def test_files_of_others_are_protected_and_overwrite_removes_only_ours(dataset, 
     train("focal", dataset, epochs=1, out=tmp_path, overwrite=True)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert Run.load(tmp_path / "run.json").strategy.name == "focal"
+
+
+def contents(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+
+
+@pytest.mark.fault("C1")
+def test_overwrite_keeps_the_old_run_until_the_new_one_is_done_and_resume_continues_the_new_one(dataset, tmp_path):
+    train("adaptive-weights", dataset, epochs=3, out=tmp_path / "run")
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    old = contents(tmp_path / "run")
+
+    def stop(done, total):
+        if done == 3:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train("focal", dataset, epochs=3, out=tmp_path / "run", overwrite=True, progress=stop)
+    assert contents(tmp_path / "run") == old
+    run = train("focal", dataset, epochs=3, out=tmp_path / "run", resume=True)
+    assert run.starts == (0, 2)
+    assert run.directory == str(tmp_path / "run")
+    train("focal", dataset, epochs=3, out=tmp_path / "whole")
+    assert same_model(tmp_path / "run", tmp_path / "whole")
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == sorted([*FILES, "run.json", "notes.txt"])
+
+
+@pytest.mark.fault("C1")
+@pytest.mark.parametrize("stop_at", range(1, 8))
+def test_a_replacement_that_is_killed_half_way_is_completed_by_the_next_start(dataset, tmp_path, monkeypatch, stop_at):
+    train("adaptive-weights", dataset, epochs=1, out=tmp_path / "run")
+    train("focal", dataset, epochs=1, out=tmp_path / "run" / ".counterpoise-new")
+    new, calls = contents(tmp_path / "run" / ".counterpoise-new"), []
+
+    def kill(original):
+        def step(*args, **options):
+            calls.append(args)
+            if len(calls) == stop_at:
+                raise KeyboardInterrupt
+            return original(*args, **options)
+
+        return step
+
+    with monkeypatch.context() as patched:
+        for name in ("unlink", "replace", "mkdir"):
+            patched.setattr(files_module.Path, name, kill(getattr(files_module.Path, name)))
+        with pytest.raises(KeyboardInterrupt):
+            files_module.replace_files(tmp_path / "run", RUN_FILES)
+    train("focal", dataset, epochs=1, out=tmp_path / "run", resume=True)
+    assert contents(tmp_path / "run") == new
+    assert not (tmp_path / "run" / ".counterpoise-new").exists()
+
+
+@pytest.mark.fault("C1")
+def test_temporary_files_of_a_killed_process_are_removed_on_the_next_start(dataset, tmp_path):
+    interrupted(dataset, tmp_path)
+    (tmp_path / ".checkpoint.safetensors.ab12_xyz.tmp").write_bytes(b"half")
+    (tmp_path / ".mine.ab12_xyz.tmp").write_text("not ours")
+    train("baseline", dataset, epochs=3, out=tmp_path, resume=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".mine.ab12_xyz.tmp", *FILES, "run.json"]
+
+
+@pytest.mark.fault("C9")
+def test_a_failed_training_records_its_error_and_resumes_as_usual(dataset, tmp_path):
+    with pytest.raises(TrainingError, match="the loss is"):
+        train("baseline", dataset, epochs=3, learning_rate=1e20, out=tmp_path)
+    run = RunFolder(tmp_path).read_run()
+    assert run.status == "failed"
+    assert "the loss is" in run.error
+    with pytest.raises(TrainingError, match="the loss is"):
+        train("baseline", dataset, epochs=3, learning_rate=1e20, out=tmp_path, resume=True)
 
 
 @pytest.mark.fault("C9")

@@ -19,6 +19,7 @@ from counterpoise.core.artifacts import Run, Strategy
 from counterpoise.core.errors import CounterpoiseError
 from counterpoise.core.processes import workers
 from counterpoise.workflow.training import RunFolder, TrainingSetup, open_run, run_training
+from counterpoise.workflow.training.run_folder import error_text
 
 __all__ = ["Progress", "Task", "default_jobs", "failed", "run_tasks"]
 
@@ -63,9 +64,7 @@ def default_jobs(setup: TrainingSetup, tasks: int) -> int:
 def failed(setup: TrainingSetup, task: Task, error: BaseException) -> Run:
     """Record a task that did not finish in its folder."""
     files = RunFolder(task.folder)
-    text = " ".join(str(error).split())[:300]
-    message = text if isinstance(error, CounterpoiseError) else f"{type(error).__name__}: {text}"
-    run = replace(open_run(setup, task.strategy, task.seed, files), status="failed", error=message)
+    run = replace(open_run(setup, task.strategy, task.seed, files), status="failed", error=error_text(error))
     files.write_run(run)
     return replace(run, directory=str(task.folder))
 

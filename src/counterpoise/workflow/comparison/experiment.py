@@ -9,7 +9,7 @@ from typing import Any
 
 from counterpoise.core.artifacts import Arm, AuditResult, Comparison, Evaluation, Predictions, Run, Strategy, Verdict
 from counterpoise.core.errors import ArgumentError, TrainingError
-from counterpoise.core.files import claim, locked
+from counterpoise.core.files import claim, locked, replace_files, writing_folder
 from counterpoise.core.images import SPLITS, LabeledImages
 from counterpoise.hierarchy import ClassTree
 from counterpoise.workflow.audit import audit
@@ -30,6 +30,7 @@ from counterpoise.workflow.training import (
     open_run,
     run_posthoc,
 )
+from counterpoise.workflow.training.run_folder import FILES
 
 __all__ = ["compare"]
 
@@ -37,6 +38,7 @@ METRIC = "balanced_accuracy"
 FEW_STEPS = 200
 """The verdict warns about trainings of fewer optimiser steps."""
 BASELINE = "baseline"
+_FILES = ("comparison.json", "report.html", *(f"runs/*-seed*/{name}" for name in FILES))
 
 
 def compare(
@@ -63,7 +65,8 @@ def compare(
         seeds: the number of seeds, or the seeds themselves.
         out: a new or empty folder for comparison.json, report.html and runs/<strategy>-seed<k>/.
         resume: keep the finished runs in ``out`` and continue the others.
-        overwrite: replace the comparison in ``out``.
+        overwrite: replace the comparison in ``out`` when the new one is done. Until then the old one stays, and the new
+            one is in the sub folder ``.counterpoise-new``, where ``resume`` continues it; delete it to keep the old.
         jobs: the number of runs at the same time, each in its own process; None chooses by the machine. A script that
             asks for more than one needs the usual ``if __name__ == "__main__":``.
         progress: called with a description of the running task, the steps done, and the number of all steps.
@@ -92,18 +95,17 @@ def compare(
     claim(out, resume=resume, overwrite=overwrite)
     setup = TrainingSetup.prepare(dataset, checked)
     audited = audit(setup.data)
-    folder = Path(out)
-    with locked(folder):
+    with locked(Path(out)):
         # Again, because another process may have written here while the data were prepared.
-        claim(folder, resume=resume, overwrite=overwrite)
-        if overwrite:
-            _clear(folder)
+        folder = claim(out, resume=resume, overwrite=overwrite)
+        folder = writing_folder(folder, _FILES, overwrite=overwrite)
         experiment = _Experiment(setup, seed_list, folder, chosen or plan(audited))
         experiment.check_folders()
         runs = experiment.run_all(jobs, progress or (lambda task, done, total: None))
         comparison = _comparison(experiment, audited, runs)
         comparison.save(folder / "comparison.json")
         render(comparison, folder / "report.html")
+        replace_files(Path(out), _FILES)
     return comparison
 
 
@@ -241,11 +243,3 @@ def _check_splits(data: LabeledImages) -> None:
                 f"{data.name} has no {split} images, and a comparison needs train, val and test images; add a {split} "
                 "split, or give class folders without splits, which are then split automatically"
             )
-
-
-def _clear(folder: Path) -> None:
-    """Remove the files of an earlier comparison; other files stay."""
-    for name in ("comparison.json", "report.html"):
-        (folder / name).unlink(missing_ok=True)
-    for run in (folder / "runs").glob("*-seed*"):
-        RunFolder(run).clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from counterpoise.core.artifacts import Predictions, Run, Strategy
-from counterpoise.core.files import claim, locked
+from counterpoise.core.errors import ArtifactError
+from counterpoise.core.files import NEW, claim, locked, replace_files, writing_folder
 from counterpoise.core.images import SPLITS, LabeledImages, Split
 from counterpoise.workflow.dataset import as_dataset
 from counterpoise.workflow.evaluation import FittedMethod
@@ -22,7 +23,7 @@ from counterpoise.workflow.strategy import CATALOG, strategy_named
 from counterpoise.workflow.training.loop import Progress, distributed_state
 from counterpoise.workflow.training.posthoc import apply_posthoc, final_logit_prior
 from counterpoise.workflow.training.recipe import ClassPrior
-from counterpoise.workflow.training.run_folder import RunFolder, linear_head, open_run
+from counterpoise.workflow.training.run_folder import FILES, RunFolder, error_text, linear_head, open_run
 from counterpoise.workflow.training.settings import Settings
 from counterpoise.workflow.training.setup import TrainingSetup, check_strategy
 from counterpoise.workflow.training.trainer import SeparateTrainer, Trainer, final_predictions
@@ -58,7 +59,8 @@ def train(
         seed: of the initial weights, the order of images and the augmentation.
         out: a new or empty folder; None for ``runs/<strategy>-seed<seed>``.
         resume: continue from the last epoch saved in ``out``; from the start if there is none.
-        overwrite: replace the run in ``out``.
+        overwrite: replace the run in ``out`` when the new one is done. Until then the old run stays, and the new one is
+            in the sub folder ``.counterpoise-new``, where ``resume`` continues it; delete it to keep the old run.
         progress: called after every step with the number of steps done and of all steps.
         **settings: fields of `Settings`: ``model``, ``epochs``, ``batch_size``, ``learning_rate``, ….
 
@@ -96,21 +98,38 @@ def train(
         if is_first:
             # Again, because another process may have written here while the data were prepared.
             claim(path, resume=resume, overwrite=overwrite)
-        folder = RunFolder(path)
-        if overwrite and is_first:
-            folder.clear()
+            writing_folder(path, FILES, overwrite=overwrite)
         group.wait_for_everyone()
+        folder = path / NEW if (path / NEW).exists() else path
         report = progress or (lambda done, total: None)
-        return run_training(
-            setup, chosen, seed=seed, folder=folder, progress=lambda done: report(done, setup.settings.steps)
+        run = run_training(
+            setup, chosen, seed=seed, folder=RunFolder(folder), progress=lambda done: report(done, setup.settings.steps)
         )
+        group.wait_for_everyone()
+        if is_first:
+            replace_files(path, FILES)
+    return replace(run, directory=str(path))
 
 
 def run_training(setup: TrainingSetup, strategy: Strategy, *, seed: int, folder: RunFolder, progress: Progress) -> Run:
     """Train a strategy, resume its training, or return the finished run: the files in the folder decide."""
-    run, clock = open_run(setup, strategy, seed, folder), time.monotonic()
+    run = open_run(setup, strategy, seed, folder)
     if run.status == "done":
         return run
+    try:
+        return _trained(setup, strategy, seed, folder, run, progress)
+    except Exception as error:
+        if distributed_state().is_main_process:
+            with suppress(ArtifactError):
+                folder.write_run(replace(folder.read_run() or run, status="failed", error=error_text(error)))
+        raise
+
+
+def _trained(
+    setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFolder, run: Run, progress: Progress
+) -> Run:
+    """Train what remains of a run, and write its files."""
+    clock = time.monotonic()
     with torch.random.fork_rng():
         trainer = (SeparateTrainer if strategy.separate else Trainer).create_or_resume(setup, strategy, seed, folder)
         starts = (*run.starts, trainer.step)

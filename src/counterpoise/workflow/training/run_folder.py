@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from counterpoise.core.artifacts import Predictions, Run, Strategy
-from counterpoise.core.errors import ArtifactError
+from counterpoise.core.errors import ArtifactError, CounterpoiseError
 from counterpoise.core.files import atomic_write, read_json, write_json
 from counterpoise.core.hyperparameters import KINDS, defaults, hyperparameters
 from counterpoise.core.images import SPLITS
@@ -26,7 +26,7 @@ from counterpoise.core.tables import read_own_csv, write_csv
 from counterpoise.workflow.training.posthoc import LinearHead
 from counterpoise.workflow.training.setup import TrainingSetup
 
-__all__ = ["HISTORY_COLUMNS", "RunFolder", "linear_head", "open_run"]
+__all__ = ["FILES", "HISTORY_COLUMNS", "RunFolder", "error_text", "linear_head", "open_run"]
 
 HISTORY_COLUMNS = ("epoch", "step", "loss", "learning_rate", "val_loss", "val_accuracy", "val_balanced_accuracy")
 CHECKPOINTS = ("checkpoint.safetensors", "checkpoint-previous.safetensors")
@@ -156,11 +156,6 @@ class RunFolder:
                     "`overwrite` (--overwrite)"
                 )
 
-    def clear(self) -> None:
-        """Remove the files of a run; files of other programs stay."""
-        for name in FILES:
-            (self.path / name).unlink(missing_ok=True)
-
     def remove_checkpoint(self) -> None:
         """Remove the checkpoints, which a finished run no longer needs."""
         for name in CHECKPOINTS:
@@ -233,6 +228,12 @@ def open_run(setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFol
     if old.status == "done":
         folder.check_digests(old)
     return old
+
+
+def error_text(error: BaseException) -> str:
+    """The text of an error for run.json, on one line; with its class unless it is one of ours."""
+    text = " ".join(str(error).split())[:300]
+    return text if isinstance(error, CounterpoiseError) else f"{type(error).__name__}: {text}"
 
 
 def _computation(run: Run) -> dict[str, Any]:
