@@ -24,6 +24,13 @@ def test_every_path_exists():
     assert not missing
 
 
+def test_the_modules_of_training_exist():
+    section = TEXT.partition("## Training")[2].partition("## Comparison")[0]
+    named = {name for name in re.findall(r"`(\w+\.py)`", section)}
+    assert {path.name for path in (SRC / "workflow" / "training").glob("*.py")} >= named
+    assert len(named) > 5
+
+
 def test_every_package_has_a_row():
     rows = set(re.findall(r"^\| `([\w/]+)/` \|", TEXT, re.MULTILINE))
     packages = {path.parent.relative_to(SRC).as_posix() for path in SRC.glob("*/__init__.py")} - {"workflow"}

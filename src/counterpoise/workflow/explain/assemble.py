@@ -12,7 +12,7 @@ from counterpoise.core.hyperparameters import HYPERPARAMETERS, Hyperparameter, K
 from counterpoise.core.names import resolve
 from counterpoise.workflow.explain import by_class
 from counterpoise.workflow.explain.losses import LOSS_PAGES, weighted_cross_entropy
-from counterpoise.workflow.explain.page import Content, Page, load_page
+from counterpoise.workflow.explain.page import Content, ExplanationPage, load_page
 from counterpoise.workflow.explain.worked import POSTHOC_PAGES, accuracy, separate
 from counterpoise.workflow.strategy import CATALOG, strategy_named
 
@@ -41,7 +41,7 @@ _TITLES: Mapping[Kind, str] = {
     "reweighting": "Re-weighting during training",
     "retraining": "Second stage of training",
 }
-_Component = tuple[Page, ExplanationTable | None]
+_Component = tuple[ExplanationPage, ExplanationTable | None]
 """The page of one method of a strategy, and the table of its hyperparameters."""
 
 
@@ -94,7 +94,7 @@ def explain(name: str) -> Explanation:
     return _assembled(key, _TITLES[kind].lower(), [_component(kind, key, {})])
 
 
-def page_of(kind: Kind, method: str, options: Mapping[str, Any]) -> Page:
+def page_of(kind: Kind, method: str, options: Mapping[str, Any]) -> ExplanationPage:
     """The page of one method, with the defaults of the table of hyperparameters for what ``options`` leaves out."""
     every = {name: parameter.default for name, parameter in hyperparameters(kind, method).items()} | dict(options)
     content = PAGES[kind][method](**every)

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 from counterpoise.core.errors import CounterpoiseError
 from counterpoise.core.explanation import Chart, ExplanationSection, ExplanationTable
 
-__all__ = ["PAGES_FOLDER", "Content", "Page", "PageError", "load_page"]
+__all__ = ["PAGES_FOLDER", "Content", "ExplanationPage", "PageError", "load_page"]
 
 T = TypeVar("T")
 PAGES_FOLDER = Path(__file__).parent / "pages"
@@ -39,7 +39,7 @@ class Content:
         return Content(self.page, charts, tables, {**self.values, **included.values})
 
 
-class Page(NamedTuple):
+class ExplanationPage(NamedTuple):
     """A page whose placeholders, charts and tables are filled in."""
 
     summary: str
@@ -70,7 +70,7 @@ _STARTS = {"## ": "heading", "- ": "item", "Reference: ": "reference"}
 _FENCES = {"$$": ("$$", "equation"), "```python": ("```", "code")}
 
 
-def load_page(content: Content, folder: Path = PAGES_FOLDER) -> Page:
+def load_page(content: Content, folder: Path = PAGES_FOLDER) -> ExplanationPage:
     """Read ``<content.page>.md`` of a folder and fill in its content.
 
     Raises:
@@ -91,7 +91,9 @@ def load_page(content: Content, folder: Path = PAGES_FOLDER) -> Page:
         if shown.count((kind, id)) != 1:
             raise PageError(f"{content.page}.md must show the {kind} {id!r} exactly once, as [{kind}: {id}]")
     costs, notes = (_items(sections.pop(title, [])) for title in ("Costs", "Notes"))
-    return Page(blocks[0].text, costs, notes, tuple(_section(*section, content) for section in sections.items()))
+    return ExplanationPage(
+        blocks[0].text, costs, notes, tuple(_section(*section, content) for section in sections.items())
+    )
 
 
 def _lines(folder: Path, page: str) -> Iterator[tuple[str, str]]:
