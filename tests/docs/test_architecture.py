@@ -26,7 +26,7 @@ def test_every_path_exists():
 
 def test_the_modules_of_training_exist():
     section = TEXT.partition("## Training")[2].partition("## Comparison")[0]
-    named = {name for name in re.findall(r"`(\w+\.py)`", section)}
+    named = set(re.findall(r"`(\w+\.py)`", section))
     assert {path.name for path in (SRC / "workflow" / "training").glob("*.py")} >= named
     assert len(named) > 5
 
