@@ -235,7 +235,7 @@ def checked_normalizer(
 
 
 def checked_inplace(inplace: bool, logits: Tensor, impl: str) -> bool:
-    """Whether the gradient is written over the logits; False where there will be no gradient."""
+    """Return ``inplace``, or False where there will be no gradient."""
     if not inplace or not (torch.is_grad_enabled() and logits.requires_grad):
         return False
     reason = None

@@ -96,7 +96,7 @@ def checked_index_target(target: Tensor, logits: Tensor, ignore_index: int) -> T
 
 
 def checked_multilabel_target(target: Tensor, logits: Tensor, ignore_index: int) -> Tensor:
-    """Return labels of the logits' shape unchanged, and class indices ``(N, …)`` as int64."""
+    """Return multi-hot labels of the logits' shape unchanged, and class indices ``(N, …)`` as int64."""
     check_tensor("target", target)
     if target.shape != logits.shape:
         return _checked_indices(target, logits, ignore_index)
