@@ -7,8 +7,6 @@ from torch import Tensor
 
 from counterpoise.core.images import Symmetry
 
-__all__ = ["random_crop", "random_symmetry"]
-
 
 def random_crop(images: Tensor, *, padding: int, generator: torch.Generator) -> Tensor:
     """Pad the images with zeros and crop each to its original size at a random place.

@@ -15,8 +15,6 @@ from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError
 from counterpoise.core.hyperparameters import check_options
 
-__all__ = ["ClassConditional", "rarity_strength", "repeat_strength", "some_of"]
-
 FloatArray = NDArray[np.float64]
 Transform = Callable[[Any], Any]
 

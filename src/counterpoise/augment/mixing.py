@@ -11,8 +11,6 @@ from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 from counterpoise.core.hyperparameters import check_options
 
-__all__ = ["cmo", "cutmix", "mixup", "remix"]
-
 Mixed = tuple[Tensor, Tensor]
 
 

@@ -19,8 +19,6 @@ from counterpoise.core.errors import ArgumentError
 from counterpoise.core.images import SYMMETRIES
 from counterpoise.core.names import did_you_mean
 
-__all__ = ["OPERATIONS", "OperationName", "allowed_operations", "strengthened"]
-
 Operation = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 OperationName = Literal["hflip", "vflip", "rot90", "rotate", "crop", "colour", "blur", "noise", "erase"]
 _ANGLE = math.radians(15)  # keeps the label of a 6; if rot90 preserves labels, any angle does

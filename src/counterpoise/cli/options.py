@@ -22,20 +22,6 @@ if TYPE_CHECKING:
     from counterpoise.core.counts import ClassCounts
     from counterpoise.core.images import LabeledImages
 
-__all__ = [
-    "Data",
-    "DataOptions",
-    "Out",
-    "Overwrite",
-    "Resume",
-    "TrainingDataOptions",
-    "TrainingOptions",
-    "flag",
-    "option",
-    "read_counts",
-    "spread_groups",
-]
-
 
 def option(name: str, metavar: str, help: str, **more: Any) -> Any:
     """An option with a value, which the help calls ``metavar``."""

@@ -15,17 +15,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-__all__ = [
-    "Result",
-    "print_error",
-    "print_findings",
-    "print_json",
-    "print_note",
-    "print_table",
-    "print_text",
-    "progress_bar",
-]
-
 
 @dataclass(frozen=True)
 class Result:

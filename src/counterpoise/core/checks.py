@@ -11,16 +11,6 @@ from numpy.typing import NDArray
 
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 
-__all__ = [
-    "bounds_text",
-    "checked_choice",
-    "checked_count",
-    "checked_indices",
-    "checked_number",
-    "checked_vector",
-    "class_label",
-]
-
 
 def checked_number(
     name: str,

@@ -18,8 +18,6 @@ from counterpoise.core.files import read_json, write_json
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Artifact"]
-
 
 class Artifact:
     """Base class: conversion to and from JSON that states the kind and the version of the format."""

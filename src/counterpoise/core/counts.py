@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["FEW", "GROUPS", "MANY", "ClassCounts", "CountsLike"]
-
 MANY, FEW = 100, 20
 """Bounds of the groups of classes by training images (Liu et al., Large-Scale Long-Tailed Recognition, CVPR 2019)."""
 GROUPS = {

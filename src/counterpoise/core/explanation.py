@@ -7,8 +7,6 @@ from typing import ClassVar
 
 from counterpoise.core.codec import Artifact
 
-__all__ = ["Chart", "Curve", "Explanation", "ExplanationSection", "ExplanationTable", "VerticalLine"]
-
 
 @dataclass(frozen=True)
 class Curve:

@@ -15,10 +15,6 @@ from typing import Any, BinaryIO
 
 from counterpoise.core.errors import ArtifactError
 
-__all__ = ["LOCK", "READ_FLAGS", "atomic_write", "claim", "display_name", "distinct_keys", "locked", "path_exists"]
-__all__ += ["read_json", "write_json"]
-__all__ += ["NEW", "replace_files", "writing_folder"]
-
 LOCK = ".lock"
 """Name of the lock file in an output folder; it exists only while a process is writing there."""
 

@@ -14,8 +14,6 @@ from counterpoise.core.checks import bounds_text, checked_choice, checked_number
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 from counterpoise.core.names import did_you_mean
 
-__all__ = ["HYPERPARAMETERS", "KINDS", "Hyperparameter", "Kind", "check_options", "defaults", "hyperparameters"]
-
 Kind = Literal["loss", "weights", "sampler", "posthoc", "augment", "mixing", "reweighting", "retraining"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """What a strategy is composed of."""

@@ -16,9 +16,6 @@ from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentTypeError, DatasetError
 from counterpoise.core.files import READ_FLAGS
 
-__all__ = ["SPLITS", "SYMMETRIES", "LabeledImages", "Split", "Symmetry", "checked_dataset", "content_fingerprint"]
-__all__ += ["find_duplicates"]
-
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from counterpoise.core.tables import read_own_csv, write_csv
 
-__all__ = ["LINEAGE_FILE", "is_lineage", "read_lineage", "write_lineage"]
-
 LINEAGE_FILE = "augmented.csv"
 _COLUMNS = ("file", "source", "operations", "strength", "seed")
 

@@ -10,8 +10,6 @@ from typing import Literal
 
 from counterpoise.core.errors import ArgumentError
 
-__all__ = ["ALIASES", "Alias", "did_you_mean", "resolve", "simplified"]
-
 AliasKind = Literal["strategy", "weights", "loss", "sampler", "page"]
 
 

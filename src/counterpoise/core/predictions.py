@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, ArtifactError
 from counterpoise.core.files import atomic_write
 
-__all__ = ["Predictions"]
-
 _NAMES = ("logits", "labels", "paths", "classes")
 _ALWAYS_READ = 1 << 26
 _MAX_COMPRESSION = 200

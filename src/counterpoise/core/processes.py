@@ -14,8 +14,6 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from types import ModuleType
 from typing import Any
 
-__all__ = ["workers"]
-
 
 class _Process(SpawnProcess):
     @staticmethod

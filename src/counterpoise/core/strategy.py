@@ -11,8 +11,6 @@ from counterpoise.core.errors import ArgumentError, CounterpoiseError
 from counterpoise.core.hyperparameters import KINDS, Kind, check_options, hyperparameters
 from counterpoise.core.names import did_you_mean
 
-__all__ = ["Strategy"]
-
 _OPTIONS: dict[Kind, str] = {
     "loss": "loss_options",
     "weights": "weight_options",

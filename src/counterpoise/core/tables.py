@@ -18,8 +18,6 @@ from counterpoise.core.errors import ArtifactError, CounterpoiseError
 from counterpoise.core.files import atomic_write, display_name
 from counterpoise.core.text import listed
 
-__all__ = ["TextTable", "expect_columns", "read_csv", "read_own_csv", "write_csv"]
-
 _MAX_FIELD = 131_072
 _SEPARATORS = (",", ";", "\t")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-__all__ = ["MISSING", "listed", "number_text", "percent", "plural", "points", "ratio"]
-
 MISSING = "–"
 """Stands where a number is undefined, for instance the recall of a class without images."""
 

@@ -12,16 +12,6 @@ from counterpoise.core.checks import checked_number
 from counterpoise.core.errors import ArgumentError
 from counterpoise.hierarchy.tree import ClassTree, IntArray
 
-__all__ = [
-    "back_off",
-    "best_path",
-    "edge_log_probabilities",
-    "greedy",
-    "leaf_log_probabilities",
-    "node_probabilities",
-    "segment_log_softmax",
-]
-
 FloatArray = NDArray[np.float64]
 
 

@@ -19,8 +19,6 @@ from counterpoise.core.files import distinct_keys, read_json
 from counterpoise.core.tables import read_csv
 from counterpoise.hierarchy.tree import ClassTree, from_links
 
-__all__ = ["balanced", "from_confusion", "from_csv", "from_json", "from_paths", "from_yaml"]
-
 Source = str | Path | Mapping[str, Any]
 
 _MAX_BYTES = 1 << 22

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from counterpoise.core.errors import ArgumentError
 
-__all__ = ["ClassTree", "IntArray", "from_links"]
-
 IntArray = NDArray[np.int64]
 
 

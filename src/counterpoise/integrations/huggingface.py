@@ -39,8 +39,6 @@ except ImportError as error:
         f"({error}); pip install 'counterpoise[huggingface]'"
     ) from error
 
-__all__ = ["BalancedTrainer", "BalancedTrainerMixin", "loss_for_trainer", "metrics_for_trainer"]
-
 LossFunction = Callable[..., Tensor]
 SamplerChoice = OrderedSampler | Callable[[Any], OrderedSampler]
 IGNORED = -100  # the label that the Trainer does not count; it has no option for another

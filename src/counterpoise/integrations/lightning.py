@@ -22,8 +22,6 @@ except ImportError as error:
         "counterpoise.integrations.lightning needs Lightning: pip install 'counterpoise[lightning]'"
     ) from error
 
-__all__ = ["AdaptiveReweighting", "DeferredReweighting", "SamplerEpochs", "ShotGroupMetrics"]
-
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 

@@ -28,8 +28,6 @@ from counterpoise.core.hyperparameters import hyperparameters
 from counterpoise.posthoc import adjust_logits, apply_thresholds, estimate_prior, tune_thresholds
 from counterpoise.weights import Scheme, class_weights, effective_prior, sample_weights
 
-__all__ = ["PriorAdjustedClassifier", "class_weight_dict", "compute_class_weight", "compute_sample_weight"]
-
 FloatArray = NDArray[np.float64]
 ClassWeight = str | Mapping[Any, float] | None
 ThresholdMetric = Literal["f1", "balanced_accuracy"]

@@ -12,20 +12,6 @@ from torch.autograd import forward_ad
 
 from counterpoise.core.errors import UnsupportedError
 
-__all__ = [
-    "Fold",
-    "Forward",
-    "blocks",
-    "empty_gradient",
-    "fused_loss",
-    "gradient_memory",
-    "in_transform",
-    "keeps_graph",
-    "multiplied",
-    "power",
-    "refuse_double_backward",
-]
-
 Index = tuple[slice, ...]
 Multiply = Callable[[Tensor, Tensor], Tensor]
 Forward = Callable[..., tuple[Tensor, Tensor | None, list[Tensor]]]

@@ -18,8 +18,6 @@ from counterpoise.kernels.autograd import Fold, blocks, empty_gradient, fused_lo
 from counterpoise.kernels.reduction import accumulation_dtype, class_view, kept
 from counterpoise.kernels.reference import SigmoidParameters, dense_labels
 
-__all__ = ["sigmoid_closed"]
-
 # Elements per block and thread. In smaller blocks torch's overhead per operation dominates; the temporary tensors of
 # larger ones do not fit the cache. Measured on 4096 x 1000 float32 with 1 and 4 threads.
 _BLOCK = 1 << 17

@@ -21,8 +21,6 @@ from counterpoise.kernels.autograd import Fold, blocks, fused_loss, power
 from counterpoise.kernels.reduction import accumulation_dtype, class_view
 from counterpoise.kernels.reference import SoftmaxParameters, dense_target, hides_target, smoothed, transformed
 
-__all__ = ["closed_rows", "softmax_closed"]
-
 # Elements per block. Index targets need at most one float32 copy of a block (none for float32 logits), so their blocks
 # are large enough to occupy all threads; probability targets need about eight copies.
 _HARD_BLOCK, _SOFT_BLOCK = 1 << 20, 1 << 17

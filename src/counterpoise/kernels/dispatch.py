@@ -30,20 +30,6 @@ from counterpoise.kernels.reduction import (
 )
 from counterpoise.kernels.reference import SigmoidParameters, SoftmaxParameters, sigmoid_elements, softmax_rows
 
-__all__ = [
-    "MEASURED_SPEEDUPS",
-    "Equation",
-    "Impl",
-    "Implementation",
-    "chosen_implementation",
-    "rows_and_gradient",
-    "shape_class",
-    "sigmoid_equation",
-    "softmax_denominator",
-    "softmax_equation",
-    "verified_implementation",
-]
-
 Impl = Literal["auto", "reference", "closed_form", "triton"]
 Implementation = Literal["reference", "closed_form", "triton"]
 Equation = Literal["softmax", "sigmoid"]

@@ -25,8 +25,6 @@ from counterpoise.kernels.dispatch import (
 from counterpoise.kernels.reduction import Batch, accumulation_dtype, safe_divide
 from counterpoise.kernels.reference import SoftmaxParameters
 
-__all__ = ["Head", "linear_softmax"]
-
 # Logits per chunk. On a CPU they fit the cache of a core; on a GPU a matrix product needs at least a thousand rows.
 _CPU_CHUNK, _GPU_CHUNK, _GPU_ROWS = 1 << 20, 1 << 26, 1024
 

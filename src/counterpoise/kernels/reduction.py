@@ -13,20 +13,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = [
-    "Batch",
-    "Reduction",
-    "accumulation_dtype",
-    "across_ranks",
-    "class_view",
-    "denominator",
-    "kept",
-    "reduced",
-    "row_mass",
-    "safe_divide",
-    "valid_rows",
-]
-
 Reduction = Literal["none", "mean", "batchmean", "sum"]
 
 

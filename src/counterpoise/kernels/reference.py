@@ -26,19 +26,6 @@ from torch import Tensor
 
 from counterpoise.kernels.reduction import accumulation_dtype, class_view, kept
 
-__all__ = [
-    "SigmoidParameters",
-    "SoftmaxParameters",
-    "dense_labels",
-    "dense_target",
-    "hides_target",
-    "log_one_minus_p",
-    "sigmoid_elements",
-    "smoothed",
-    "softmax_rows",
-    "transformed",
-]
-
 
 class SoftmaxParameters(NamedTuple):
     """The hyperparameters of the softmax equation; tensors are (C,) in the dtype of accumulation, None is neutral."""

@@ -24,25 +24,6 @@ from counterpoise.kernels.autograd import in_transform
 from counterpoise.kernels.dispatch import Impl
 from counterpoise.kernels.reduction import accumulation_dtype
 
-__all__ = [
-    "SIGMOID",
-    "SOFTMAX",
-    "TVERSKY",
-    "Vector",
-    "check_choices",
-    "check_values",
-    "checked_arguments",
-    "checked_inplace",
-    "checked_normalizer",
-    "checked_parameter",
-    "checks",
-    "class_counts_of",
-    "class_vector",
-    "parameters_for",
-    "values_readable",
-    "vector_tensor",
-]
-
 Vector = Tensor | NDArray[Any] | Sequence[float]
 Table = Mapping[str, Hyperparameter]
 

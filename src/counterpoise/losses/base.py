@@ -15,8 +15,6 @@ from counterpoise.core.hyperparameters import Hyperparameter
 from counterpoise.kernels.reduction import Reduction
 from counterpoise.losses.arguments import Vector, check_values, checked_arguments, values_readable, vector_tensor
 
-__all__ = ["Loss"]
-
 _VECTORS = ("weight", "offset", "class_scale", "margin", "pos_weight", "neg_weight")
 
 

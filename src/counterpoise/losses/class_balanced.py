@@ -13,13 +13,6 @@ from counterpoise.losses.sigmoid import sigmoid_loss
 from counterpoise.losses.softmax import softmax_loss
 from counterpoise.losses.targets import checked_logits, checked_row_vector, weight_of_target
 
-__all__ = [
-    "ClassBalancedLoss",
-    "ClassBalancedSigmoidLoss",
-    "class_balanced_loss",
-    "class_balanced_sigmoid_loss",
-]
-
 
 def class_balanced_loss(
     logits: Tensor, target: Tensor, *, class_counts: presets.Counts, beta: presets.Beta = 0.9999,

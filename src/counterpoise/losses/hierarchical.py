@@ -17,8 +17,6 @@ from counterpoise.kernels.reduction import Reduction, denominator, reduced
 from counterpoise.losses.arguments import Vector
 from counterpoise.losses.targets import checked_index_target, checked_logits, checked_row_vector
 
-__all__ = ["HierarchicalLoss", "hierarchical_loss"]
-
 Balance = Literal["plain", "weighted", "logit-adjusted"]
 
 

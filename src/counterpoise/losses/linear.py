@@ -21,8 +21,6 @@ from counterpoise.losses.targets import (
     warn_if_no_weight,
 )
 
-__all__ = ["linear_softmax_loss"]
-
 
 def linear_softmax_loss(
     hidden: Tensor, head_weight: Tensor, target: Tensor, *, bias: Tensor | None = None,

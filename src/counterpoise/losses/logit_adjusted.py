@@ -11,15 +11,6 @@ from counterpoise.losses.arguments import SOFTMAX, Vector
 from counterpoise.losses.base import Loss
 from counterpoise.losses.softmax import softmax_loss
 
-__all__ = [
-    "BalancedSoftmaxLoss",
-    "LogitAdjustedLoss",
-    "VectorScalingLoss",
-    "balanced_softmax_loss",
-    "logit_adjusted_loss",
-    "vector_scaling_loss",
-]
-
 
 def logit_adjusted_loss(
     logits: Tensor, target: Tensor, *, prior: Vector, tau: float = 1.0, empty: presets.Empty = "error",

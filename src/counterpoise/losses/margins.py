@@ -11,13 +11,6 @@ from counterpoise.losses.arguments import SOFTMAX, Vector
 from counterpoise.losses.base import Loss
 from counterpoise.losses.softmax import softmax_loss
 
-__all__ = [
-    "LDAMLoss",
-    "LabelAwareSmoothingLoss",
-    "label_aware_smoothing_loss",
-    "ldam_loss",
-]
-
 
 def ldam_loss(
     logits: Tensor, target: Tensor, *, class_counts: presets.Counts, max_margin: float = 0.5, scale: float = 30.0,

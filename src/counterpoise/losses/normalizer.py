@@ -15,8 +15,6 @@ from counterpoise.kernels.reduction import Reduction, across_ranks, denominator,
 from counterpoise.losses.arguments import Vector, check_values, values_readable, vector_tensor
 from counterpoise.losses.targets import check_tensor
 
-__all__ = ["global_normalizer"]
-
 
 def global_normalizer(
     targets: Tensor | Sequence[Tensor],

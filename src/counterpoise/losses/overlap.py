@@ -11,15 +11,6 @@ from counterpoise.losses.arguments import TVERSKY, Vector, check_choices, parame
 from counterpoise.losses.base import Loss
 from counterpoise.losses.targets import checked_logits, checked_row_vector, checked_target
 
-__all__ = [
-    "DiceLoss",
-    "FocalTverskyLoss",
-    "TverskyLoss",
-    "dice_loss",
-    "focal_tversky_loss",
-    "tversky_loss",
-]
-
 
 def tversky_loss(
     logits: Tensor, target: Tensor, *, alpha: float = 0.5, beta: float = 0.5, gamma: float = 1.0,

@@ -24,17 +24,6 @@ from counterpoise.losses.targets import (
     with_class_dimension,
 )
 
-__all__ = [
-    "AsymmetricLoss",
-    "BinaryCrossEntropyLoss",
-    "SigmoidFocalLoss",
-    "SigmoidLoss",
-    "asymmetric_loss",
-    "binary_cross_entropy",
-    "sigmoid_focal_loss",
-    "sigmoid_loss",
-]
-
 
 def sigmoid_loss(
     logits: Tensor, target: Tensor, *, weight: Vector | None = None, sample_weight: Vector | None = None,

@@ -25,17 +25,6 @@ from counterpoise.losses.targets import (
     warn_if_no_weight,
 )
 
-__all__ = [
-    "CrossEntropyLoss",
-    "FocalLoss",
-    "PolyLoss",
-    "SoftmaxLoss",
-    "cross_entropy",
-    "focal_loss",
-    "poly_loss",
-    "softmax_loss",
-]
-
 
 def softmax_loss(
     logits: Tensor, target: Tensor, *, weight: Vector | None = None, sample_weight: Vector | None = None,

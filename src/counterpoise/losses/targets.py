@@ -12,19 +12,6 @@ from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 from counterpoise.kernels.reduction import accumulation_dtype, class_view, row_mass, valid_rows
 from counterpoise.losses.arguments import Vector, checks, values_readable, vector_tensor
 
-__all__ = [
-    "check_tensor",
-    "check_unmasked",
-    "checked_index_target",
-    "checked_logits",
-    "checked_multilabel_target",
-    "checked_row_vector",
-    "checked_target",
-    "warn_if_no_weight",
-    "weight_of_target",
-    "with_class_dimension",
-]
-
 
 def check_tensor(name: str, value: object) -> None:
     """Raise ArgumentTypeError unless the value is a torch tensor."""

@@ -17,8 +17,6 @@ from counterpoise.core.checks import checked_count, checked_indices, checked_num
 from counterpoise.core.errors import ArgumentError
 from counterpoise.metrics.tally import METRICS, FloatArray, IntArray, Metric, Tally, num_classes_of
 
-__all__ = ["SEEDS_FOR_TWO_LEVELS", "Bootstrap", "bootstrap_differences", "paired_bootstrap"]
-
 SEEDS_FOR_TWO_LEVELS = 5
 """The spread between fewer seeds is too uncertain to resample them."""
 

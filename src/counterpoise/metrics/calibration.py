@@ -12,8 +12,6 @@ from counterpoise.core.checks import checked_count, checked_indices
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 from counterpoise.metrics.tally import FloatArray, IntArray
 
-__all__ = ["Reliability", "classwise_calibration_error", "expected_calibration_error", "reliability", "softmax"]
-
 
 def softmax(logits: ArrayLike) -> FloatArray:
     """Softmax over the last axis in float64, equal to SciPy's.

@@ -8,15 +8,6 @@ from numpy.typing import ArrayLike
 from counterpoise.hierarchy.tree import ClassTree
 from counterpoise.metrics.tally import FloatArray, IntArray, checked_pair, num_classes_of
 
-__all__ = [
-    "error_by_level",
-    "hierarchical_f1",
-    "hierarchical_precision",
-    "hierarchical_recall",
-    "level_accuracy",
-    "mean_tree_distance",
-]
-
 
 def hierarchical_precision(labels: ArrayLike, predictions: ArrayLike, *, tree: ClassTree) -> float:
     """Ancestors shared by label and prediction over the ancestors of the predictions, both summed over the images.

@@ -11,8 +11,6 @@ from counterpoise.core.checks import checked_indices
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 from counterpoise.metrics.tally import FloatArray
 
-__all__ = ["average_precision"]
-
 
 @overload
 def average_precision(labels: ArrayLike, scores: ArrayLike, *, average: Literal["macro"] = "macro") -> float: ...

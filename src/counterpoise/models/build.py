@@ -16,8 +16,6 @@ from counterpoise.hierarchy import ClassTree
 from counterpoise.models.heads import CosineHead, HierarchicalHead
 from counterpoise.models.resnet import CifarResNet
 
-__all__ = ["BUILTIN", "IMAGENET_MEAN", "IMAGENET_STD", "Classifier", "build_model", "check_model"]
-
 Head = Literal["linear", "cosine", "hierarchical"]
 BUILTIN = {"resnet20": 20, "resnet32": 32, "resnet44": 44, "resnet56": 56}
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

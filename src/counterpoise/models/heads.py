@@ -10,8 +10,6 @@ from counterpoise.core.errors import ArgumentError
 from counterpoise.hierarchy.decoding import segment_log_softmax
 from counterpoise.hierarchy.tree import ClassTree
 
-__all__ = ["CosineHead", "HierarchicalHead", "leaf_log_probabilities"]
-
 
 class CosineHead(nn.Module):
     """The cosine of the angle between the features and the weight of each class: ``(N, D)`` → ``(N, C)`` in [−1, 1].

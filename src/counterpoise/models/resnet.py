@@ -5,8 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["CifarResNet"]
-
 
 class Block(nn.Module):
     """Two 3×3 convolutions and a shortcut, which is subsampled and zero-padded if the shape changes."""

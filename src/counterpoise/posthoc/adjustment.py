@@ -16,8 +16,6 @@ from counterpoise.metrics import METRICS, tally
 from counterpoise.posthoc.arrays import Array, as_float64, as_floating, as_labels, as_prior, as_scores, convert_like
 from counterpoise.weights.schemes import Empty
 
-__all__ = ["adjust_logits", "estimate_prior", "tau_normalize", "tune_tau"]
-
 
 def adjust_logits(
     logits: Array, prior: Any, *, tau: float = 1.0, target_prior: Any = None, empty: Empty = "error"

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 else:
     Array = TypeVar("Array")
 
-__all__ = ["Array", "as_float64", "as_floating", "as_labels", "as_prior", "as_scores", "convert_like"]
-
 
 def _is_tensor(value: Any) -> bool:
     torch = sys.modules.get("torch")  # a caller with a tensor has imported torch

@@ -12,8 +12,6 @@ from counterpoise.core.checks import checked_indices, checked_number
 from counterpoise.core.errors import ArgumentError
 from counterpoise.posthoc.arrays import Array, as_float64, as_floating, as_labels, as_scores, convert_like
 
-__all__ = ["apply_temperature", "fit_temperature"]
-
 FloatArray = NDArray[np.float64]
 Groups = Mapping[str, Sequence[int] | NDArray[Any]]
 _COLDEST, _HOTTEST = 0.01, 100.0  # if all predictions are right, or worse than chance, the optimum is 0 or infinite

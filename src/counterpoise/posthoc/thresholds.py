@@ -13,8 +13,6 @@ from counterpoise.core.errors import ArgumentError
 from counterpoise.core.hyperparameters import check_options
 from counterpoise.posthoc.arrays import Array, as_float64, as_floating, as_labels, as_scores, convert_like
 
-__all__ = ["ThresholdMetric", "apply_thresholds", "tune_thresholds"]
-
 FloatArray = NDArray[np.float64]
 ThresholdMetric = Literal["f1", "balanced_accuracy"]
 _LEAST = 1e-12  # a threshold of 0 accepts everything and has no logarithm

@@ -13,8 +13,6 @@ from counterpoise.samplers.base import CLASSES, OrderedSampler, Within
 from counterpoise.samplers.index import ClassIndex, Membership
 from counterpoise.samplers.permutation import ClassSequence, IndependentClasses
 
-__all__ = ["ClassBalancedSampler", "ProgressiveSampler"]
-
 FloatArray = NDArray[np.float64]
 
 

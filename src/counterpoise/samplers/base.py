@@ -19,8 +19,6 @@ from counterpoise.core.errors import ArgumentError
 from counterpoise.samplers.index import ClassIndex, runs, stable_order
 from counterpoise.samplers.permutation import ClassSequence, mix, permute, random_key, uniforms
 
-__all__ = ["CLASSES", "ROUNDING", "EpochOrder", "OrderedSampler", "Within"]
-
 IntArray = NDArray[np.int64]
 Within = Literal["cycle", "uniform"]
 CLASSES, ITEMS, ROUNDING = 0, 1, 2

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["ClassIndex", "Membership", "runs", "stable_order"]
-
 _BLOCK = 1 << 20  # items processed at a time, which bounds the temporary memory
 
 

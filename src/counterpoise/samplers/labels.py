@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from counterpoise.core.errors import ArgumentError, DatasetError
 
-__all__ = ["labels_of"]
-
 _ATTRIBUTES = ("labels", "targets", "_labels")  # a third of torchvision's datasets uses `_labels`
 _COLUMNS = ("label", "labels", "target", "targets")
 

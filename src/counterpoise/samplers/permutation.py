@@ -11,8 +11,6 @@ from typing import Any, Protocol, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ClassSequence", "FixedCounts", "IndependentClasses", "mix", "permute", "random_key", "uniforms"]
-
 # Number of Feistel rounds by the bits of the domain. Six rounds mix halves of at least four bits; a smaller network has
 # so few distinct rounds that it needs more of them until all permutations of a handful of items are equally likely
 # (a χ² test checks this).

@@ -13,8 +13,6 @@ from counterpoise.samplers.base import CLASSES, ROUNDING, OrderedSampler
 from counterpoise.samplers.index import ClassIndex, Membership
 from counterpoise.samplers.permutation import ClassSequence, FixedCounts, uniforms
 
-__all__ = ["RepeatFactorSampler"]
-
 FloatArray = NDArray[np.float64]
 
 

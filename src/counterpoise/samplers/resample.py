@@ -15,8 +15,6 @@ from counterpoise.samplers.base import CLASSES, OrderedSampler
 from counterpoise.samplers.index import ClassIndex, Membership
 from counterpoise.samplers.permutation import ClassSequence, FixedCounts
 
-__all__ = ["ResampleSampler", "SamplingStrategy"]
-
 SamplingStrategy = Literal["over", "under"] | float | Mapping[Any, int]
 
 

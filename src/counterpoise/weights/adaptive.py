@@ -14,8 +14,6 @@ from counterpoise.core.errors import ArgumentError
 from counterpoise.core.hyperparameters import check_options
 from counterpoise.weights.schemes import Empty, Scheme, class_weights
 
-__all__ = ["AdaptiveWeights", "DeferredWeights", "adapt_weights"]
-
 FloatArray = NDArray[np.float64]
 _STEP = 2.0  # no weight more than doubles or halves in one update
 

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from counterpoise.core.checks import checked_vector
 from counterpoise.core.errors import ArgumentError
 
-__all__ = ["Correction", "correction", "effective_prior"]
-
 FloatArray = NDArray[np.float64]
 Numbers = Sequence[float] | NDArray[Any]
 _TOO_MUCH = 1.5  # times the wanted compensation: more than rounding, capped weights and small counts explain

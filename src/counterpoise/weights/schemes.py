@@ -17,8 +17,6 @@ from counterpoise.core.hyperparameters import check_options
 from counterpoise.core.names import resolve
 from counterpoise.core.text import listed
 
-__all__ = ["SCHEMES", "Empty", "Normalize", "Scheme", "class_weights", "pos_weight", "refuse_empty", "sample_weights"]
-
 FloatArray = NDArray[np.float64]
 Scheme = Literal["uniform", "inverse", "inverse_sqrt", "effective_number", "median_frequency", "balanced"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)

@@ -21,8 +21,6 @@ from counterpoise.core.errors import ArgumentError
 from counterpoise.losses import presets
 from counterpoise.losses.arguments import SIGMOID, SOFTMAX, checked_arguments
 
-__all__ = ["EquationLoss", "KerasReduction", "SigmoidFamily", "SoftmaxFamily"]
-
 KerasReduction = Literal["sum_over_batch_size", "mean_with_sample_weight", "weighted_mean", "sum", "none"]
 Parameters = Mapping[str, Any]
 """Hyperparameters: numbers, and ``(C,)`` tensors in the dtype of the logits; missing ones are neutral."""

@@ -12,12 +12,6 @@ from counterpoise.integrations.keras.equations import KerasReduction, SigmoidFam
 from counterpoise.losses import presets
 from counterpoise.losses.arguments import Vector
 
-__all__ = [
-    "AsymmetricLoss", "BalancedSoftmaxLoss", "BinaryCrossEntropyLoss", "ClassBalancedLoss", "CrossEntropyLoss",
-    "FocalLoss", "LDAMLoss", "LogitAdjustedLoss", "PolyLoss", "SigmoidFocalLoss", "SigmoidLoss", "SoftmaxLoss",
-    "VectorScalingLoss",
-]
-
 
 class SoftmaxLoss(SoftmaxFamily):
     """The softmax equation with all its hyperparameters; see `counterpoise.losses.softmax_loss`.

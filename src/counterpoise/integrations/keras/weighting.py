@@ -22,8 +22,6 @@ from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 from counterpoise.weights import Scheme, class_weights, sample_weights
 
-__all__ = ["class_weight", "sample_weight", "with_sample_weight"]
-
 Several = Literal["max", "mean"]
 ClassWeight = Mapping[int, float] | NDArray[Any]
 

@@ -17,27 +17,6 @@ from counterpoise.kernels.autograd import Fold, Forward, empty_gradient
 from counterpoise.kernels.reduction import Batch, accumulation_dtype
 from counterpoise.kernels.triton.math import index_mass_kernel, scale_kernel
 
-__all__ = [
-    "Denominator",
-    "LogitsView",
-    "Tile",
-    "accumulation",
-    "class_blocks",
-    "class_strides",
-    "fused_operator",
-    "given_denominator",
-    "index_mass",
-    "multiplied",
-    "partial_sums",
-    "power_of_2",
-    "row_strides",
-    "start",
-    "tile_for",
-    "totals_arguments",
-    "whole_exponent",
-    "wide",
-]
-
 # Triton decides when a kernel is defined whether it is compiled or interpreted (TRITON_INTERPRET=1).
 _INTERPRETED = not isinstance(scale_kernel, triton.JITFunction)
 _SCALE_BLOCK, _SCALE_PROGRAMS = 4096, 1024

@@ -5,19 +5,6 @@
 import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
 
-__all__ = [
-    "index_mass_kernel",
-    "log1p",
-    "of_class",
-    "power",
-    "reciprocal_total",
-    "scale_kernel",
-    "share_of_total",
-    "soft_mass_kernel",
-    "valid_elements_kernel",
-    "valid_rows_kernel",
-]
-
 
 @triton.jit
 def log1p(x):

@@ -27,8 +27,6 @@ from counterpoise.kernels.triton.math import (
     valid_rows_kernel,
 )
 
-__all__ = ["kernel_arguments", "sigmoid_forward", "sigmoid_kernel", "sigmoid_triton", "tiling"]
-
 # Elements per tile: 8 per thread of 4 warps, which is 16 bytes of half precision.
 _TILE = 1 << 10
 _COUNT_BLOCK = 4096

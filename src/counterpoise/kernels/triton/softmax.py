@@ -15,8 +15,6 @@ from counterpoise.kernels.triton.launch import Denominator, LogitsView, Tile
 from counterpoise.kernels.triton.math import soft_mass_kernel
 from counterpoise.kernels.triton.softmax_kernels import hard_kernel, soft_kernel
 
-__all__ = ["launch_plan", "rows_and_gradient", "softmax_forward", "softmax_triton"]
-
 # Up to so many rows every program of the loss sums the denominator itself, because launches dominate the time.
 _OWN_ROWS = 1024
 

@@ -12,8 +12,6 @@ import triton.language as tl  # type: ignore[import-untyped]
 
 from counterpoise.kernels.triton.math import log1p, of_class, power, share_of_total
 
-__all__ = ["hard_kernel", "soft_kernel"]
-
 
 @triton.jit
 def _position(inner_steps, blocks, STEP_N: tl.constexpr, ROWS: tl.constexpr, CLASSES: tl.constexpr, WIDE: tl.constexpr):

@@ -16,8 +16,6 @@ from counterpoise.core.errors import DatasetError
 from counterpoise.core.images import SPLITS, LabeledImages, Split, checked_dataset, find_duplicates
 from counterpoise.core.text import listed, plural
 
-__all__ = ["audit"]
-
 Counts = dict[Split, ClassCounts]
 
 

@@ -25,8 +25,6 @@ from counterpoise.core.processes import workers
 from counterpoise.workflow.dataset import ImageDataset, as_dataset
 from counterpoise.workflow.dataset.decoding import read_image
 
-__all__ = ["Augmented", "augment", "preview"]
-
 MAX_SERIAL = 200
 """Up to this number of files, no worker processes are started: starting them would take longer."""
 CHUNK = 16

@@ -12,8 +12,6 @@ from counterpoise.core.artifacts import Evaluation, NodeScore, TreeScore
 from counterpoise.core.counts import ClassCounts
 from counterpoise.hierarchy import ClassTree
 
-__all__ = ["tree_score"]
-
 
 def tree_score(evaluations: Sequence[Evaluation], tree: ClassTree, train: ClassCounts) -> TreeScore:
     """Scores of several evaluations together; their classes are matched to those of the tree by name.

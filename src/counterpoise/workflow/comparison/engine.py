@@ -21,8 +21,6 @@ from counterpoise.core.processes import workers
 from counterpoise.workflow.training import RunFolder, TrainingSetup, open_run, run_training
 from counterpoise.workflow.training.run_folder import error_text
 
-__all__ = ["Progress", "Task", "default_jobs", "failed", "run_tasks"]
-
 Progress = Callable[[str, int, int], None]
 """Called with a description of the running task, the steps done, and the number of all steps."""
 

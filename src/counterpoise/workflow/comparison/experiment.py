@@ -32,8 +32,6 @@ from counterpoise.workflow.training import (
 )
 from counterpoise.workflow.training.run_folder import FILES
 
-__all__ = ["compare"]
-
 METRIC = "balanced_accuracy"
 FEW_STEPS = 200
 """The verdict warns about trainings of fewer optimiser steps."""

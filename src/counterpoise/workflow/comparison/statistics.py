@@ -17,8 +17,6 @@ from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError
 from counterpoise.metrics import METRICS, Bootstrap, Metric, bootstrap_differences, group_false_positives, group_recall
 
-__all__ = ["SCORES", "arm_scores", "best_on_validation", "differences", "paired_differences", "spread"]
-
 Group = Literal["many", "medium", "few"]
 GROUPS: tuple[Group, ...] = ("many", "medium", "few")
 RARE_GROUPS: tuple[Group, ...] = ("few", "medium")

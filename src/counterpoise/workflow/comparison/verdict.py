@@ -13,8 +13,6 @@ from counterpoise.core.artifacts import Arm, Difference, Spread, Verdict
 from counterpoise.core.counts import GROUPS
 from counterpoise.workflow.comparison.statistics import best_on_validation
 
-__all__ = ["verdict"]
-
 NEGLIGIBLE = 0.02
 """Strategies whose difference has an interval within these two points count as equal, not as undecided."""
 NOTICEABLE = 0.0005

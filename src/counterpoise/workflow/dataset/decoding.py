@@ -23,8 +23,6 @@ from counterpoise.core.files import READ_FLAGS
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["FORMATS", "UNSUPPORTED", "Header", "UnreadableImage", "extension_of", "read_header", "read_image"]
-
 MAX_PIXELS = 89_478_485
 """Larger images are refused before they are decoded: Pillow's own limit, a quarter of a GiB as RGB."""
 

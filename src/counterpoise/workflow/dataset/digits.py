@@ -11,8 +11,6 @@ from counterpoise.core.errors import ArgumentError
 from counterpoise.workflow.dataset.images import ImageDataset
 from counterpoise.workflow.dataset.splits import ranks
 
-__all__ = ["IMBALANCE_RATIO", "TEST_IMAGES", "profile", "read_digits"]
-
 IMBALANCE_RATIO = 30
 TEST_IMAGES = 50
 

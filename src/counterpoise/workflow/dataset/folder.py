@@ -16,8 +16,6 @@ from counterpoise.workflow.dataset.decoding import FORMATS, UNSUPPORTED, UNSUPPO
 from counterpoise.workflow.dataset.images import Listing, merge_class_names
 from counterpoise.workflow.dataset.splits import SPLIT_NAMES
 
-__all__ = ["read_folder"]
-
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "__pycache__", "lost+found", "$RECYCLE.BIN"})
 _LAYOUT = "put the images into one folder per class, or below train/<class>/, val/<class>/ and test/<class>/"
 

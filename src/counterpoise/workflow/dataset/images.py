@@ -26,8 +26,6 @@ from counterpoise.core.images import SPLITS, Split, Symmetry
 from counterpoise.core.text import plural
 from counterpoise.workflow.dataset.decoding import UnreadableImage, read_image
 
-__all__ = ["ImageDataset", "Listing", "merge_class_names"]
-
 _CHUNK = 8
 _LARGE_FILE = 20_000
 

@@ -23,8 +23,6 @@ from counterpoise.workflow.dataset.images import ImageDataset, Listing
 from counterpoise.workflow.dataset.manifest import MANIFESTS, read_manifest
 from counterpoise.workflow.dataset.splits import draw_missing_splits
 
-__all__ = ["as_dataset", "load"]
-
 _SUPPORTED = "pass an image folder, a CSV or Parquet manifest with the columns `path` and `label`, or digits"
 _UNSUPPORTED = {
     ".json": "COCO annotations",

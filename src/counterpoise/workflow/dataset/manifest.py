@@ -18,8 +18,6 @@ from counterpoise.workflow.dataset.decoding import UNSUPPORTED, UNSUPPORTED_REAS
 from counterpoise.workflow.dataset.images import Listing, merge_class_names
 from counterpoise.workflow.dataset.splits import SPLIT_NAMES
 
-__all__ = ["MANIFESTS", "read_manifest"]
-
 MANIFESTS = (".csv", ".tsv", ".parquet", ".pq")
 _REQUIRED = ("path", "label")
 _REFUSED = {"labels": "several labels per image are not supported; write one label per image into the column `label`"}

@@ -17,8 +17,6 @@ from counterpoise.core.lineage import LINEAGE_FILE, is_lineage
 from counterpoise.core.text import listed, percent
 from counterpoise.workflow.dataset.images import ImageDataset
 
-__all__ = ["SPLIT_NAMES", "draw", "draw_missing_splits", "ranks", "sizes", "unrepresented"]
-
 SPLIT_NAMES: dict[str, Split] = {
     "train": "train",
     "training": "train",

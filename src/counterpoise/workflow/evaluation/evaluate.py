@@ -27,8 +27,6 @@ from counterpoise.metrics import (
     wilson_interval,
 )
 
-__all__ = ["PredictionsLike", "as_predictions", "counts_by_name", "evaluate"]
-
 PredictionsLike = Predictions | str | os.PathLike[str] | tuple[Any, Any]
 TrainCounts = ClassCounts | Mapping[str, int]
 TrainRecall = Sequence[float | None] | Mapping[str, float | None]

@@ -21,19 +21,6 @@ from counterpoise.posthoc import adjust_logits, apply_temperature, apply_thresho
 from counterpoise.posthoc import fit_temperature as temperature_of
 from counterpoise.workflow.evaluation.evaluate import PredictionsLike, as_predictions, counts_by_name, evaluate
 
-__all__ = [
-    "FittedMethod",
-    "Fitter",
-    "Tuned",
-    "TuningKind",
-    "cross_fitted",
-    "fit_norm",
-    "fit_tau",
-    "fit_temperature",
-    "fit_thresholds",
-    "tune",
-]
-
 Logits = NDArray[np.floating[Any]]
 Labels = NDArray[np.int64]
 TuningKind = Literal["tau", "thresholds", "temperature"]

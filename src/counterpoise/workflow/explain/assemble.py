@@ -16,8 +16,6 @@ from counterpoise.workflow.explain.page import Content, ExplanationPage, load_pa
 from counterpoise.workflow.explain.worked import POSTHOC_PAGES, accuracy, separate
 from counterpoise.workflow.strategy import CATALOG, strategy_named
 
-__all__ = ["PAGES", "explain", "explainable", "page_of"]
-
 PAGES: Mapping[Kind, Mapping[str, Callable[..., Content]]] = {
     "loss": LOSS_PAGES,
     "posthoc": POSTHOC_PAGES,

@@ -21,8 +21,6 @@ from counterpoise.weights.schemes import SCHEMES
 from counterpoise.workflow.explain.page import Content
 from counterpoise.workflow.explain.series import COUNTS, LABELS, SELECTED, chart, class_chart, class_name, table
 
-__all__ = ["PAGES"]
-
 Floats = NDArray[np.float64]
 _BETAS = (0.9, 0.99, 0.999, 0.9999)
 

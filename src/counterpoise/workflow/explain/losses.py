@@ -18,8 +18,6 @@ from counterpoise.workflow.explain.page import Content
 from counterpoise.workflow.explain.series import COUNTS, SELECTED, class_chart, class_name, loss_charts, softmax_charts
 from counterpoise.workflow.explain.worked import focal_example, prior_and_boundary, prior_and_loss
 
-__all__ = ["LOSS_PAGES", "weighted_cross_entropy"]
-
 _PRIOR = COUNTS.prior()
 _RAREST = COUNTS.num_classes - 1
 Loss = Callable[..., Tensor]

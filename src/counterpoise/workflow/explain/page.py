@@ -11,8 +11,6 @@ from typing import NamedTuple, TypeVar
 from counterpoise.core.errors import CounterpoiseError
 from counterpoise.core.explanation import Chart, ExplanationSection, ExplanationTable
 
-__all__ = ["PAGES_FOLDER", "Content", "ExplanationPage", "PageError", "load_page"]
-
 T = TypeVar("T")
 PAGES_FOLDER = Path(__file__).parent / "pages"
 

@@ -13,11 +13,6 @@ from torch import Tensor
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.explanation import Chart, Curve, ExplanationTable, VerticalLine
 
-__all__ = [
-    "COUNTS", "LABELS", "LOGITS", "SELECTED", "chart", "class_chart", "class_name", "derivative", "loss_charts",
-    "rounded", "softmax_charts", "table",
-]  # fmt: skip
-
 COUNTS = ClassCounts([5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50])
 """The class counts of the example, CIFAR-10-LT with imbalance ratio 100: n_c = 5000 · 100^(−c/9)."""
 LABELS = np.repeat(np.arange(COUNTS.num_classes), COUNTS.counts)

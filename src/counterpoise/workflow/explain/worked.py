@@ -23,10 +23,6 @@ from counterpoise.losses import cross_entropy, logit_adjusted_loss, sigmoid_loss
 from counterpoise.workflow.explain.page import Content
 from counterpoise.workflow.explain.series import COUNTS, LOGITS, chart, class_chart, derivative, table
 
-__all__ = [
-    "POSTHOC_PAGES", "accuracy", "focal_example", "focal_terms", "prior_and_boundary", "prior_and_loss", "separate",
-]  # fmt: skip
-
 _MEANS = (0.0, 2.0)
 _SKEWED = (0.9, 0.1)
 """Means and training prior of the two classes."""

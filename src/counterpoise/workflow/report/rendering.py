@@ -20,8 +20,6 @@ from counterpoise.workflow.report.html import page_html
 from counterpoise.workflow.report.markdown import page_markdown
 from counterpoise.workflow.report.page import Figure, LegendEntry, Page, VegaSpec
 
-__all__ = ["Renderable", "render", "render_html"]
-
 Renderable = Comparison | AuditResult | Run | Evaluation | Explanation | Strategy | Sequence[Strategy]
 
 SUFFIXES = (".html", ".json", ".md", ".svg", ".png")

@@ -9,8 +9,6 @@ from counterpoise.core.errors import ArgumentError
 from counterpoise.core.hyperparameters import defaults
 from counterpoise.core.names import resolve
 
-__all__ = ["CATALOG", "split_strategies", "strategy_named"]
-
 _CUI = "Cui et al., CVPR 2019"
 _LIN = "Lin et al., ICCV 2017"
 _MENON = "Menon et al., ICLR 2021"

@@ -13,8 +13,6 @@ from counterpoise.core.hyperparameters import hyperparameters
 from counterpoise.core.text import number_text, plural, ratio
 from counterpoise.workflow.strategy.catalog import CATALOG
 
-__all__ = ["plan"]
-
 BALANCED = 1.5
 """Classes count as balanced up to this imbalance ratio."""
 

@@ -28,8 +28,6 @@ from counterpoise.workflow.training.settings import Settings
 from counterpoise.workflow.training.setup import TrainingSetup, check_strategy
 from counterpoise.workflow.training.trainer import SeparateTrainer, Trainer, final_predictions
 
-__all__ = ["run_posthoc", "run_training", "train"]
-
 MAX_TRAIN_LOGITS = 64_000_000
 """The logits of the training images are saved up to this many numbers (512 MB of float64); above it `train` warns."""
 

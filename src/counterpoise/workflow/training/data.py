@@ -21,9 +21,6 @@ from counterpoise.core.errors import DatasetError
 from counterpoise.core.images import LabeledImages
 from counterpoise.samplers import OrderedSampler
 
-__all__ = ["EpochBatches", "ImageBatch", "ImageTensors", "SampleOrder", "collate", "fit_to_square"]
-__all__ += ["sampler_order", "shuffled_order"]
-
 
 class ImageBatch(TypedDict):
     """Images uint8 ``(B, 3, S, S)``, labels int64 ``(B,)``, and indices into the dataset int64 ``(B,)``."""

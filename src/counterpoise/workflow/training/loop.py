@@ -25,8 +25,6 @@ from counterpoise.workflow.training.data import EpochBatches, ImageBatch, ImageT
 from counterpoise.workflow.training.settings import ResolvedSettings
 from counterpoise.workflow.training.transforms import BatchTransform
 
-__all__ = ["Progress", "TrainingLoop", "distributed_state"]
-
 Progress = Callable[[int], None]
 """Called after every step with the number of steps done."""
 

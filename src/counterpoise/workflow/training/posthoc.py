@@ -19,9 +19,6 @@ from counterpoise.core.images import Split
 from counterpoise.workflow.evaluation import FittedMethod, Fitter, cross_fitted, fit_norm, fit_thresholds
 from counterpoise.workflow.training.recipe import ClassPrior
 
-__all__ = ["HistoryRow", "LinearHead", "apply_posthoc", "build_posthoc", "final_logit_prior"]
-__all__ += ["fitted_on_validation", "validation_metrics"]
-
 HistoryRow = dict[str, float | None]
 Logits = NDArray[np.floating[Any]]
 LinearHead = tuple[NDArray[np.float64], NDArray[np.float64]]

@@ -20,9 +20,6 @@ from counterpoise.hierarchy import ClassTree
 from counterpoise.workflow.training.data import SampleOrder, sampler_order, shuffled_order
 from counterpoise.workflow.training.transforms import BatchTransform, build_transform
 
-__all__ = ["ClassPrior", "Recipe", "Retraining", "build_class_prior", "build_recipe", "check_components"]
-__all__ += ["double_correction_advice"]
-
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 Reweighting = weights.AdaptiveWeights | weights.DeferredWeights

@@ -26,8 +26,6 @@ from counterpoise.core.tables import read_own_csv, write_csv
 from counterpoise.workflow.training.posthoc import LinearHead
 from counterpoise.workflow.training.setup import TrainingSetup
 
-__all__ = ["FILES", "HISTORY_COLUMNS", "RunFolder", "error_text", "linear_head", "open_run"]
-
 HISTORY_COLUMNS = ("epoch", "step", "loss", "learning_rate", "val_loss", "val_accuracy", "val_balanced_accuracy")
 CHECKPOINTS = ("checkpoint.safetensors", "checkpoint-previous.safetensors")
 RESULTS = ("model.safetensors", *(f"predictions-{split}.npz" for split in SPLITS))

@@ -16,8 +16,6 @@ from counterpoise.core.errors import ArgumentError, DatasetError
 from counterpoise.core.images import SYMMETRIES, LabeledImages
 from counterpoise.core.names import did_you_mean
 
-__all__ = ["ResolvedSettings", "Settings"]
-
 SMALL_IMAGE = 64
 """Images whose shorter side has at most this many pixels keep their size and get a small network."""
 PHOTO_SIZE, PRETRAINED_SIZE = 128, 224

@@ -31,8 +31,6 @@ from counterpoise.workflow.training.recipe import (
 )
 from counterpoise.workflow.training.settings import ResolvedSettings, Settings
 
-__all__ = ["TrainingSetup", "check_strategy"]
-
 
 @dataclass(frozen=True)
 class TrainingSetup:

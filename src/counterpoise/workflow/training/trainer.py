@@ -29,8 +29,6 @@ from counterpoise.workflow.training.recipe import ClassPrior, Recipe, build_reci
 from counterpoise.workflow.training.run_folder import RunFolder, linear_head
 from counterpoise.workflow.training.setup import TrainingSetup
 
-__all__ = ["SeparateTrainer", "Trainer", "final_predictions"]
-
 
 @final
 @dataclass

@@ -18,8 +18,6 @@ from counterpoise.core.hyperparameters import defaults
 from counterpoise.samplers import ClassBalancedSampler
 from counterpoise.workflow.training.data import SampleOrder, sampler_order
 
-__all__ = ["BatchTransform", "build_transform"]
-
 Mixing = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 """Images, labels and generator → images and class probabilities, or unmixed images and labels."""
 
