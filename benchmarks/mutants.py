@@ -57,8 +57,8 @@ EDITS = (
     Edit("kernels/closed_softmax.py", "h = q * slope", "h = q", GRADIENTS),
     Edit(
         "losses/base.py",
-        "self.weight.copy_(values)",
-        "self.weight.copy_(self.weight)",
+        "self.weight.detach().copy_(values)",
+        "self.weight.detach().copy_(self.weight)",
         "tests/workflow/training/test_weights_and_mixing.py",
     ),
     # counts and weights

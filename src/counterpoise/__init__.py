@@ -27,19 +27,23 @@ if TYPE_CHECKING:
     )
     from counterpoise.core import errors
     from counterpoise.core.counts import ClassCounts
+    from counterpoise.core.strategy import Strategy
     from counterpoise.workflow.audit import audit
     from counterpoise.workflow.comparison import compare
     from counterpoise.workflow.dataset import load
     from counterpoise.workflow.evaluation import evaluate
+    from counterpoise.workflow.explain import explain
     from counterpoise.workflow.report import render
     from counterpoise.workflow.strategy import plan
     from counterpoise.workflow.training import train
 
 _NAMES = {
     "ClassCounts": "core.counts",
+    "Strategy": "core.strategy",
     "audit": "workflow.audit",
     "compare": "workflow.comparison",
     "evaluate": "workflow.evaluation",
+    "explain": "workflow.explain",
     "load": "workflow.dataset",
     "plan": "workflow.strategy",
     "render": "workflow.report",
@@ -63,12 +67,14 @@ _MODULES = {
 
 __all__ = [
     "ClassCounts",
+    "Strategy",
     "audit",
     "augment",
     "compare",
     "core",
     "errors",
     "evaluate",
+    "explain",
     "hierarchy",
     "integrations",
     "kernels",

@@ -60,7 +60,7 @@ def test_correcting_once_is_silent_and_more_is_told_with_the_numbers() -> None:
             (90, 1, 90),
             "twice: .*, and logit adjustment raises .* 8,100. Keep one of them, or give logit adjustment the",
         ),
-        ((1, 90, 1, 5), r"twice: .* the focal term raises that to about 450. Use milder weights, .* `beta=0\.99`\."),
+        ((1, 90, 1, 5), r"twice: .* the focal term raises that to about 450. Use milder weights, .*inverse_sqrt"),
         ((1, 180, 1), "too strongly: class weights already give .* 180 times the weight .*. Use milder weights"),
         ((1, 1, 8100), "too strongly: logit adjustment already favours .*. Use a smaller `tau`."),
         ((90, 1, 1, 5), "twice: .* Use a milder sampler, for example `power=0.5`."),

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from counterpoise.core.checks import checked_choice
 from counterpoise.core.codec import Artifact
 from counterpoise.core.errors import ArgumentError, CounterpoiseError
 from counterpoise.core.hyperparameters import KINDS, Kind, check_options, hyperparameters
 from counterpoise.core.names import did_you_mean
+
+Head = Literal["linear", "cosine", "hierarchical"]
+Scores = Literal["softmax", "sigmoid"]
+HEADS: tuple[Head, ...] = get_args(Head)
+SCORES: tuple[Scores, ...] = get_args(Scores)
 
 _OPTIONS: dict[Kind, str] = {
     "loss": "loss_options",
@@ -67,7 +73,7 @@ class Strategy(Artifact):
     """
 
     name: str
-    summary: str
+    summary: str = ""
     loss: str = "cross_entropy"
     loss_options: dict[str, float | str] = field(default_factory=dict)
     weights: str | None = None
@@ -84,15 +90,19 @@ class Strategy(Artifact):
     augment_options: dict[str, float] = field(default_factory=dict)
     mixing: str | None = None
     mixing_options: dict[str, float] = field(default_factory=dict)
-    head: Literal["linear", "cosine", "hierarchical"] = "linear"
+    head: Head = "linear"
     separate: bool = False
-    scores: Literal["softmax", "sigmoid"] = "softmax"
+    scores: Scores = "softmax"
     reuses: str | None = None
     reference: str = ""
     reason: str = ""
 
     def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise ArgumentError("`name` of a strategy must not be empty; tables and folders show it")
         try:
+            checked_choice("head", self.head, HEADS)
+            checked_choice("scores", self.scores, SCORES)
             for kind in KINDS:
                 self._check_component(kind)
             self._check_combination()

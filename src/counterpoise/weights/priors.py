@@ -117,11 +117,12 @@ class Correction:
         """`advice_for` a combination without a name; None unless `excessive`."""
         return self.advice_for("this combination")
 
-    def advice_for(self, name: str, *, milder_weights: str = "`beta=0.99`") -> str | None:
+    def advice_for(self, name: str, *, milder_weights: str = '`class_weights(counts, "inverse_sqrt")`') -> str | None:
         """What ``name`` compensates more than once, by how much, and what to change; None unless `excessive`.
 
         Example:
-            >>> print(Correction(30, 1, 30, 1, focusing=4.35).advice_for("class-balanced-focal"))
+            >>> found = Correction(30, 1, 30, 1, focusing=4.35)
+            >>> print(found.advice_for("class-balanced-focal", milder_weights="`beta=0.99`"))
             class-balanced-focal compensates the imbalance twice: class weights already give the rarest class 30 times \
 the weight of the largest, and the focal term raises that to about 130. Use milder weights, for example `beta=0.99`.
         """

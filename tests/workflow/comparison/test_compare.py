@@ -264,6 +264,8 @@ def test_a_process_that_is_killed_is_a_failed_run(tmp_path):
     ("options", "message"),
     [
         ({"strategies": ["focall"]}, "strategy 'focall' is unknown"),
+        ({"strategies": "focal,focall"}, "strategy 'focall' is unknown"),
+        ({"strategies": []}, "`strategies` is empty"),
         ({"seeds": 0}, "`seeds` must be a number of at least 1"),
         ({"seeds": [1, 1]}, "`seeds` must be"),
         ({"strategies": [Strategy("focal", "x"), "focal"]}, "two different strategies named 'focal'"),

@@ -235,3 +235,15 @@ def test_evaluating_loads_no_torch_and_no_scikit_learn():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_run_folder_is_evaluated_on_the_split_that_is_asked_for(tmp_path):
+    classes, images = np.array(["a", "b"]), np.array(["x", "y"])
+    for split, labels in (("val", [0, 1]), ("test", [1, 0])):
+        Predictions(np.eye(2), np.array(labels), images, classes).save(tmp_path / f"predictions-{split}.npz")
+    assert evaluate(tmp_path, split="val").accuracy == 1.0
+    assert evaluate(tmp_path).accuracy == 0.0
+    with pytest.raises(ArtifactError, match=r"predictions-train\.npz does not exist"):
+        evaluate(tmp_path, split="train")
+    with pytest.raises(ArgumentError, match="`split` must be one of 'train', 'val', 'test'; got 'valid'"):
+        evaluate(tmp_path, split="valid")

@@ -174,6 +174,8 @@ def test_double_correction_is_advised_against_with_the_numbers(change, advice):
         ({"loss_options": {"label_smoothing": 1.0}}, "`label_smoothing` must be at least 0 and below 1; got 1"),
         ({"loss": "focal", "loss_options": {"reduction": "meen"}}, "`reduction` must be one of"),
         ({"sampler_options": {"power": 0.5}}, "`sampler_options` .* are given without `sampler`"),
+        ({"head": "cos"}, "`head` must be one of 'linear', 'cosine', 'hierarchical'; got 'cos'"),
+        ({"scores": "x"}, "`scores` must be one of 'softmax', 'sigmoid'; got 'x'"),
         ({"mixing": "x"}, "mixing 'x' is unknown; expected one of mixup"),
         ({"augment": "x"}, "augment 'x' is unknown; expected one of by_rarity"),
         ({"reweighting": "x"}, "reweighting 'x' is unknown; expected one of deferred"),
@@ -235,6 +237,7 @@ def test_hyperparameters_can_be_overridden_by_name(text, changed):
         ("focal:gamma=two", "`gamma` must be a number; got str"),
         ("focal:gamma", "'gamma' is no override; write name:key=value"),
         ("focal:", "'' is no override"),
+        ("focal:gamma=1,gamma=2", "`gamma` is given twice; keep one value"),
         ("post-hoc-logit-adjusted:gamma=1", r"no hyperparameter `gamma`; expected one of tau"),
         ("tau-norm:tau=1", "has no hyperparameter `tau`; it has none"),
     ],
@@ -247,6 +250,20 @@ def test_wrong_overrides_are_refused_with_the_name(text, message):
 def test_a_list_of_strategies_keeps_the_commas_of_overrides():
     text = "baseline, class-balanced-focal:beta=0.99,gamma=1 ,focal:gamma=0.5,WCE"
     assert split_strategies(text) == ["baseline", "class-balanced-focal:beta=0.99,gamma=1", "focal:gamma=0.5", "WCE"]
+
+
+def test_a_strategy_needs_a_name():
+    with pytest.raises(ArgumentError, match="`name` of a strategy must not be empty"):
+        Strategy("  ")
+
+
+def test_milder_weights_are_advised_below_those_that_are_used():
+    strong, mild = (
+        double_correction_advice(s, build_class_prior(s, LABELS, COUNTS, epochs=4))
+        for s in map(strategy_named, ("class-balanced-focal:gamma=4", "class-balanced-focal:beta=0.99,gamma=4"))
+    )
+    assert "for example `beta=0.99`" in strong
+    assert "a smaller `beta`, or `gamma=0`" in mild
 
 
 def test_a_name_that_leads_out_of_the_folder_is_refused():

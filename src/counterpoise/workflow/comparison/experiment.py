@@ -20,7 +20,7 @@ from counterpoise.workflow.comparison.verdict import verdict
 from counterpoise.workflow.dataset import as_dataset
 from counterpoise.workflow.evaluation import evaluate
 from counterpoise.workflow.report import render
-from counterpoise.workflow.strategy import plan, strategy_named
+from counterpoise.workflow.strategy import plan, split_strategies, strategy_named
 from counterpoise.workflow.training import (
     ResolvedSettings,
     RunFolder,
@@ -42,7 +42,7 @@ _FILES = ("comparison.json", "report.html", *(f"runs/*-seed*/{name}" for name in
 def compare(
     data: LabeledImages | str | Path,
     *,
-    strategies: Sequence[Strategy | str] | None = None,
+    strategies: Sequence[Strategy | str] | str | None = None,
     seeds: int | Sequence[int] = 3,
     out: str | Path = "comparison",
     resume: bool = False,
@@ -58,8 +58,8 @@ def compare(
 
     Args:
         data: a dataset, or a source that `counterpoise.load` takes.
-        strategies: `Strategy` values, catalog names, aliases or names with overrides (``"focal:gamma=1"``); default:
-            the advice of `counterpoise.plan` for the training counts.
+        strategies: `Strategy` values, catalog names, aliases or names with overrides (``"focal:gamma=1"``), or several
+            names in one comma-separated string; default: the advice of `counterpoise.plan` for the training counts.
         seeds: the number of seeds, or the seeds themselves.
         out: a new or empty folder for comparison.json, report.html and runs/<strategy>-seed<k>/.
         resume: keep the finished runs in ``out`` and continue the others.
@@ -85,6 +85,10 @@ def compare(
     if jobs is not None and jobs < 1:
         raise ArgumentError(f"`jobs` must be at least 1; got {jobs}")
     seed_list, checked = _checked_seeds(seeds), Settings.from_options(settings)
+    if isinstance(strategies, str):
+        strategies = split_strategies(strategies)
+    if strategies is not None and not strategies:
+        raise ArgumentError("`strategies` is empty; name at least one, or leave it out for the advice of `plan`")
     chosen = _with_requirements(strategies) if strategies is not None else None
     dataset = as_dataset(data)
     _check_splits(dataset)

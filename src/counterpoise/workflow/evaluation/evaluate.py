@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from counterpoise.core.artifacts import CalibrationBin, ClassScore, Evaluation, Finding, GroupScore, Predictions
+from counterpoise.core.checks import checked_choice
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 from counterpoise.core.files import path_exists
+from counterpoise.core.images import SPLITS
 from counterpoise.core.text import listed, percent, plural
 from counterpoise.metrics import (
     METRICS,
@@ -48,9 +50,10 @@ def evaluate(
     for each.
 
     Args:
-        predictions: a `Predictions`, the path of such an .npz or of the folder of a run (its test predictions), or
+        predictions: a `Predictions`, the path of such an .npz or of a run's folder (its predictions for ``split``), or
             ``(logits, labels)`` of shapes (N, C) and (N,).
-        split: name of the split that the predictions are about; recorded in the result.
+        split: the split of a run's folder to evaluate: "train", "val" or "test". For other predictions the name of the
+            split that they belong to; recorded in the result.
         train_counts: images per class in the training split, matched to the classes **by name**; without them
             there are no many/medium/few groups, and overfitting of rare classes is not examined.
         train_recall: recall per class on the training images, in the order of the classes or by name.
@@ -61,7 +64,8 @@ def evaluate(
         The `Evaluation`; a number that is undefined is None.
 
     Raises:
-        ArgumentError: a logit is NaN or +inf (the image is named), or the counts have other class names.
+        ArgumentError: a logit is NaN or +inf (the image is named), the counts have other class names, or a run has no
+            such split.
         ArgumentTypeError: predictions of another type.
         ArtifactError: the file cannot be read as predictions.
 
@@ -70,7 +74,7 @@ def evaluate(
         >>> result.balanced_accuracy, result.groups[2].accuracy
         (0.75, 0.5)
     """
-    given = as_predictions(predictions)
+    given = as_predictions(predictions, split)
     _check_logits(given)
     names = tuple(str(name) for name in given.classes)
     counts = None if train_counts is None else counts_by_name(train_counts, names)
@@ -97,13 +101,15 @@ def evaluate(
     )
 
 
-def as_predictions(given: PredictionsLike) -> Predictions:
-    """A `Predictions` as it is, from a file, or from ``(logits, labels)``; then classes are ``"0" .. "C-1"``."""
+def as_predictions(given: PredictionsLike, split: str = "test") -> Predictions:
+    """A `Predictions` as it is, from a file or a run's folder, or from ``(logits, labels)`` with classes ``"0", …``."""
     if isinstance(given, Predictions):
         return given
     if isinstance(given, str | os.PathLike):
         path = Path(given)
-        return Predictions.load(path / "predictions-test.npz" if path_exists(path) and path.is_dir() else path)
+        if path_exists(path) and path.is_dir():
+            path /= f"predictions-{checked_choice('split', split, SPLITS)}.npz"
+        return Predictions.load(path)
     try:
         logits, labels = (np.asarray(part) for part in given)
     except (TypeError, ValueError):

@@ -243,7 +243,13 @@ def strategy_named(text: str) -> Strategy:
     strategy = CATALOG[resolve(name.strip(), CATALOG, kind="strategy", argument="strategy")]
     if not colon:
         return strategy
-    return strategy.with_options(dict(_override(part, text) for part in overrides.split(",")))
+    options: dict[str, float | str | bool] = {}
+    for part in overrides.split(","):
+        key, value = _override(part, text)
+        if key in options:
+            raise ArgumentError(f"strategy {text!r}: `{key}` is given twice; keep one value")
+        options[key] = value
+    return strategy.with_options(options)
 
 
 def split_strategies(text: str) -> list[str]:

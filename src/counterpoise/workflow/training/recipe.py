@@ -131,7 +131,9 @@ def double_correction_advice(strategy: Strategy, prior: ClassPrior) -> str | Non
         tau=1.0 if adjusted is None else _loss_option(strategy, "tau", 1.0),
         gamma=_loss_option(strategy, "gamma", 0.0) if strategy.loss in ("focal", "class_balanced") else 0.0,
     )
-    milder = "`beta=0.99`" if strategy.loss == "class_balanced" else '`weights="inverse_sqrt"`'
+    milder = '`weights="inverse_sqrt"`'
+    if strategy.loss == "class_balanced":
+        milder = "`beta=0.99`" if _loss_option(strategy, "beta", 0.0) > 0.99 else "a smaller `beta`, or `gamma=0`"
     return found.advice_for(strategy.name, milder_weights=milder)
 
 
