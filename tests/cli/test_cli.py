@@ -436,3 +436,10 @@ def test_the_demo_can_be_run_twice_and_its_strategies_differ(tmp_path):
     means = {arm.scores["test"]["balanced_accuracy"].mean for arm in comparison.arms}
     assert len(comparison.arms) == len(means) == 6
     assert (tmp_path / "demo/report.html").exists()
+
+
+def test_a_warning_is_one_line_without_the_place_in_the_source():
+    command = ["-W", "default", "-m", "counterpoise.cli", "weights", "900,300,30", "--scheme", "ENS", "--beta", "0.5"]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True, timeout=120)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("warning: beta=0.5 has no effect")

@@ -76,6 +76,15 @@ def test_names_resolve(name, kind, choices, wanted):
     assert resolve(name, choices, kind=kind, argument="name") == wanted
 
 
+def test_a_name_of_another_kind_leads_to_its_explanation():
+    for name, kind, choices in (("WCE", "weights", HYPERPARAMETERS["weights"]), ("SMOTE", "strategy", CATALOG)):
+        with pytest.raises(
+            ArgumentError, match=f"`x` cannot be '{name}'; `counterpoise explain {name}` says what it is"
+        ):
+            resolve(name, choices, kind=kind, argument="`x`")
+    assert resolve("class_balanced", HYPERPARAMETERS["weights"], kind="weights", argument="`x`") == "effective_number"
+
+
 def test_an_unknown_name_gets_the_nearest():
     with pytest.raises(ArgumentError, match=r"strategy 'logit' is unknown; did you mean logit-adjusted\?"):
         resolve("logit", CATALOG, kind="strategy", argument="strategy")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import os
 import re
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +17,7 @@ import typer
 import counterpoise
 from counterpoise.cli import audit, augment, compare, demo, evaluate, explain, plan, report, train, weights
 from counterpoise.cli.options import spread_groups
-from counterpoise.cli.output import Result, print_error, print_json
+from counterpoise.cli.output import Result, print_error, print_json, print_note
 from counterpoise.core.errors import CounterpoiseError
 
 __all__ = ["app", "main"]
@@ -54,7 +56,8 @@ def _add_command(name: str, function: Callable[..., Result | None]) -> None:
     @functools.wraps(with_options)
     def run(*, as_json: bool, debug: bool, **values: Any) -> None:
         try:
-            result = with_options(**values)
+            with _warnings_as_notes():
+                result = with_options(**values)
             if result is not None:
                 print_json(result.value) if as_json else result.show()
         except CounterpoiseError as error:
@@ -69,6 +72,22 @@ def _add_command(name: str, function: Callable[..., Result | None]) -> None:
         raise typer.Exit(0 if result is None else result.exit_code)
 
     app.command(name)(run)
+
+
+@contextlib.contextmanager
+def _warnings_as_notes() -> Iterator[None]:
+    """Print warnings for users as a line on stderr, without the place in the source."""
+    with warnings.catch_warnings():
+        place_and_text = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+            if category is UserWarning:
+                print_note(f"warning: {message}")
+            else:
+                place_and_text(message, category, *place, **options)
+
+        warnings.showwarning = show
+        yield
 
 
 def _with_option_names(message: str, command: str) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from counterpoise.cli.options import Data, Out, Overwrite, Resume, TrainingDataOptions, TrainingOptions, option
 from counterpoise.cli.output import Result, print_text, progress_bar
+from counterpoise.core.text import plural
 
 Strategy = Annotated[
     str, option("--strategy", "NAME", "One that `counterpoise explain` lists: focal, focal:gamma=1, …")
@@ -46,7 +47,7 @@ def train(
 
     def show() -> None:
         print_text(str(chosen))
-        print_text(f"trained for {run.steps} steps in {run.seconds:.0f} s; files in {out}")
+        print_text(f"trained for {plural(run.steps, 'step')} in {run.seconds:.0f} s; files in {out}")
         print_text(f"counterpoise evaluate {out}")
 
     return Result(run, show)

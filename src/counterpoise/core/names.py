@@ -61,7 +61,7 @@ ALIASES: tuple[Alias, ...] = (
           strategy="asymmetric", loss="asymmetric"),
     Alias("CB, CBCE, class-balanced loss", "class-balanced-ce",
           "Cross-entropy or focal loss weighted by the inverse effective number of samples.",
-          strategy="class-balanced-ce", loss="class_balanced"),
+          strategy="class-balanced-ce", weights="effective_number", loss="class_balanced"),
     Alias("CB focal", "class-balanced-focal",
           "Focal loss weighted by the inverse effective number of samples.",
           strategy="class-balanced-focal", loss="class_balanced"),
@@ -90,10 +90,11 @@ ALIASES: tuple[Alias, ...] = (
     Alias("LWS, learnable weight scaling, tau normalization, tau-normalisation, τ-norm", "tau-norm",
           "The weight vectors of the head are rescaled after training; τ-normalization divides each by its "
           "norm^τ.", strategy="tau-norm"),
-    Alias("oversampling, random oversampling, ROS, SMOTE", "oversample",
-          "Samples of the rare classes are repeated. SMOTE interpolates between feature vectors instead; "
-          "interpolated pixels are no images, so for images use repetition with augmentation, or mixup.",
-          strategy="oversample", sampler="resample"),
+    Alias("oversampling, random oversampling, ROS", "oversample",
+          "Samples of the rare classes are repeated.", strategy="oversample", sampler="resample"),
+    Alias("SMOTE", "oversample",
+          "SMOTE interpolates between feature vectors of a class. Interpolated pixels are no images, so for images "
+          "repeat with augmentation (minority-augment), or use mixup."),
     Alias("undersampling, random undersampling, RUS", "undersample",
           "Samples of the frequent classes are left out.", strategy="undersample", sampler="resample"),
     Alias("RFS, repeat factor, repeat-factor sampling", "repeat_factor",
@@ -170,6 +171,11 @@ def resolve(name: str, choices: Iterable[str], *, kind: AliasKind, argument: str
     alias = _BY_NAME.get(key)
     if alias is not None and getattr(alias, kind) in names:
         return str(getattr(alias, kind))
+    if alias is not None:
+        raise ArgumentError(
+            f"{argument} cannot be {name!r}; `counterpoise explain {name}` says what it is and what to use. Expected "
+            f"one of {', '.join(names)}"
+        )
     raise ArgumentError(f"{argument} {name!r} is unknown; {did_you_mean(name, names)}")
 
 
