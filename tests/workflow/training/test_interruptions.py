@@ -64,6 +64,7 @@ print(number)
 WAIT = (
     START
     + """
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 def wait(done, total):
     if done == 3:
         print("ready", flush=True)
