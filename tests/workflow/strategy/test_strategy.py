@@ -60,10 +60,22 @@ def built(strategy, epochs=4):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_loss_takes_every_hyperparameter_of_the_table(loss):
-    head = "hierarchical" if loss == "hierarchical" else "linear"
+    plain = Strategy("mine", "", loss=loss, head="hierarchical" if loss == "hierarchical" else "linear")
     for name, parameter in hyperparameters("loss", loss).items():
-        value = parameter.default if parameter.default is not None else 0.5
-        built(Strategy("mine", "", loss=loss, loss_options={name: value}, head=head))
+        if isinstance(parameter.default, str):
+            value = next(choice for choice in parameter.choices if choice != parameter.default)
+        elif isinstance(parameter.default, bool):
+            value = not parameter.default
+        else:
+            value = 0.9 * (parameter.default or 1.0)
+        changed = replace(plain, loss_options={name: value})
+        assert stored(built(changed).loss) != stored(built(plain).loss), name
+
+
+def stored(loss):
+    """The numbers and strings that a loss module computes with."""
+    plain = {name: value for name, value in vars(loss).items() if isinstance(value, bool | int | float | str)}
+    return {**plain, **{name: value.tolist() for name, value in loss.named_buffers()}}
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "focal", "balanced_softmax", "vector_scaling", "ldam"])
