@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import os
-import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from counterpoise.core.arrays import read_arrays
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, ArtifactError
 from counterpoise.core.files import atomic_write
 
 _NAMES = ("logits", "labels", "paths", "classes")
-_ALWAYS_READ = 1 << 26
-_MAX_COMPRESSION = 200
-_MOST_NAMED = 1 << 20
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +97,8 @@ class Predictions:
         """
         path = Path(path)
         try:
-            arrays = _read_arrays(path)
+            with path.open("rb") as file:
+                arrays = read_arrays(file, os.fstat(file.fileno()).st_size, _NAMES)
         except FileNotFoundError:
             raise ArtifactError(f"{path} does not exist") from None
         except Exception as error:  # damaged bytes make zipfile and NumPy raise anything: zlib.error, TokenError …
@@ -115,33 +111,3 @@ class Predictions:
             return cls.from_arrays(**arrays)
         except (ArgumentError, ArgumentTypeError) as error:
             raise ArtifactError(f"{path}: {error}") from error
-
-
-def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz file that predictions have; others are not read."""
-    with path.open("rb") as raw, zipfile.ZipFile(raw) as archive:
-        size = os.fstat(raw.fileno()).st_size
-        members = [info for info in archive.infolist() if info.filename in {f"{name}.npy" for name in _NAMES}]
-        twice = [name for name, n in Counter(info.filename for info in members).items() if n > 1]
-        if twice:
-            raise ValueError(f"it has {twice[0]} twice")
-        return {info.filename.removesuffix(".npy"): _read_array(archive, info, size) for info in members}
-
-
-def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> NDArray[Any]:
-    """One array, if its header states as many bytes as it has, and no more than compression explains."""
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others are not decompressed in parts
-        raise ValueError(f"{info.filename} is not compressed as NumPy does; save it with numpy.savez_compressed")
-    if info.file_size > max(_ALWAYS_READ, _MAX_COMPRESSION * min(info.compress_size, size)):
-        raise ValueError(f"{info.filename} has {info.file_size:,} bytes, far more than the file; save it uncompressed")
-    with archive.open(info) as file:
-        shape, _, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
-        stated = file.tell() + math.prod(shape) * dtype.itemsize
-    if dtype.hasobject:
-        raise ValueError(f"{info.filename} has Python objects, which are not read; save numbers and strings")
-    # An array without elements may state any length in its other dimension.
-    if stated != info.file_size or max((0, *shape)) > max(_MOST_NAMED, info.file_size):
-        raise ValueError(f"{info.filename} states {stated:,} bytes of shape {shape}, and has {info.file_size:,}")
-    with archive.open(info) as file:
-        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-        return array
