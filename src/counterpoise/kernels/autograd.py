@@ -8,13 +8,17 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from counterpoise.core.errors import UnsupportedError
 
 Index = tuple[slice, ...]
 Multiply = Callable[[Tensor, Tensor], Tensor]
 Forward = Callable[..., tuple[Tensor, Tensor | None, list[Tensor]]]
+
+_FAKE = torch._C._TorchDispatchModeKey.FAKE
 
 
 def fused_loss(
@@ -88,7 +92,7 @@ def multiplied(gradient: Tensor, factor: Tensor) -> Tensor:
 
     In place unless the graph is retained for a second backward, so that there is one tensor of the logits' size.
     """
-    if torch.compiler.is_compiling():
+    if is_traced(gradient):
         return (gradient * factor).to(gradient.dtype)
     if factor.device.type == "cpu" and factor.numel() == 1 and factor.item() == 1 and not keeps_graph():
         return gradient
@@ -100,6 +104,18 @@ def in_transform() -> bool:
     if torch.compiler.is_compiling():
         return False
     return bool(torch._C._are_functorch_transforms_active()) or forward_ad._current_level >= 0
+
+
+def is_traced(tensor: Tensor) -> bool:
+    """Whether operations on this tensor are recorded, or compute shapes only, so that no branch may read its values.
+
+    This holds in torch.compile, torch.export, make_fx and torch.jit.trace, and for meta and fake tensors.
+    """
+    if torch.compiler.is_compiling() or torch._C._is_tracing():
+        return True
+    if tensor.device.type == "meta" or isinstance(tensor, FakeTensor):
+        return True
+    return get_proxy_mode() is not None or torch._C._get_dispatch_mode(_FAKE) is not None
 
 
 def power(base: Tensor, exponent: float | Tensor) -> Tensor:
@@ -145,13 +161,13 @@ def empty_gradient(logits: Tensor, dtype: torch.dtype | None = None) -> Tensor:
 
 
 def gradient_memory(logits: Tensor, inplace: bool) -> Tensor:
-    """Memory for the gradient: new, or that of the logits (never in `torch.compile`, which plans memory itself)."""
-    return logits.detach() if inplace and not torch.compiler.is_compiling() else empty_gradient(logits)
+    """Memory for the gradient: new, or that of the logits (never where `is_traced`: compilers plan memory)."""
+    return logits.detach() if inplace and not is_traced(logits) else empty_gradient(logits)
 
 
 def _invalidate_overwritten(logits: Tensor, gradient: Tensor) -> None:
     """Mark logits whose memory now holds the gradient: backwards that saved them raise, and they become empty."""
-    if not torch.compiler.is_compiling() and gradient.data_ptr() == logits.data_ptr() and logits.numel():
+    if not is_traced(logits) and gradient.data_ptr() == logits.data_ptr() and logits.numel():
         torch.autograd.graph.increment_version(logits)
         logits.data = logits.detach().new_empty(0)
 
@@ -159,10 +175,10 @@ def _invalidate_overwritten(logits: Tensor, gradient: Tensor) -> None:
 def blocks(logits: Tensor, elements: int) -> Iterator[tuple[Index, Index]]:
     """Slices of (N,) or (N, L), and of (N, C) or (N, C, L), with about ``elements`` logits each.
 
-    Small blocks keep temporaries in the cache. `torch.compile` fuses the operations instead and gets a single block.
+    Small blocks keep temporaries in the cache. Where `is_traced`, there is a single block: a compiler fuses operations.
     """
     every = slice(None)
-    if torch.compiler.is_compiling():
+    if is_traced(logits):
         yield (every,), (every,)
         return
     positions = logits.shape[2] if logits.dim() > 2 else 1

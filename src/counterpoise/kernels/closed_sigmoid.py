@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from counterpoise.kernels.autograd import Fold, blocks, empty_gradient, fused_loss, power
+from counterpoise.kernels.autograd import Fold, blocks, empty_gradient, fused_loss, is_traced, power
 from counterpoise.kernels.reduction import accumulation_dtype, class_view, kept
 from counterpoise.kernels.reference import SigmoidParameters, dense_labels
 
@@ -57,7 +57,7 @@ def _loss_and_gradient(
     f, g = (None if tensor is None else fold.classes(tensor) for tensor in (loss, memory))
     c = fold.rows(coefficient.expand((logits.shape[0], *logits.shape[2:])))
     sums = [torch.zeros((), dtype=dtype, device=logits.device)]
-    size = _BLOCK if torch.compiler.is_compiling() else _BLOCK * torch.get_num_threads()
+    size = _BLOCK if is_traced(z) else _BLOCK * torch.get_num_threads()
     for n, at in blocks(z, size):
         labels = y[at if dense else n]
         pair = _block(z[at], labels, SigmoidParameters(*params), ignore_index, want_slope=g is not None)
@@ -81,7 +81,7 @@ def _block(
     pair = list(_negative(z, params)[: 1 + want_slope])
     if isinstance(neg, Tensor) or neg != 1.0:
         pair = [x.mul_(neg) for x in pair]
-    if z.device.type == "cpu" and not torch.compiler.is_compiling():
+    if z.device.type == "cpu" and not is_traced(z):
         return _with_few_positives(pair, z, target, pos, params, ignore_index)
     t, valid, wrong = dense_labels(z, target, ignore_index)
     pair = [t * pos * f + (1.0 - t) * g for f, g in zip(_positive(z, params), pair, strict=False)]

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from counterpoise.kernels.autograd import Fold, blocks, fused_loss, power
+from counterpoise.kernels.autograd import Fold, blocks, fused_loss, is_traced, power
 from counterpoise.kernels.reduction import accumulation_dtype, class_view
 from counterpoise.kernels.reference import SoftmaxParameters, dense_target, hides_target, smoothed, transformed
 
@@ -122,7 +122,7 @@ def _hard_block(
 def _shifted(z: Tensor, y: Tensor, params: SoftmaxParameters, out: Tensor | None) -> Tensor:
     """z' − max z' in new memory, or in ``out`` if that has the dtype of accumulation."""
     dtype = accumulation_dtype(z)
-    own = out if out is not None and out.dtype == dtype and not torch.compiler.is_compiling() else None
+    own = out if out is not None and out.dtype == dtype and not is_traced(z) else None
     if z.dtype != dtype:
         own = z = z.to(dtype)
     if params.class_scale is not None or params.scale != 1.0:
@@ -155,10 +155,10 @@ def _loss_and_slope(nll: Tensor, r: Tensor, p: Tensor, gamma: float | Tensor, po
 
 def _write(gradient: Tensor, counts: Tensor, out: Tensor) -> None:
     """Copy the gradient to ``out``, with zeros for the rows that do not count, even if their logits are NaN."""
-    compiling = torch.compiler.is_compiling()
-    if compiling or gradient.device.type != "cpu" or not bool(counts.all()):
+    traced = is_traced(gradient)
+    if traced or gradient.device.type != "cpu" or not bool(counts.all()):
         gradient.masked_fill_(~counts, 0.0)
-    if compiling or gradient.data_ptr() != out.data_ptr():
+    if traced or gradient.data_ptr() != out.data_ptr():
         out.copy_(gradient)
 
 

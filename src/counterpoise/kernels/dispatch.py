@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from counterpoise.core.errors import CounterpoiseError, UnsupportedError
-from counterpoise.kernels.autograd import in_transform
+from counterpoise.kernels.autograd import in_transform, is_traced
 from counterpoise.kernels.closed_sigmoid import sigmoid_closed
 from counterpoise.kernels.closed_softmax import closed_rows, softmax_closed
 from counterpoise.kernels.reduction import (
@@ -215,8 +215,8 @@ def _triton_obstacle(logits: Tensor) -> str | None:
 
 
 def _is_faster(equation: Equation, logits: Tensor) -> bool:
-    """Whether Triton was measured to be faster; never in `torch.compile`, which fuses the closed form itself."""
-    if logits.device.type != "cuda" or torch.compiler.is_compiling():
+    """Whether Triton was measured to be faster; never where `is_traced`: a compiler fuses the closed form itself."""
+    if logits.device.type != "cuda" or is_traced(logits):
         return False
     capability = torch.cuda.get_device_capability(logits.device)
     return MEASURED_SPEEDUPS.get((equation, capability, logits.dtype, shape_class(logits)), 0.0) > 1.0

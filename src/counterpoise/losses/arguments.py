@@ -20,7 +20,7 @@ from counterpoise.core.checks import bounds_text, checked_choice, checked_number
 from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 from counterpoise.core.hyperparameters import Hyperparameter, hyperparameters
-from counterpoise.kernels.autograd import in_transform
+from counterpoise.kernels.autograd import in_transform, is_traced
 from counterpoise.kernels.dispatch import Impl
 from counterpoise.kernels.reduction import accumulation_dtype
 
@@ -68,8 +68,8 @@ class checks:
 
 
 def values_readable(tensor: Tensor) -> bool:
-    """Whether a check may read the values of this tensor; never while compiling or inside a functorch transform."""
-    if torch.compiler.is_compiling() or checks.mode == "never" or in_transform():
+    """Whether a check may read the values of this tensor; never where `is_traced` or in a functorch transform."""
+    if is_traced(tensor) or checks.mode == "never" or in_transform():
         return False
     return tensor.device.type == "cpu" or checks.mode == "always"
 
