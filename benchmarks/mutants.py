@@ -115,8 +115,8 @@ EDITS = (
     # metrics
     Edit(
         "metrics/tally.py",
-        "return _mean_over(t.recall, t.support > 0)",
-        "return _mean_over(t.recall, t.support >= 0)",
+        "return mean_over(t.recall, t.support > 0)",
+        "return mean_over(t.recall, t.support >= 0)",
         "tests/metrics/test_tally.py",
     ),
     Edit(
@@ -124,6 +124,18 @@ EDITS = (
         "return np.bincount(a * size + b,",
         "return np.bincount(b * size + a,",
         "tests/metrics/test_tally.py",
+    ),
+    Edit(
+        "metrics/rates.py",
+        "among & (total == 0), value",
+        "among & (t.support == 0), value",
+        "tests/metrics/test_peers.py",
+    ),
+    Edit(
+        "metrics/averages.py",
+        "recall = np.where(t.true_positives > 0, t.recall, least)",
+        "recall = np.maximum(t.recall, least)",
+        "tests/metrics/test_peers.py",
     ),
     Edit("metrics/calibration.py", 'side="left") - 1', 'side="right") - 1', "tests/metrics/test_calibration.py"),
     # class trees

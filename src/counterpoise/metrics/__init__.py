@@ -4,6 +4,7 @@ A class without images in ``labels`` has NaN as its own value and is left out of
 scikit-learn's order: ``(labels, predictions)`` or ``(labels, logits)``.
 """
 
+from counterpoise.metrics.averages import accuracy, balanced_accuracy, geometric_mean, macro_f1, shot_accuracy
 from counterpoise.metrics.bootstrap import Bootstrap, bootstrap_differences, paired_bootstrap
 from counterpoise.metrics.calibration import (
     classwise_calibration_error,
@@ -20,24 +21,15 @@ from counterpoise.metrics.hierarchical import (
     mean_tree_distance,
 )
 from counterpoise.metrics.ranking import average_precision
+from counterpoise.metrics.rates import Rates, per_class_f1, per_class_precision, per_class_recall, wilson_interval
 from counterpoise.metrics.tally import (
     METRICS,
     Metric,
-    Rates,
     Tally,
-    accuracy,
-    balanced_accuracy,
     confusion_matrix,
-    geometric_mean,
     group_false_positives,
     group_recall,
-    macro_f1,
-    per_class_f1,
-    per_class_precision,
-    per_class_recall,
-    shot_accuracy,
     tally,
-    wilson_interval,
 )
 
 __all__ = [
