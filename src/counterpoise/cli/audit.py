@@ -14,6 +14,7 @@ from counterpoise.core.text import percent, ratio
 if TYPE_CHECKING:
     from counterpoise.core.artifacts import AuditResult
 
+FILES = ("audit.json", "audit.html")
 ORDER = ("info", "warning", "error")
 Out = Annotated[Path | None, option("--out", "DIR", "Also write audit.json and audit.html to this folder.")]
 FailOn = Annotated[
@@ -31,7 +32,7 @@ def audit(
     overwrite: Overwrite = False,
 ) -> Result:
     """Count the images per class, measure the imbalance, and list the faults found in the files."""
-    from counterpoise.core.files import claim
+    from counterpoise.core.files import claim, output_folder
     from counterpoise.workflow import audit as stage
     from counterpoise.workflow.report import render
 
@@ -39,8 +40,9 @@ def audit(
         claim(out, resume=None, overwrite=overwrite)
     result = stage.audit(reading.load(data, warn=False), duplicates=not no_duplicates)
     if out is not None:
-        result.save(out / "audit.json")
-        render(result, out / "audit.html")
+        with output_folder(out, FILES, resume=None, overwrite=overwrite) as folder:
+            result.save(folder / "audit.json")
+            render(result, folder / "audit.html")
     worst = max((ORDER.index(finding.severity) for finding in result.findings), default=-1)
     failed = fail_on is not None and worst >= ORDER.index(fail_on)
     return Result(result, lambda: _show(result, out), exit_code=int(failed))

@@ -142,16 +142,39 @@ def claim(path: str | Path, *, resume: bool | None = False, overwrite: bool | No
     return folder
 
 
-def writing_folder(folder: Path, patterns: Sequence[str], *, overwrite: bool) -> Path:
+@contextlib.contextmanager
+def claimed(path: str | Path, *, resume: bool | None = False, overwrite: bool | None = False) -> Iterator[Path]:
+    """Claim and lock an output folder; arguments and errors are those of `claim` and `locked`."""
+    folder = claim(path, resume=resume, overwrite=overwrite)
+    with locked(folder):
+        # Again, because until the lock was taken another process may have written here.
+        claim(path, resume=resume, overwrite=overwrite)
+        yield folder
+
+
+@contextlib.contextmanager
+def output_folder(
+    path: str | Path, patterns: Sequence[str], *, resume: bool | None = False, overwrite: bool = False
+) -> Iterator[Path]:
+    """Claim and lock an output folder, and yield the folder to write to.
+
+    The files written replace those of an earlier run when the block ends without an error.
+
+    Args:
+        path, resume, overwrite: as in `claim`.
+        patterns: globs of all files that may be written there; other files stay.
+    """
+    with claimed(path, resume=resume, overwrite=overwrite) as folder:
+        yield _writing_folder(folder, patterns, overwrite=overwrite)
+        replace_files(folder, patterns)
+
+
+def _writing_folder(folder: Path, patterns: Sequence[str], *, overwrite: bool) -> Path:
     """The folder to write to: ``folder``, or its sub folder `NEW`, whose files replace those above when it is done.
 
     What an interruption left is settled first: a replacement that had begun is completed, and temporary files of
     `atomic_write` are removed. The caller holds the lock of ``folder``.
-
-    Args:
-        folder: the output folder.
-        patterns: globs of all files that may be written there; other files stay.
-        overwrite: begin a new sub folder if there are files to replace; without it, one that exists is continued.
+    ``overwrite`` begins a new sub folder if there are files to replace; without it, one that exists is continued.
     """
     new = folder / NEW
     try:

@@ -18,7 +18,7 @@ from counterpoise.augment.operations import OPERATIONS, OperationName, allowed_o
 from counterpoise.core.codec import Artifact
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, ArtifactError
-from counterpoise.core.files import LOCK, atomic_write, claim, locked, read_json, write_json
+from counterpoise.core.files import LOCK, atomic_write, claim, claimed, read_json, write_json
 from counterpoise.core.images import SYMMETRIES
 from counterpoise.core.lineage import LINEAGE_FILE, write_lineage
 from counterpoise.core.processes import workers
@@ -109,8 +109,7 @@ def augment(
         >>> augment("photos", "balanced", target="ratio:10")  # doctest: +SKIP
     """
     result, items = _planned(data, Path(out), target, seed, splits)
-    folder = claim(out, resume=resume, overwrite=None)
-    with locked(folder):
+    with claimed(out, resume=resume, overwrite=None) as folder:
         _write(result, items, folder, jobs, progress or (lambda done, total: None))
     return result
 

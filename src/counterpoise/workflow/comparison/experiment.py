@@ -9,7 +9,7 @@ from typing import Any
 
 from counterpoise.core.artifacts import Arm, AuditResult, Comparison, Evaluation, Predictions, Run, Strategy, Verdict
 from counterpoise.core.errors import ArgumentError, TrainingError
-from counterpoise.core.files import claim, locked, replace_files, writing_folder
+from counterpoise.core.files import claim, output_folder
 from counterpoise.core.images import SPLITS, LabeledImages
 from counterpoise.hierarchy import ClassTree
 from counterpoise.workflow.audit import audit
@@ -97,17 +97,13 @@ def compare(
     claim(out, resume=resume, overwrite=overwrite)
     setup = TrainingSetup.prepare(dataset, checked)
     audited = audit(setup.data)
-    with locked(Path(out)):
-        # Again, because another process may have written here while the data were prepared.
-        folder = claim(out, resume=resume, overwrite=overwrite)
-        folder = writing_folder(folder, _FILES, overwrite=overwrite)
+    with output_folder(out, _FILES, resume=resume, overwrite=overwrite) as folder:
         experiment = _Experiment(setup, seed_list, folder, chosen or plan(audited))
         experiment.check_folders()
         runs = experiment.run_all(jobs, progress or (lambda task, done, total: None))
         comparison = _comparison(experiment, audited, runs)
         comparison.save(folder / "comparison.json")
         render(comparison, folder / "report.html")
-        replace_files(Path(out), _FILES)
     return comparison
 
 

@@ -15,7 +15,7 @@ import torch
 
 from counterpoise.core.artifacts import Predictions, Run, Strategy
 from counterpoise.core.errors import ArtifactError
-from counterpoise.core.files import NEW, claim, locked, replace_files, writing_folder
+from counterpoise.core.files import NEW, claim, output_folder
 from counterpoise.core.images import SPLITS, LabeledImages, Split
 from counterpoise.workflow.dataset import as_dataset
 from counterpoise.workflow.evaluation import FittedMethod
@@ -92,11 +92,7 @@ def train(
     setup = TrainingSetup.prepare(dataset, checked)
     if chosen.name not in CATALOG and (advice := setup.double_correction_advice(chosen)):
         warnings.warn(advice, UserWarning, stacklevel=2)
-    with locked(path) if is_first else nullcontext():
-        if is_first:
-            # Again, because another process may have written here while the data were prepared.
-            claim(path, resume=resume, overwrite=overwrite)
-            writing_folder(path, FILES, overwrite=overwrite)
+    with output_folder(path, FILES, resume=resume, overwrite=overwrite) if is_first else nullcontext():
         group.wait_for_everyone()
         folder = path / NEW if (path / NEW).exists() else path
         report = progress or (lambda done, total: None)
@@ -104,8 +100,6 @@ def train(
             setup, chosen, seed=seed, folder=RunFolder(folder), progress=lambda done: report(done, setup.settings.steps)
         )
         group.wait_for_everyone()
-        if is_first:
-            replace_files(path, FILES)
     return replace(run, directory=str(path))
 
 
