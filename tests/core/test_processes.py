@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 
-from counterpoise.core.processes import workers
+from counterpoise.core.processes import report, workers
 
 SCRIPT = """
 import math
@@ -26,7 +28,7 @@ from counterpoise.core.processes import workers
 with workers(3) as pool:
     list(pool.map(time.sleep, [0.3] * 3))
     done = [pool.submit(time.sleep, 60) for _ in range(2)]  # and one waits for work
-    print("ready", *(p.pid for p in pool._processes.values()), flush=True)
+    print("ready", *pool.process_ids, flush=True)
     done[0].result()
 """
 
@@ -66,17 +68,15 @@ def test_ctrl_c_ends_all_and_only_the_parent_speaks(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_no_worker_outlives_its_parent(how):
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+def test_no_worker_and_no_semaphore_outlives_its_parent(how):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     child = subprocess.Popen([sys.executable, "-c", PATIENT], start_new_session=True, **pipes)
-    with child.stdout as told:
-        pids = [int(pid) for pid in told.readline().split()[1:]]
+    pids = [int(pid) for pid in child.stdout.readline().split()[1:]]
+    assert len(pids) == 3
     child.send_signal(how)
-    child.wait(timeout=10)
-    for _ in range(200):
-        if not any(running(pid) for pid in pids):
-            break
-        time.sleep(0.05)
+    # Until the workers, and the process in which Python keeps the list of semaphores, have ended as well.
+    _, told = child.communicate(timeout=30)
+    assert told == ""
     assert not [pid for pid in pids if running(pid)]
 
 
@@ -95,6 +95,31 @@ def test_an_error_in_the_block_ends_the_workers():
         list(pool.map(abs, [1]))
         raise RuntimeError("mine")
     assert time.monotonic() - started < 30
+
+
+@pytest.mark.fault("D29")
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_process_that_is_killed_loses_its_own_task_and_is_replaced():
+    with workers(2) as pool:
+        lost, others = pool.submit(end_with, signal.SIGKILL), [pool.submit(abs, -i) for i in range(20)]
+        assert [other.result() for other in others] == list(range(20))
+        with pytest.raises(BrokenProcessPool):
+            lost.result()
+        assert pool.submit(abs, -3).result() == 3
+
+
+def end_with(number):
+    os.kill(os.getpid(), number)
+
+
+def test_errors_and_messages_arrive_in_the_parent():
+    messages = []
+    with workers(1, listener=messages.append) as pool:
+        with pytest.raises(ValueError, match="math domain error"):
+            pool.submit(math.sqrt, -1).result()
+        pool.submit(report, "half").result()
+        pool.submit(report, "whole").result()
+    assert messages == ["half", "whole"]
 
 
 def test_the_callers_main_is_put_back():

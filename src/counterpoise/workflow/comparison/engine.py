@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from counterpoise.core.artifacts import Run, Strategy
 from counterpoise.core.errors import CounterpoiseError
-from counterpoise.core.processes import workers
+from counterpoise.core.processes import Workers, report, workers
 from counterpoise.workflow.training import RunFolder, TrainingSetup, open_run, run_training
 from counterpoise.workflow.training.run_folder import error_text
 
@@ -96,7 +93,7 @@ def _in_processes(setup: TrainingSetup, tasks: Sequence[Task], jobs: int, steps:
     with _pool(setup, jobs, steps) as pool:
         futures = [pool.submit(_in_worker, i, task) for i, task in enumerate(tasks)]
         lost = [i for i, future in enumerate(futures) if not _collect(results, i, future)]
-    # A process that is killed breaks the pool: the tasks that were lost with it are tried again one by one.
+    # The task of a process that was killed is tried once more, alone: memory may have run out.
     for i in lost:
         with _pool(setup, 1, steps) as pool:
             if not _collect(results, i, pool.submit(_in_worker, i, tasks[i])):
@@ -113,35 +110,22 @@ def _collect(results: list[Run | None], index: int, future: Future[Run]) -> bool
     return True
 
 
-_worker: dict[str, Any] = {}
-"""In a worker process: its setup and the queue of steps."""
+_worker: dict[str, TrainingSetup] = {}
+"""In a worker process: its setup."""
 
 
-@contextmanager
-def _pool(setup: TrainingSetup, jobs: int, steps: _Steps) -> Iterator[ProcessPoolExecutor]:
-    queue = multiprocessing.get_context("spawn").SimpleQueue()
-    listener = threading.Thread(target=_listen, args=(queue, steps), daemon=True)
-    listener.start()
+def _pool(setup: TrainingSetup, jobs: int, steps: _Steps) -> AbstractContextManager[Workers]:
     # Never more threads than this process may use, so that OMP_NUM_THREADS is respected.
     threads = max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // jobs))
-    try:
-        with workers(jobs, initializer=_start_worker, arguments=(setup, threads, queue)) as pool:
-            yield pool
-    finally:
-        queue.put(None)
-        listener.join()
-        queue.close()
+    return workers(
+        jobs, initializer=_start_worker, arguments=(setup, threads), listener=lambda done: steps.update(*done)
+    )
 
 
-def _listen(queue: Any, steps: _Steps) -> None:
-    while (message := queue.get()) is not None:
-        steps.update(*message)
-
-
-def _start_worker(setup: TrainingSetup, threads: int, queue: Any) -> None:
+def _start_worker(setup: TrainingSetup, threads: int) -> None:
     torch.set_num_threads(threads)
-    _worker.update(setup=setup, queue=queue)
+    _worker["setup"] = setup
 
 
 def _in_worker(index: int, task: Task) -> Run:
-    return _attempt(_worker["setup"], task, lambda done: _worker["queue"].put((index, done)))
+    return _attempt(_worker["setup"], task, lambda done: report((index, done)))
