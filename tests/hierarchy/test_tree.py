@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from counterpoise import hierarchy, losses, metrics, models
 from counterpoise.core.errors import ArgumentError
@@ -251,6 +252,53 @@ def test_json_that_is_no_tree_is_refused(text: str, message: str, tmp_path: Path
     (tmp_path / "t.json").write_text(text)
     with pytest.raises(ArgumentError, match=message):
         hierarchy.from_json(tmp_path / "t.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{b: [c]", "cannot be read as YAML"),
+        ("b: 5", "cannot be read as YAML: 5 is not a name"),
+        ("b: [[c]]", "got list below 'b'"),
+        ("b", "must hold a mapping"),
+        ("b: [c]", "must be leaves"),
+        ("b: [c, c]", "'c' is twice"),
+    ],
+)
+def test_an_error_in_a_file_names_the_file_once(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "t.yaml"
+    file.write_text(text)
+    with pytest.raises(ArgumentError, match=rf"^{file}:? .*{message}") as caught:
+        hierarchy.from_yaml(file, classes=["b"])
+    assert str(caught.value).count("t.yaml") == 1
+
+
+def test_the_message_about_many_classes_is_short() -> None:
+    with pytest.raises(ArgumentError, match="'9' and 999990 more must be in the tree") as caught:
+        from_links({"a": None}, classes=[str(i) for i in range(1_000_000)])
+    assert len(str(caught.value)) < 200
+
+
+def test_yaml_with_many_classes_is_read_as_fast_as_json(tmp_path: Path) -> None:
+    groups = {f"group {i}": [f"class {i}.{j}" for j in range(100)] for i in range(200)}
+    (tmp_path / "t.json").write_text(json.dumps(groups))
+    (tmp_path / "t.yaml").write_text(
+        "".join(f"{k}:\n" + "".join(f"  - {v}\n" for v in names) for k, names in groups.items())
+    )
+    seconds = {}
+    for reader, name in ((hierarchy.from_json, "t.json"), (hierarchy.from_yaml, "t.yaml")):
+        start = time.process_time()
+        tree = reader(tmp_path / name)
+        seconds[name] = time.process_time() - start
+        assert (tree.num_classes, tree.num_edges) == (20_000, 20_200)
+    assert seconds["t.yaml"] < 5 * seconds["t.json"] + 0.2 or not yaml.__with_libyaml__
+
+
+def test_yaml_is_read_without_libyaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "t.yaml").write_text("no: [cat, '5']\ncar: ~\n")
+    fast = hierarchy.from_yaml(tmp_path / "t.yaml")
+    monkeypatch.delattr(yaml, "CBaseLoader", raising=False)
+    assert hierarchy.from_yaml(tmp_path / "t.yaml").names == fast.names == ("", "no", "car", "cat", "5")
 
 
 def test_whole_numbers_in_json_are_names(tmp_path: Path) -> None:

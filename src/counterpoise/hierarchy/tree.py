@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from counterpoise.core.errors import ArgumentError
+from counterpoise.core.text import listed
 
 IntArray = NDArray[np.int64]
 
@@ -35,10 +35,6 @@ def from_links(links: Mapping[str, str | None], *, classes: Sequence[str] | None
         ['car', 'cat', 'dog']
     """
     parent = _parents(links)
-    try:
-        TopologicalSorter({child: [above] for child, above in parent.items()}).prepare()
-    except CycleError as error:
-        raise ArgumentError(f"`links` has a cycle: {' -> '.join(error.args[1][::-1])}") from None
     below: dict[str, list[str]] = {}
     for child, above in parent.items():
         below.setdefault(above, []).append(child)
@@ -47,7 +43,21 @@ def from_links(links: Mapping[str, str | None], *, classes: Sequence[str] | None
         for child in below.get(name, ()):
             names.append(child)
             parents.append(index)
+    if len(names) <= len(
+        parent
+    ):  # every parent is known, so a node that the root does not reach is on or below a cycle
+        raise ArgumentError(f"`links` has a cycle: {' -> '.join(_cycle(parent, set(names)))}")
     return _with_classes(tuple(names), np.array(parents, dtype=np.int64), classes)
+
+
+def _cycle(parent: Mapping[str, str], reached: set[str]) -> list[str]:
+    """The first cycle, from child to parent."""
+    node, path = next(child for child in parent if child not in reached), dict[str, None]()
+    while node not in path:
+        path[node] = None
+        node = parent[node]
+    nodes = list(path)
+    return [*nodes[nodes.index(node) :], node]
 
 
 def _parents(links: Mapping[str, str | None]) -> dict[str, str]:
@@ -62,7 +72,7 @@ def _parents(links: Mapping[str, str | None]) -> dict[str, str]:
         parent = {child: "" if above == unknown[0] else above for child, above in parent.items()}
     elif unknown:
         raise ArgumentError(
-            f"`links` has unknown parents {unknown}; give each a link to its parent, or None for the root"
+            f"`links` has unknown parents {listed(unknown)}; give each a link to its parent, or None for the root"
         )
     return parent
 
@@ -77,13 +87,15 @@ def _with_classes(names: tuple[str, ...], parents: IntArray, classes: Sequence[s
         raise ArgumentError("`classes` must be distinct; each class is one leaf")
     missing = [name for name in classes if name not in where]
     if missing:
-        raise ArgumentError(f"`classes` {missing} must be in the tree; add a link to the parent of each")
+        raise ArgumentError(f"`classes` {listed(missing)} must be in the tree; add a link to the parent of each")
     full = [name for name in classes if inner[where[name]]]
     if full:
-        raise ArgumentError(f"`classes` {full} must be leaves, as only leaves can have images; they are inner nodes")
+        raise ArgumentError(
+            f"`classes` {listed(full)} must be leaves, as only leaves can have images; they are inner nodes"
+        )
     empty = sorted({names[node] for node in np.flatnonzero(~inner)} - set(classes))
     if empty:
-        raise ArgumentError(f"`classes` lacks the leaves {empty} of the tree; remove them or add the classes")
+        raise ArgumentError(f"`classes` lacks the leaves {listed(empty)} of the tree; remove them or add the classes")
     return ClassTree(names, parents, np.array([where[name] for name in classes], dtype=np.int64))
 
 

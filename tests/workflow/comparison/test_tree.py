@@ -17,6 +17,7 @@ from counterpoise.workflow.comparison.by_tree import tree_score
 from counterpoise.workflow.evaluation import evaluate
 from counterpoise.workflow.report import render
 from counterpoise.workflow.training import RunFolder, train
+from counterpoise.workflow.training.setup import build_class_tree
 from counterpoise.workflow.training.trainer import _steps_per_node
 
 NAMES = ["car", "animal/dog/lab", "animal/cat", "animal/dog/pug"]
@@ -158,6 +159,16 @@ def test_a_tree_that_does_not_fit_is_named_before_anything_is_written(dataset, t
         with pytest.raises(ArgumentError, match=message):
             compare(dataset, strategies=["hierarchical"], tree=tree, out=tmp_path / "out")
         assert not (tmp_path / "out" / "runs").exists()
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".json", ".csv"])
+def test_the_file_of_a_tree_is_named_once(suffix, tmp_path):
+    file = tmp_path / f"t{suffix}"
+    for text in ('{"few": ["rarest"', "child,parent\nfew,\nrarest,few\n", '{"few": ["rarest"]}'):
+        file.write_text(text)
+        with pytest.raises(ArgumentError, match=r"^`tree` .*t\.") as caught:
+            build_class_tree(str(file), ClassCounts({"rare": 5, "rarest": 1}))
+        assert str(caught.value).count(file.name) == 1
 
 
 @pytest.mark.fault("H4")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import struct
 import warnings
 import zlib
@@ -125,6 +127,84 @@ def test_a_partial_image_is_a_failure_not_a_grey_half(tmp_path, encoded):
         (tmp_path / "x").write_bytes(damaged)
         with pytest.raises(UnreadableImage, match="cannot be decoded"):
             read_image(tmp_path / "x")
+
+
+def _png(pixels: np.ndarray, height: int) -> bytes:
+    """A well-formed PNG of ``height`` rows that has data for those of ``pixels`` only."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels))
+    halves = (rows[: len(rows) // 2], rows[len(rows) // 2 :])
+    header = struct.pack(">IIBBBBB", pixels.shape[1], height, 8, 2, 0, 0, 0)
+    chunks = [chunk(b"IHDR", header), *(chunk(b"IDAT", half) for half in halves), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.fault("D2")
+@pytest.mark.parametrize("rows", [1, 30, 47, 48])
+def test_a_png_whose_data_end_early_is_truncated_though_it_has_an_end(tmp_path, rows):
+    pixels = np.zeros((rows, 64, 3), dtype=np.uint8)  # black, as Pillow leaves rows that are missing
+    (tmp_path / "x").write_bytes(_png(pixels, height=48))
+    if rows == 48:
+        assert read_image(tmp_path / "x").shape == (48, 64, 3)
+        return
+    with pytest.raises(UnreadableImage, match="is a truncated PNG: it has no data for its last rows"):
+        read_image(tmp_path / "x")
+
+
+@pytest.mark.fault("D2")
+@pytest.mark.parametrize("rows", [1, 3, 11, 12])
+def test_an_interlaced_png_whose_data_end_early_is_truncated(tmp_path, rows):
+    passes = [(1, 1), (1, 1), (1, 2), (2, 2), (1, 4), (3, 4), (3, 8)]  # rows and columns of each, for 8×6 pixels
+    lines = [bytes([0, *[9] * columns]) for height, columns in passes for _ in range(height)]
+    whole = bytearray(_png(np.zeros((1, 8, 3), dtype=np.uint8), height=6)[:33])
+    whole[25], whole[28] = 0, 1
+    whole[29:33] = struct.pack(">I", zlib.crc32(whole[12:29]))
+    data = zlib.compress(b"".join(lines[:rows]))
+    for kind, content in ((b"IDAT", data), (b"IEND", b"")):
+        whole += struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    (tmp_path / "x").write_bytes(whole)
+    if rows == len(lines):
+        assert (read_image(tmp_path / "x") == 9).all()
+        return
+    with pytest.raises(UnreadableImage, match="is a truncated PNG: it has no data for its last rows"):
+        read_image(tmp_path / "x")
+
+
+SCANS = [{}, {"subsampling": 0}, {"progressive": True}, {"restart_marker_rows": 1}, {"restart_marker_blocks": 1}]
+
+
+@pytest.mark.fault("D2")
+@pytest.mark.fault("D10")
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", SCANS, ids=str)
+def test_a_jpeg_whose_data_end_early_is_truncated_though_it_has_an_end(tmp_path, encoded, mode, options):
+    with Image.open(io.BytesIO(encoded("PNG", size=(61, 49)))) as image:
+        pixels = image.convert(mode)
+    buffer = io.BytesIO()
+    pixels.save(buffer, "JPEG", **options)
+    whole = buffer.getvalue()
+    start = whole.index(b"\xff\xda") + 2
+    start += int.from_bytes(whole[start : start + 2], "big")
+    end = re.compile(rb"\xff[\xc4\xd9\xda]").search(whole, start).start()
+    for share in (0, 0.2, 0.5, 0.7):
+        cut = whole[: start + int(share * (end - start))].rstrip(b"\xff") + b"\xff\xd9"
+        (tmp_path / "x").write_bytes(cut)
+        with pytest.raises(UnreadableImage, match="is a truncated JPEG: it has no data for its last rows"):
+            read_image(tmp_path / "x")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", SCANS, ids=str)
+@pytest.mark.parametrize("colour", ["black", "gray"])
+def test_an_image_that_ends_in_black_or_grey_is_complete(tmp_path, mode, options, colour):
+    for size in ((1, 1), (17, 9), (64, 48)):
+        plain = Image.new("RGB", size, colour).convert(mode)
+        assert _saved(tmp_path, plain, "JPEG", **options).shape == (size[1], size[0], 3)
+        if mode != "CMYK":
+            assert _saved(tmp_path, plain).shape == (size[1], size[0], 3)
 
 
 @pytest.mark.fault("D7")

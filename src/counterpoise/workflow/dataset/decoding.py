@@ -7,11 +7,15 @@ formats are opened, but not decoded, by Pillow.
 from __future__ import annotations
 
 import contextlib
+import io
 import mmap
 import os
+import re
 import stat
 import warnings
+import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -44,11 +48,17 @@ UNSUPPORTED_REASON = "The format {extension} is not supported, and the file was 
 _HEAD = 4096
 _MAX_SEGMENTS = 4096
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_HUFFMAN_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 _SCAN = frozenset({0xDA})
+_START_OF_SCAN = b"\xff\xda"
+_END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_NOISE = bytes(i * 37 % 251 for i in range(1, 100))
+_MORE_DATA = _NOISE + b"".join(bytes((0xFF, restart)) + _NOISE for restart in range(0xD0, 0xD8))
 _END_OF_JPEG = b"\xff\xd9"
 _END_OF_PNG = b"IEND\xaeB`\x82"
 _JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _PNG_MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 
 
@@ -222,11 +232,12 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     Of an animation, only the first frame is read. See `to_rgb` for the conversion of other colour modes.
 
     Raises:
-        UnreadableImage: the file cannot be decoded.
+        UnreadableImage: the file cannot be decoded, or has no data for some of its rows.
     """
     with _opened(path, tuple(dict.fromkeys(FORMATS.values()))) as image:
         _expect_size(image.width, image.height)
         image.load()
+        _expect_last_pixel(image, Path(path))
         return np.array(to_rgb(_upright(image)), dtype=np.uint8)
 
 
@@ -252,6 +263,61 @@ def _opened(path: str | os.PathLike[str], formats: tuple[str, ...]) -> Iterator[
         except Exception as error:  # damaged bytes make decoders raise anything: struct.error, SyntaxError …
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise _unreadable(f"cannot be decoded: {reason.rstrip('.')}") from error
+
+
+def _expect_last_pixel(image: Image, path: Path) -> None:
+    """Raise if a PNG or JPEG is well formed but has no data for its last pixels, for which decoders make up values.
+
+    Pillow leaves them zero in a PNG, and libjpeg makes them grey (luma 128) in a JPEG, or smooths them if there is but
+    one scan of a progressive one. Only an image whose last pixel has this value is examined further.
+    """
+    last = image.getpixel((image.width - 1, image.height - 1))
+    values = last if isinstance(last, tuple) else (last or 0,)
+    is_short = False
+    if image.format == "PNG" and (image.info.get("interlace") or not any(values)):
+        is_short = _is_short_png(path.read_bytes())
+    elif image.format in ("JPEG", "MPO"):
+        red, green, blue = values[:3] if len(values) > 2 else values[:1] * 3
+        if abs(0.299 * red + 0.587 * green + 0.114 * blue - 128) < 2 or "progressive" in image.info:
+            is_short = _is_short_jpeg(path.read_bytes(), image)
+    if is_short:
+        raise _unreadable(f"is a truncated {image.format}: it has no data for its last rows")
+
+
+def _is_short_png(content: bytes) -> bool:
+    """Whether the compressed data end before the last row."""
+    width, height = int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
+    bits, missing = content[24] * _PNG_CHANNELS[content[25]], 0
+    for x, y, step_x, step_y in _ADAM7 if content[28] else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - x) // step_x), -(-(height - y) // step_y)
+        missing += max(0, rows) * (1 + -(-columns * bits // 8)) if columns > 0 else 0
+    stream, offset = zlib.decompressobj(), 8
+    while missing > 0 and offset < len(content) and not stream.eof:
+        size = int.from_bytes(content[offset : offset + 4], "big")
+        part = content[offset + 8 : offset + 8 + size] if content[offset + 4 : offset + 8] == b"IDAT" else b""
+        while part and missing > 0:
+            missing -= len(stream.decompress(part, _HEAD * 16))
+            part = stream.unconsumed_tail
+        offset += 12 + size
+    return missing > 0
+
+
+def _is_short_jpeg(content: bytes, image: Image) -> bool:
+    """Whether the first scan ends early: only then does the decoder use data that are appended to the scan."""
+    from PIL import Image as pillow
+
+    file = _File(-1, content, len(content))
+    if content[_segment(file, _FRAMES) + 1] not in _HUFFMAN_FRAMES:
+        return False
+    start = _segment(file, _SCAN)
+    end = _END_OF_SCAN.search(content, start + 2 + int.from_bytes(content[start + 2 : start + 4], "big"))
+    if end is None:
+        return True
+    if "progressive" in image.info and content.find(_START_OF_SCAN, end.start()) >= 0:
+        return False
+    longer = content[: end.start()] + _MORE_DATA + content[end.start() :]
+    with pillow.open(io.BytesIO(longer), formats=("JPEG",)) as again:
+        return not np.array_equal(np.asarray(again), np.asarray(image))
 
 
 def to_rgb(image: Image) -> Image:

@@ -148,7 +148,7 @@ def _tree_from_predictions(path: Path, *, classes: tuple[str, ...]) -> ClassTree
     """A class tree from the confusion matrix of saved predictions."""
     predictions = Predictions.load(path)
     if tuple(predictions.classes.tolist()) != classes:
-        raise ArgumentError("the predictions have other classes than the dataset, or the same in another order")
+        raise ArgumentError(f"{path} has other classes than the dataset, or the same in another order")
     matrix = confusion_matrix(predictions.labels, predictions.logits.argmax(1), num_classes=len(classes))
     return hierarchy.from_confusion(matrix, classes)
 
@@ -183,7 +183,7 @@ def build_class_tree(source: str, counts: ClassCounts) -> ClassTree:
     try:
         return _TREE_READERS[path.suffix](path, classes=counts.names)
     except ArgumentError as error:
-        raise ArgumentError(f"`tree` {source}: {error}") from error
+        raise ArgumentError(f"`tree` {error}") from error
 
 
 def _check_is_file(path: Path) -> None:
