@@ -8,11 +8,8 @@ MARK = re.compile(r"""mark\.fault\(\s*["']([A-Z]\d+)["']""")
 
 PARTS = {"L": 38, "W": 6, "S": 17, "D": 33, "H": 6, "C": 18, "R": 11}
 LATER = {
-    "D22": "COCO annotations are not read",
-    "D24": "archives are not read: a dataset is a folder or a manifest",
-    "D27": "a manifest with several labels per image is refused",
-    "D28": "segmentation masks are not read",
-    "D29": "the audit decodes in the threads of one process",
+    "D22": "waits for the COCO reader",
+    "D28": "waits for the reader of segmentation masks",
     "D30": "the audit has no partial result: it writes its report when it ends",
     "D32": "the audit keeps no cache on disk",
     "C18": "the device is the one that accelerate finds; there is no option that could name a wrong one",

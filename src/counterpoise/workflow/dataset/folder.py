@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,14 @@ from counterpoise.workflow.dataset.splits import SPLIT_NAMES
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "__pycache__", "lost+found", "$RECYCLE.BIN"})
 _LAYOUT = "put the images into one folder per class, or below train/<class>/, val/<class>/ and test/<class>/"
 
+# Layouts of datasets with annotations: folders that there may be in place of class folders, and one that shows it.
+_ANNOTATED_LAYOUTS = {
+    "COCO": (r"((train|val|test|unlabeled)20\d\d|annotations|images)", r"(train|val|test)20\d\d"),
+    "Pascal VOC": (r"(annotations|imagesets|jpegimages|segmentation(class|object))", r"(annotations|imagesets)"),
+    "YOLO": (r"(images|labels)", "labels"),
+    "segmentation masks": (r"(images?|(segmentation_?)?masks?|annotations)", r".*(masks?|annotations)"),
+}
+
 
 def read_folder(root: Path, *, nested: bool = False) -> Listing:
     """List the images of a folder, sorted by path.
@@ -32,6 +41,7 @@ def read_folder(root: Path, *, nested: bool = False) -> Listing:
     scan = _scan(os.fspath(root))
     splits = _split_folders(scan, root.name)
     names = _nested_folders(scan, splits) if nested else {p[0] for p in _inside(scan.folders, splits) if len(p) == 1}
+    _refuse_annotated_layout(names, root.name)
     class_of, findings = merge_class_names(names)
     listing = Listing("folder", root, display_name(root.name), tuple(sorted(set(class_of.values()))), [], [], [])
     listing.findings = [*findings, *scan.findings, *_extra_folders(scan, splits)]
@@ -195,3 +205,16 @@ def _no_image(name: str, listing: Listing) -> str:
         return f"{display_name(name)!r} has no image ({', '.join(FORMATS)}); {_LAYOUT}"
     first = listing.quarantined[0]
     return f"{display_name(name)!r} has no image that can be used; {_LAYOUT} ({first.path!r}: {first.reason})"
+
+
+def _refuse_annotated_layout(class_folders: Iterable[str], name: str) -> None:
+    """Raise for the folders of a dataset with annotations, which would be taken for classes such as ``labels``."""
+    folders = sorted({folder.split("/", 1)[0] for folder in class_folders})
+    for layout, (possible, decisive) in _ANNOTATED_LAYOUTS.items():
+        matched = all(re.fullmatch(possible, folder, re.IGNORECASE) for folder in folders)
+        if matched and len(folders) > 1 and any(re.fullmatch(decisive, folder, re.IGNORECASE) for folder in folders):
+            raise DatasetError(
+                f"{display_name(name)!r} has the folders {', '.join(f'{folder}/' for folder in folders)}, the layout "
+                f"of {layout}; its annotations cannot be read yet. For the classification of whole images, {_LAYOUT}, "
+                "or name the class of each image in a CSV manifest with the columns `path` and `label`"
+            )

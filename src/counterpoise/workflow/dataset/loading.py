@@ -24,9 +24,10 @@ from counterpoise.workflow.dataset.manifest import MANIFESTS, read_manifest
 from counterpoise.workflow.dataset.splits import draw_missing_splits
 
 _SUPPORTED = "pass an image folder, a CSV or Parquet manifest with the columns `path` and `label`, or digits"
+_ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _UNSUPPORTED = {
-    ".json": "COCO annotations",
-    **dict.fromkeys((".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z"), "archives"),
+    ".json": f"COCO annotations cannot be read yet; {_SUPPORTED}",
+    **dict.fromkeys(_ARCHIVES, "archives are not opened; unpack it, and pass the folder or the manifest in it"),
 }
 
 
@@ -146,9 +147,9 @@ def _listing(source: str, nested: bool) -> Listing:
         raise DatasetError(f"{display_name(source)!r:.200} cannot be opened: {error.strerror}; {_SUPPORTED}") from error
     if is_folder:
         return read_folder(path.resolve(), nested=nested)
-    kind = "Hugging Face datasets" if source.startswith("hf:") else _UNSUPPORTED.get(path.suffix.lower())
-    if kind:
-        raise DatasetError(f"{display_name(source)!r}: {kind} cannot be read yet; {_SUPPORTED}")
+    hugging_face = f"Hugging Face datasets cannot be read yet; {_SUPPORTED}"
+    if reason := hugging_face if source.startswith("hf:") else _UNSUPPORTED.get(path.suffix.lower()):
+        raise DatasetError(f"{display_name(source)!r}: {reason}")
     if not exists:
         raise DatasetError(f"{display_name(source)!r} does not exist; {_SUPPORTED}")
     if not (is_file and path.suffix.lower() in MANIFESTS):

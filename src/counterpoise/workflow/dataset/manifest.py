@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from counterpoise.core.artifacts import Finding, Quarantined
@@ -41,6 +41,7 @@ def read_manifest(file: Path) -> Listing:
     if not len(table):
         raise DatasetError(f"{table.name!r} names no image: it has a header, but no rows; add one row per image")
     root = file.parent.resolve()
+    _refuse_several_labels(table)
     labels, paths, splits = table.columns["label"], _paths(table, root), _splits(table)
     class_of, findings = merge_class_names({label for label in labels if label.strip()})
     labels = [class_of.get(label, "") for label in labels]
@@ -186,3 +187,39 @@ def _resolved(path: str, root: str, real: dict[str, str]) -> str | None:
 def _below(target: str, root: str) -> str | None:
     prefix = root.rstrip("/") + "/"
     return target[len(prefix) :] if target.startswith(prefix) else None
+
+
+def _refuse_several_labels(table: TextTable) -> None:
+    """Raise for a label that is a list of labels, such as ``car|cup``, and name its first row."""
+    labels = set(table.columns["label"])
+    for separator in "|;,":
+        lists = {label: [part.strip() for part in label.split(separator)] for label in labels if separator in label}
+        several = _lists_of_labels(lists, labels - lists.keys(), all_parts=separator == ",")
+        row = next((row for row, label in enumerate(table.columns["label"]) if label in several), None)
+        if row is not None:
+            raise DatasetError(
+                f"{table.name!r} {table.where(row)}: {table.columns['label'][row]!r:.80} are several labels, and "
+                "several labels per image are not supported; keep one label per image, or, if it is the name of one "
+                f"class, write it without {separator!r}"
+            )
+
+
+def _lists_of_labels(lists: Mapping[str, Sequence[str]], labels: Set[str], *, all_parts: bool) -> set[str]:
+    """Those of the labels, given with their parts, that are lists of labels.
+
+    A part that stands alone elsewhere, or at another place of a list, is a label; at one place only it may be a level
+    (``animal|cat``, ``animal|dog``). Names of classes have commas (``crane, bird``): there, ``all_parts`` must stand
+    alone.
+    """
+    places: dict[str, set[int]] = defaultdict(set)
+    for parts in lists.values():
+        for place, part in enumerate(parts):
+            if part:
+                places[part].add(place)
+    several = set()
+    for label, parts in lists.items():
+        alone = [part in labels for part in parts if part]
+        moves = any(len(places[part]) > 1 for part in parts)
+        if (alone and all(alone)) if all_parts else (any(alone) or moves):
+            several.add(label)
+    return several
