@@ -112,6 +112,12 @@ EDITS = (
         "key=lambda tau: (-score(tau), abs(tau))",
         TUNING,
     ),
+    Edit(
+        "samplers/resample.py",
+        'chosen[smallest if name == "not minority" else largest] = False',
+        'chosen[largest if name == "not minority" else smallest] = False',
+        "tests/samplers/test_resample.py",
+    ),
     # metrics
     Edit(
         "metrics/tally.py",

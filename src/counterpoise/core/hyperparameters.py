@@ -227,10 +227,16 @@ _SAMPLERS: dict[str, tuple[Hyperparameter, ...]] = {
     "resample": (
         Hyperparameter(
             "sampling_strategy",
-            "'over', 'under', or the ratio to the largest class that is resampled to",
+            "which classes are resampled, or the ratio to the largest class that is resampled to",
             "over",
             above=0.0,
             maximum=1.0,
+            choices=("over", "under", "auto", "all", "minority", "not minority", "not majority", "majority"),
+        ),
+        Hyperparameter(
+            "sampling_type",
+            "whether the classes are resampled up to the largest or down to the smallest",
+            None,
             choices=("over", "under"),
         ),
     ),

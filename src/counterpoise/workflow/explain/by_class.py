@@ -111,10 +111,11 @@ def class_balanced(*, power: float, **_: Any) -> Content:
     return _sampling("class_balanced_sampler", settings)
 
 
-def resample(*, sampling_strategy: Any, **_: Any) -> Content:
+def resample(*, sampling_strategy: Any, sampling_type: Any = None, **_: Any) -> Content:
     """Random oversampling and undersampling side by side; the page is that of the direction chosen."""
     over, under = (_draws(samplers.ResampleSampler(LABELS, sampling_strategy=way)) for way in ("over", "under"))
-    page = "undersample" if sampling_strategy == "under" else "oversample"
+    removes = "under" in (sampling_strategy, sampling_type) or sampling_strategy == "majority"
+    page = "undersample" if removes else "oversample"
     values = {"images": COUNTS.total, "over_draws": int(over.sum()), "under_draws": int(under.sum())}
     return _sampling(page, {"oversample": over, "undersample": under}, values)
 
