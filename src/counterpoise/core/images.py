@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +25,15 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Symmetry = Literal["hflip", "vflip", "rot90"]
 SYMMETRIES: tuple[Symmetry, ...] = ("hflip", "vflip", "rot90")
 
-_Key = TypeVar("_Key", bound=Hashable)
 _CHUNK = 1 << 16
+_NO_FILE = -1
+_SETTLED = 2 * 10**9
+
+MISSING = -2
+"""The size of a file that cannot be examined."""
+
+NO_DIGEST = bytes(hashlib.sha256().digest_size)
+"""The digest of a file that was not read whole."""
 _MOST_HASHED = 1 << 28
 
 
@@ -101,21 +111,123 @@ def checked_dataset(data: object) -> LabeledImages:
     raise ArgumentTypeError(f"`data` must be a dataset, got {type(data).__name__}; {advice}")
 
 
-def find_duplicates(data: LabeledImages, among: Iterable[int] | None = None) -> list[list[int]]:
+@dataclass(eq=False)
+class FileStates:
+    """Size, time of the last change and SHA-256 of N files, as they were when they were last examined.
+
+    Attributes:
+        sizes: int64 ``(N,)``, bytes; −1 where the image is not in a file, −2 where the file cannot be examined.
+        changed: int64 ``(N,)``, the later of the times of modification and of status change, in ns.
+        digests: uint8 ``(N, 32)``, SHA-256 of the content, where ``hashed`` is not 0.
+        hashed: int64 ``(N,)``, when the digest was computed, in ns; 0 if it was not.
+    """
+
+    sizes: NDArray[np.int64]
+    changed: NDArray[np.int64]
+    digests: NDArray[np.uint8]
+    hashed: NDArray[np.int64]
+
+    @classmethod
+    def unknown(cls, number: int) -> FileStates:
+        """The states of files that nobody has looked at."""
+        sizes, changed, hashed = np.full(number, MISSING), np.zeros(number, np.int64), np.zeros(number, np.int64)
+        return cls(sizes, changed, np.zeros((number, len(NO_DIGEST)), dtype=np.uint8), hashed)
+
+    @classmethod
+    def of(cls, sizes: Sequence[int], changed: Sequence[int], digests: Sequence[bytes], hashed: int) -> FileStates:
+        """The states with these values; ``hashed`` is the time before the digests were computed, in ns."""
+        rows = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(digests), len(NO_DIGEST)).copy()
+        times = np.where(rows.any(axis=1), hashed, 0).astype(np.int64)
+        return cls(np.array(sizes, dtype=np.int64), np.array(changed, dtype=np.int64), rows, times)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, rows: slice | NDArray[Any]) -> FileStates:
+        """The states of some of the files."""
+        return FileStates(self.sizes[rows], self.changed[rows], self.digests[rows], self.hashed[rows])
+
+    def __setitem__(self, rows: slice | NDArray[Any], states: FileStates) -> None:
+        self.sizes[rows], self.changed[rows] = states.sizes, states.changed
+        self.digests[rows], self.hashed[rows] = states.digests, states.hashed
+
+    def keep_digests(self, earlier: FileStates) -> None:
+        """Take over the digests of the files that have not changed since they were hashed.
+
+        A change within two seconds before that is not certain to show in the time of the last change, because file
+        systems store it in steps; such files are hashed again.
+        """
+        same = (self.sizes == earlier.sizes) & (self.changed == earlier.changed)
+        same &= self.changed < earlier.hashed - _SETTLED
+        self.digests[same], self.hashed[same] = earlier.digests[same], earlier.hashed[same]
+
+
+def find_duplicates(
+    data: LabeledImages, among: Iterable[int] | None = None, *, changed: bool = True
+) -> list[list[int]]:
     """Find groups of two or more images with identical content: equal bytes of files, equal pixels of other images.
 
-    Files are read only if another file has the same size. An image that cannot be read is in no group.
+    Files are read only if another file has the same size, and not again if `load` has read them whole and they have not
+    changed since. An image that cannot be read is in no group.
 
     Args:
         data: the images.
         among: indices of the images to compare; None compares all.
+        changed: whether files may have changed since the dataset was made, so that each is examined again.
 
     Returns:
         The indices of each group, in ascending order.
     """
-    sizes = {i: _size(data.file(i)) for i in (range(len(data)) if among is None else among)}
-    suspects = [i for group in _groups(sizes.items()) for i in group]
-    return sorted(_groups((i, _digest(data, i, data.file(i))) for i in suspects))
+    rows = np.arange(len(data)) if among is None else np.sort(np.fromiter(among, dtype=np.int64))
+    kept = getattr(data, "states", None)
+    states = kept[rows] if isinstance(kept, FileStates) else None
+    if states is None or changed:
+        states = _current_states(data, rows, states)
+    suspects = np.flatnonzero(_repeated(states.sizes) & (states.sizes != MISSING))
+    for i in suspects[states.hashed[suspects] == 0].tolist():
+        row = int(rows[i])
+        if digest := _digest(data, row, data.file(row)):
+            states.digests[i], states.hashed[i] = np.frombuffer(digest, dtype=np.uint8), time.time_ns()
+    if isinstance(kept, FileStates):
+        kept[rows] = states
+    suspects = suspects[states.hashed[suspects] > 0]
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for i in suspects[_repeated(states.digests[suspects, :8].copy().view(np.uint64)[:, 0])].tolist():
+        groups[states.digests[i].tobytes()].append(int(rows[i]))
+    return sorted(group for group in groups.values() if len(group) > 1)
+
+
+def _current_states(data: LabeledImages, rows: NDArray[np.int64], earlier: FileStates | None) -> FileStates:
+    """The states of the files now, with the earlier digests that are still valid."""
+    states = FileStates.unknown(len(rows))
+    found = (_size_and_change(data.file(row)) for row in rows.tolist())
+    numbers = np.fromiter(chain.from_iterable(found), dtype=np.int64, count=2 * len(rows))
+    states.sizes, states.changed = numbers[::2], numbers[1::2]
+    if earlier is not None:
+        states.keep_digests(earlier)
+    return states
+
+
+def _size_and_change(file: str | None) -> tuple[int, int]:
+    if file is None:
+        return _NO_FILE, 0  # the pixels are compared
+    try:
+        status = os.lstat(file)
+    except OSError:
+        return MISSING, 0
+    return status.st_size, time_of_change(status)
+
+
+def time_of_change(status: os.stat_result) -> int:
+    """The later of the times of modification and of status change, in ns."""
+    return max(status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _repeated(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of the values occur more than once."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    found: NDArray[np.bool_] = (counts > 1)[inverse]
+    return found
 
 
 def content_fingerprint(data: LabeledImages) -> str:
@@ -141,24 +253,6 @@ def _state(file: str) -> tuple[int, int]:
         return status.st_size, status.st_mtime_ns
     except OSError:
         return -1, -1
-
-
-def _groups(keyed: Iterable[tuple[int, _Key | None]]) -> list[list[int]]:
-    """Group the indices by key, where two or more have the same key; None is not a key."""
-    groups: dict[_Key, list[int]] = defaultdict(list)
-    for i, key in keyed:
-        if key is not None:
-            groups[key].append(i)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _size(file: str | None) -> int | None:
-    if file is None:
-        return -1  # not in a file: the pixels are compared
-    try:
-        return os.stat(file, follow_symlinks=False).st_size  # noqa: PTH116 - once per file, pathlib takes twice as long
-    except OSError:
-        return None
 
 
 def _digest(data: LabeledImages, i: int, file: str | None) -> bytes | None:

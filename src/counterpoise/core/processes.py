@@ -1,4 +1,4 @@
-"""A pool of worker processes that do not run the caller's script again and end with the process that started them."""
+"""Worker processes that do not run the caller's script again and end with it, and the number of cores for them."""
 
 from __future__ import annotations
 
@@ -54,6 +54,13 @@ def workers(
         pool.shutdown(cancel_futures=True)
         raise
     pool.shutdown()
+
+
+def available_cores() -> int:
+    """Number of cores that this process may use, which a scheduler or a container can limit."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Workers(Executor):

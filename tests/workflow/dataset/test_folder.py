@@ -339,17 +339,17 @@ def test_a_folder_that_cannot_be_read_is_named_and_the_rest_is_kept(make, monkey
 
 @pytest.mark.fault("D11")
 def test_a_file_that_vanishes_during_the_scan_is_listed(make, monkeypatch):
-    from counterpoise.workflow.dataset import loading
+    from counterpoise.workflow.dataset import headers
 
     root = make({"cat": 3})
-    real = loading.read_header
+    real = headers.examine
 
     def vanish(path: str):
         if path.endswith("001.jpg"):
             Path(path).unlink()
         return real(path)
 
-    monkeypatch.setattr(loading, "read_header", vanish)
+    monkeypatch.setattr(headers, "examine", vanish)
     assert _reasons(load(root)) == {
         "cat/001.jpg": "The file does not exist. Restore it, or delete the row that names it."
     }

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from counterpoise.core.artifacts import Finding, Quarantined
 from counterpoise.core.errors import DatasetError
 from counterpoise.core.files import display_name
-from counterpoise.core.images import Split
+from counterpoise.core.images import SPLITS, Split
 from counterpoise.core.text import listed
 from counterpoise.workflow.dataset.decoding import FORMATS, UNSUPPORTED, UNSUPPORTED_REASON, extension_of
-from counterpoise.workflow.dataset.images import Listing, merge_class_names
+from counterpoise.workflow.dataset.images import NO_SPLIT, Listing, merge_class_names
 from counterpoise.workflow.dataset.splits import SPLIT_NAMES
 
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "__pycache__", "lost+found", "$RECYCLE.BIN"})
@@ -43,35 +47,71 @@ def read_folder(root: Path, *, nested: bool = False) -> Listing:
     names = _nested_folders(scan, splits) if nested else {p[0] for p in _inside(scan.folders, splits) if len(p) == 1}
     _refuse_annotated_layout(names, root.name)
     class_of, findings = merge_class_names(names)
-    listing = Listing("folder", root, display_name(root.name), tuple(sorted(set(class_of.values()))), [], [], [])
+    listing = _listed(scan, root, splits, class_of, nested)
     listing.findings = [*findings, *scan.findings, *_extra_folders(scan, splits)]
     listing.findings += [] if nested else _flattened(scan, splits)
-    listing.num_ignored = scan.num_ignored
-    for path in sorted(scan.images):
-        split, folder = _place(path, splits, nested)
-        if not folder:
-            reason = "The file is not in a class folder. Move it into one."
-        elif splits and split is None:
-            reason = "The file is not in train/, val/ or test/. Move it into one of them."
-        else:
-            listing.paths.append(path)
-            listing.labels.append(class_of[folder])
-            listing.splits.append(split)
-            continue
-        listing.quarantined.append(Quarantined(display_name(path), reason, None, split))
-    for path, reason in sorted(scan.refused):
-        split, folder = _place(path, splits, nested)
-        listing.quarantined.append(Quarantined(display_name(path), reason, class_of.get(folder), split))
     if not listing.paths:
         raise DatasetError(_no_image(root.name, listing))
     return listing
 
 
-def _place(path: str, splits: dict[str, Split], nested: bool) -> tuple[Split | None, str]:
-    """The split of a file and the folder that is its class; empty if the file is in no class folder."""
-    parts = path.split("/")
-    folders = parts[1:-1] if splits else parts[:-1]
+def _listed(scan: _Scan, root: Path, splits: dict[str, Split], class_of: dict[str, str], nested: bool) -> Listing:
+    """The images sorted by path, and the files that cannot be used: the folder decides on all files in it at once."""
+    classes = tuple(sorted(set(class_of.values())))
+    code_of = {name: code for code, name in enumerate(classes)}
+    paths: list[str] = []
+    folders: list[tuple[int, int, int]] = []  # label, split and number of images of each
+    misplaced: list[tuple[str, str, Split | None]] = []
+    for folder in sorted(scan.images, key="{}/".format):
+        split, class_folder = _place(folder, splits, nested)
+        found = [_below(folder, name) for name in sorted(scan.images[folder])]
+        if reason := _misplacement(split, class_folder, splits):
+            misplaced += [(path, reason, split) for path in found]
+        else:
+            folders.append((code_of[class_of[class_folder]], SPLITS.index(split) if split else NO_SPLIT, len(found)))
+            paths += found
+    label, split_code, number = np.array(folders, dtype=np.int64).reshape(-1, 3).T
+    order = np.arange(len(paths))
+    if any(map(operator.gt, paths, itertools.islice(paths, 1, None))):  # a folder has images and folders of images
+        order = np.array(sorted(range(len(paths)), key=paths.__getitem__), dtype=np.int64)
+        paths.sort()
+    refused = [
+        (path, reason, *_place(path.rpartition("/")[0], splits, nested)) for path, reason in sorted(scan.refused)
+    ]
+    return Listing(
+        "folder",
+        root,
+        display_name(root.name),
+        classes,
+        paths,
+        np.repeat(label, number)[order].astype(np.int32),
+        np.repeat(split_code, number)[order].astype(np.int8),
+        quarantined=[
+            *(Quarantined(display_name(path), reason, None, split) for path, reason, split in sorted(misplaced)),
+            *(Quarantined(display_name(path), why, class_of.get(name), split) for path, why, split, name in refused),
+        ],
+        num_ignored=scan.num_ignored,
+    )
+
+
+def _place(folder: str, splits: dict[str, Split], nested: bool) -> tuple[Split | None, str]:
+    """The split of a folder and the folder that is its class; empty if it is above the class level."""
+    parts = folder.split("/")
+    folders = parts[1:] if splits else parts
     return splits.get(parts[0]), "/".join(folders if nested else folders[:1])
+
+
+def _misplacement(split: Split | None, class_folder: str, splits: dict[str, Split]) -> str:
+    """The reason why the images of a folder cannot be used; empty if they can."""
+    if not class_folder:
+        return "The file is not in a class folder. Move it into one."
+    if splits and split is None:
+        return "The file is not in train/, val/ or test/. Move it into one of them."
+    return ""
+
+
+def _below(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
 
 
 def _inside(paths: Iterable[str], splits: dict[str, Split]) -> Iterator[list[str]]:
@@ -82,9 +122,12 @@ def _inside(paths: Iterable[str], splits: dict[str, Split]) -> Iterator[list[str
 
 @dataclass
 class _Scan:
-    """The content of a folder; paths are relative to it, with forward slashes."""
+    """The content of a folder; paths are relative to it, with forward slashes.
 
-    images: list[str] = field(default_factory=list)
+    ``images`` has the names of the image files per folder that contains some; "" is the folder itself.
+    """
+
+    images: dict[str, list[str]] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -93,30 +136,51 @@ class _Scan:
 
 def _scan(root: str) -> _Scan:
     """Walk the folder without following links or opening a file."""
-    scan, pending = _Scan(), [("", False)]
+    scan = _Scan()
+    pending = [("", False)]
     while pending:
-        prefix, hidden = pending.pop()
+        folder, hidden = pending.pop()
         try:
-            with os.scandir(f"{root}/{prefix}") as entries:
-                for entry in entries:
-                    path = prefix + entry.name
-                    ignored = hidden or entry.name.startswith(".") or entry.name in _SYSTEM_FOLDERS
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append((f"{path}/", ignored))
-                        if not ignored:
-                            scan.folders.append(path)
-                    elif ignored:
-                        scan.num_ignored += 1
-                    else:
-                        _add_file(scan, entry, path, root)
+            with os.scandir(f"{root}/{folder}") as entries:
+                _scan_folder(scan, pending, entries, folder, hidden, root)
         except OSError as error:
-            name = display_name(prefix or ".")
-            reason = f"The folder {name!r} cannot be read: {error.strerror}. Check its permissions."
-            scan.findings.append(Finding("unreadable-folder", "error", reason, (display_name(prefix),)))
+            shown = f"{folder}/" if folder else ""
+            problem = f"The folder {display_name(shown or '.')!r} cannot be read: {error.strerror}"
+            finding = Finding(
+                "unreadable-folder", "error", f"{problem}. Check its permissions.", (display_name(shown),)
+            )
+            scan.findings.append(finding)
+    scan.images = {folder: images for folder, images in scan.images.items() if images}
     return scan
 
 
-def _add_file(scan: _Scan, entry: os.DirEntry[str], path: str, root: str) -> None:
+def _scan_folder(
+    scan: _Scan,
+    pending: list[tuple[str, bool]],
+    entries: Iterable[os.DirEntry[str]],
+    folder: str,
+    hidden: bool,
+    root: str,
+) -> None:
+    """Record the entries of one folder, and add the folders in it to ``pending``."""
+    images = scan.images[folder] = []
+    for entry in entries:
+        name = entry.name
+        ignored = hidden or name.startswith(".") or name in _SYSTEM_FOLDERS
+        if not ignored and extension_of(name) in FORMATS and entry.is_file(follow_symlinks=False):
+            images.append(name)
+        elif entry.is_dir(follow_symlinks=False):
+            pending.append((_below(folder, name), ignored))
+            if not ignored:
+                scan.folders.append(_below(folder, name))
+        elif ignored:
+            scan.num_ignored += 1
+        else:
+            _add_other(scan, entry, _below(folder, name), root)
+
+
+def _add_other(scan: _Scan, entry: os.DirEntry[str], path: str, root: str) -> None:
+    """Record an entry that is neither an image nor a folder."""
     extension = extension_of(entry.name)
     if entry.is_symlink():
         if extension in FORMATS or entry.is_dir():
@@ -127,8 +191,6 @@ def _add_file(scan: _Scan, entry: os.DirEntry[str], path: str, root: str) -> Non
         scan.refused.append((path, UNSUPPORTED_REASON.format(extension=extension)))
     elif extension not in FORMATS:
         scan.num_ignored += 1
-    elif entry.is_file(follow_symlinks=False):
-        scan.images.append(path)
     else:
         scan.refused.append((path, "The file is not a regular file. Move it out of the dataset."))
 
@@ -167,7 +229,7 @@ def _split_folders(scan: _Scan, name: str) -> dict[str, Split]:
 def _nested_folders(scan: _Scan, splits: dict[str, Split]) -> set[str]:
     """Paths of the folders that contain images or nothing: the classes if folders are nested."""
     parents = {folder.rpartition("/")[0] for folder in scan.folders}
-    leaves = {path.rpartition("/")[0] for path in scan.images} | (set(scan.folders) - parents)
+    leaves = set(scan.images) | (set(scan.folders) - parents)
     return {"/".join(parts) for parts in _inside(leaves - {""}, splits) if parts}
 
 
@@ -175,10 +237,10 @@ def _flattened(scan: _Scan, splits: dict[str, Split]) -> list[Finding]:
     """Findings about class folders that contain folders of images but no image: these folders may be the classes."""
     below: dict[str, set[str]] = {}
     direct: set[str] = set()
-    for parts in _inside(scan.images, splits):
-        if len(parts) > 2:
+    for parts in _inside(filter(None, scan.images), splits):
+        if len(parts) > 1:
             below.setdefault(parts[0], set()).add(parts[1])
-        elif len(parts) == 2:
+        elif parts:
             direct.add(parts[0])
     findings = []
     for name, folders in sorted(below.items()):

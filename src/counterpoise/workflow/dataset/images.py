@@ -22,11 +22,15 @@ from counterpoise.core.checks import checked_choice
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError, DatasetError
 from counterpoise.core.files import display_name
-from counterpoise.core.images import SPLITS, Split, Symmetry
+from counterpoise.core.images import SPLITS, FileStates, Split, Symmetry
 from counterpoise.core.text import plural
 from counterpoise.workflow.dataset.decoding import UnreadableImage, read_image
 
+NO_SPLIT = -1
+"""The split of an image in a `Listing` whose source has no splits."""
+
 _CHUNK = 8
+_BLOCK = 4096
 _LARGE_FILE = 20_000
 
 
@@ -45,6 +49,8 @@ class ImageDataset:
         origin: how the dataset was made (kind, source, seed …), for the record of a run.
         pixels: the images themselves, uint8 ``(N, H, W, 3)``, where they are not stored in files.
         renamed: ``{path: name on disk}`` of the files whose names are not valid Unicode.
+        states: size and content hash of the files when their headers were checked, so that a search for duplicates
+            reads no file again that has not changed.
 
     Raises:
         ArgumentError: ``labels``, ``paths`` and ``splits`` differ in length.
@@ -63,6 +69,7 @@ class ImageDataset:
     origin: dict[str, Any] = field(default_factory=dict)
     pixels: NDArray[np.uint8] | None = field(default=None, repr=False)
     renamed: dict[str, str] = field(default_factory=dict, repr=False)
+    states: FileStates | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not len(self.labels) == len(self.paths) == len(self.splits):
@@ -97,8 +104,14 @@ class ImageDataset:
 
     def file(self, index: int) -> str | None:
         """Absolute path of the image file; None for the embedded digits. Reports show ``paths`` instead."""
+        if self.root is None:
+            return None
         path = self.paths[index]
-        return None if self.root is None else f"{self.root}/{self.renamed.get(path, path)}"
+        return f"{self._folder}/{self.renamed.get(path, path) if self.renamed else path}"
+
+    @cached_property
+    def _folder(self) -> str:
+        return str(self.root)
 
     @property
     def num_files(self) -> int:
@@ -109,8 +122,11 @@ class ImageDataset:
     def fingerprint(self) -> str:
         """SHA-256 of classes, paths, labels and splits; it does not depend on the place of the folder."""
         digest = hashlib.sha256("\0".join(self.classes).encode("utf-8", "surrogateescape"))
-        for path, label, split in zip(self.paths, self.labels.tolist(), self.splits.tolist(), strict=True):
-            digest.update(f"\0\0{path}\0{label}\0{split}".encode("utf-8", "surrogateescape"))
+        for start in range(0, len(self), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            images = zip(self.paths[rows], self.labels[rows].tolist(), self.splits[rows].tolist(), strict=True)
+            block = "".join([f"\0\0{path}\0{label}\0{split}" for path, label, split in images])
+            digest.update(block.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
     def subset(self, split: Split) -> ImageDataset:
@@ -212,6 +228,7 @@ class ImageDataset:
             paths=tuple(self.paths[i] for i in rows.tolist()),
             splits=self.splits[rows],
             pixels=None if self.pixels is None else self.pixels[rows],
+            states=None if self.states is None else self.states[rows],
         )
 
 
@@ -219,21 +236,21 @@ class ImageDataset:
 class Listing:
     """The image files that a reader found, before their headers are checked and missing splits are drawn.
 
-    ``paths`` are as on disk, relative to ``root``; a split is None where the source has none; ``lines`` are the lines
-    (or rows: ``unit``) of a manifest.
+    ``paths`` are as on disk, relative to ``root``. ``labels`` are indices into ``classes``. ``splits`` are indices into
+    `SPLITS`, or `NO_SPLIT` where the source has none. ``lines`` are the lines (or rows: ``unit``) of a manifest.
     """
 
     kind: str
     root: Path
     source: str
     classes: tuple[str, ...]
-    paths: list[str]
-    labels: list[str]
-    splits: list[Split | None]
+    paths: Sequence[str]
+    labels: NDArray[np.int32]
+    splits: NDArray[np.int8]
     quarantined: list[Quarantined] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     num_ignored: int = 0
-    lines: Sequence[int] = ()
+    lines: Sequence[int] | NDArray[np.int64] = ()
     unit: str = "line"
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from counterpoise.core.artifacts import Finding, Quarantined
 from counterpoise.core.checks import checked_choice, checked_count, checked_number
@@ -16,10 +17,11 @@ from counterpoise.core.errors import ArgumentError, ArgumentTypeError, DatasetEr
 from counterpoise.core.files import display_name
 from counterpoise.core.images import SPLITS, SYMMETRIES, LabeledImages, Split, Symmetry, checked_dataset
 from counterpoise.core.text import plural
-from counterpoise.workflow.dataset.decoding import FORMATS, Header, UnreadableImage, extension_of, read_header
+from counterpoise.workflow.dataset.decoding import FORMATS, extension_of
 from counterpoise.workflow.dataset.digits import read_digits
 from counterpoise.workflow.dataset.folder import read_folder
-from counterpoise.workflow.dataset.images import ImageDataset, Listing
+from counterpoise.workflow.dataset.headers import Headers, check_headers
+from counterpoise.workflow.dataset.images import NO_SPLIT, ImageDataset, Listing
 from counterpoise.workflow.dataset.manifest import MANIFESTS, read_manifest
 from counterpoise.workflow.dataset.splits import draw_missing_splits
 
@@ -161,25 +163,26 @@ def _listing(source: str, nested: bool) -> Listing:
 
 def _assembled(listing: Listing, val_fraction: float, test_fraction: float, seed: int) -> ImageDataset:
     """The dataset of the listed files that have a valid header, with the missing splits drawn."""
-    rows, headers = _checked_headers(listing)
-    paths, renamed = _unique_names([listing.paths[i] for i in rows])
-    index = {name: c for c, name in enumerate(listing.classes)}
+    headers = _checked_headers(listing)
+    rows = np.delete(np.arange(len(listing.paths)), list(headers.faults))
+    paths, renamed = _unique_names(_selected(listing.paths, rows))
     dataset = ImageDataset(
         name=listing.source,
         classes=listing.classes,
-        labels=np.array([index[listing.labels[i]] for i in rows], dtype=np.int64),
+        labels=listing.labels[rows].astype(np.int64),
         paths=tuple(paths),
-        splits=np.array([listing.splits[i] or "train" for i in rows], dtype="<U5"),
+        splits=np.array([*SPLITS, "train"])[listing.splits[rows]],  # the last for NO_SPLIT
         symmetries=frozenset({"hflip"}),
         quarantined=tuple(sorted(listing.quarantined, key=lambda item: item.path)),
-        findings=(*listing.findings, *_header_findings(paths, headers)),
+        findings=(*listing.findings, *_header_findings(paths, rows, headers)),
         num_ignored=listing.num_ignored,
         root=listing.root,
         origin={"kind": listing.kind, "source": listing.source},
         renamed=renamed,
+        states=headers.states[rows],
     )
-    fractions: dict[Split, float] = {} if "val" in listing.splits else {"val": val_fraction}
-    if not any(listing.splits):
+    fractions: dict[Split, float] = {} if (listing.splits == SPLITS.index("val")).any() else {"val": val_fraction}
+    if (listing.splits == NO_SPLIT).all():
         fractions["test"] = test_fraction
     draw_missing_splits(dataset, fractions, seed)
     if not (dataset.splits == "train").any():
@@ -187,20 +190,22 @@ def _assembled(listing: Listing, val_fraction: float, test_fraction: float, seed
     return dataset
 
 
-def _checked_headers(listing: Listing) -> tuple[list[int], list[Header]]:
-    """The rows whose file has a valid header and its end, with the headers; the other files are quarantined."""
-    rows, headers, root = [], [], str(listing.root)
-    for i, path in enumerate(listing.paths):
-        try:
-            headers.append(read_header(f"{root}/{path}"))
-            rows.append(i)
-        except UnreadableImage as error:
-            reason = f"{listing.unit.capitalize()} {listing.lines[i]}: {error}" if listing.lines else str(error)
-            item = Quarantined(display_name(path), reason, listing.labels[i], listing.splits[i])
-            listing.quarantined.append(item)
-    if not rows:
+def _checked_headers(listing: Listing) -> Headers:
+    """The headers of the files that are listed; those without a valid header and an end are quarantined."""
+    headers = check_headers(str(listing.root), listing.paths)
+    for i, problem in headers.faults.items():
+        reason = f"{listing.unit.capitalize()} {listing.lines[i]}: {problem}" if len(listing.lines) else problem
+        code = int(listing.splits[i])
+        split = None if code == NO_SPLIT else SPLITS[code]
+        item = Quarantined(display_name(listing.paths[i]), reason, listing.classes[listing.labels[i]], split)
+        listing.quarantined.append(item)
+    if len(headers.faults) == len(listing.paths):
         raise DatasetError(f"{listing.source!r} has no image that can be read: {_first_problem(listing)}")
-    return rows, headers
+    return headers
+
+
+def _selected(paths: Sequence[str], rows: NDArray[np.int64]) -> Sequence[str]:
+    return paths if len(rows) == len(paths) else [paths[i] for i in rows.tolist()]
 
 
 def _first_problem(listing: Listing) -> str:
@@ -210,31 +215,39 @@ def _first_problem(listing: Listing) -> str:
     return f"{plural(len(listing.quarantined), 'file')} quarantined, the first is {first.path!r}: {first.reason}"
 
 
-def _unique_names(paths: list[str]) -> tuple[list[str], dict[str, str]]:
+def _unique_names(paths: Sequence[str]) -> tuple[Sequence[str], dict[str, str]]:
     """The paths as valid Unicode, and the names on disk of those that had to be changed."""
-    names = [display_name(path) for path in paths]
+    changed = [i for i, path in enumerate(paths) if not path.isascii() and display_name(path) != path]
+    if not changed:
+        return paths, {}
+    names = list(paths)
+    for i in changed:
+        names[i] = display_name(paths[i])
     renamed, times, tried = {}, Counter(names), Counter[str]()
-    for i, (name, path) in enumerate(zip(names, paths, strict=True)):
-        if name != path:
-            unique = name
-            if times[name] > 1:  # another file has this name
-                times[name] -= 1
-                while times[unique]:
-                    tried[name] += 1
-                    unique = f"{name}_{tried[name]}" if tried[name] > 1 else f"{name}_"
-                times[unique] += 1
-            names[i], renamed[unique] = unique, path
+    for i in changed:
+        unique = name = names[i]
+        if times[name] > 1:  # another file has this name
+            times[name] -= 1
+            while times[unique]:
+                tried[name] += 1
+                unique = f"{name}_{tried[name]}" if tried[name] > 1 else f"{name}_"
+            times[unique] += 1
+        names[i], renamed[unique] = unique, paths[i]
     return names, renamed
 
 
-def _header_findings(paths: list[str], headers: list[Header]) -> list[Finding]:
-    """Findings about files whose extension stands for another format, and about colour modes that are converted."""
+def _header_findings(names: Sequence[str], rows: NDArray[np.int64], headers: Headers) -> list[Finding]:
+    """Findings about files whose extension stands for another format, and about colour modes that are converted.
+
+    ``names`` are the names of the files without a fault, which are those in ``rows``.
+    """
     findings = []
-    for path, header in zip(paths, headers, strict=True):
-        if FORMATS.get(extension_of(path), header.format) != header.format:
-            reason = f"The content of {path!r} is {header.format}, and it is read as such. Rename the file to match."
-            findings.append(Finding("extension-mismatch", "warning", reason, (path,)))
-    modes = Counter(header.mode for header in headers if header.mode != "RGB")
+    for row, format in headers.other_formats.items():
+        name = names[int(np.searchsorted(rows, row))]
+        if extension_of(name) in FORMATS:
+            reason = f"The content of {name!r} is {format}, and it is read as such. Rename the file to match."
+            findings.append(Finding("extension-mismatch", "warning", reason, (name,)))
+    modes = {mode: n for mode, n in headers.modes.items() if mode != "RGB"}
     if modes:
         numbers = ", ".join(f"{n} {mode}" for mode, n in sorted(modes.items()))
         reason = f"Some images are converted to RGB ({numbers}). Check that the mode does not depend on the class."

@@ -8,6 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
+import numpy as np
+
 from counterpoise.core.artifacts import Finding, Quarantined
 from counterpoise.core.errors import DatasetError
 from counterpoise.core.files import display_name
@@ -15,7 +17,7 @@ from counterpoise.core.images import SPLITS, Split
 from counterpoise.core.tables import TextTable, expect_columns, read_csv
 from counterpoise.core.text import listed
 from counterpoise.workflow.dataset.decoding import UNSUPPORTED, UNSUPPORTED_REASON, extension_of
-from counterpoise.workflow.dataset.images import Listing, merge_class_names
+from counterpoise.workflow.dataset.images import NO_SPLIT, Listing, merge_class_names
 from counterpoise.workflow.dataset.splits import SPLIT_NAMES
 
 MANIFESTS = (".csv", ".tsv", ".parquet", ".pq")
@@ -48,14 +50,17 @@ def read_manifest(file: Path) -> Listing:
     faults = _faults(table, paths, labels, splits)
     order = sorted(range(len(paths)), key=paths.__getitem__)
     rows = [row for row in order if row not in faults]
+    classes = tuple(sorted(set(class_of.values())))
+    code_of = {name: code for code, name in enumerate(classes)}
+    codes = [SPLITS.index(split) if split else NO_SPLIT for split in splits]
     return Listing(
         "manifest",
         root,
         table.name,
-        tuple(sorted(set(class_of.values()))),
+        classes,
         paths=[paths[row] for row in rows],
-        labels=[labels[row] for row in rows],
-        splits=[splits[row] for row in rows],
+        labels=np.array([code_of[labels[row]] for row in rows], dtype=np.int32),
+        splits=np.array([codes[row] for row in rows], dtype=np.int8),
         quarantined=[
             Quarantined(display_name(paths[row]), faults[row], labels[row] or None, splits[row])
             for row in order

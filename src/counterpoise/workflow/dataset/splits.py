@@ -46,8 +46,8 @@ def draw_missing_splits(dataset: ImageDataset, fractions: Mapping[Split, float],
         )
     rows = np.flatnonzero(dataset.splits == "train")
     labels, paths = dataset.labels[rows], [dataset.paths[i] for i in rows]
-    position = {int(row): i for i, row in enumerate(rows)}
-    identical = [[position[i] for i in group] for group in find_duplicates(dataset, among=position)]
+    groups = find_duplicates(dataset, among=rows.tolist(), changed=False)
+    identical = [np.searchsorted(rows, group).tolist() for group in groups]
     splits = dataset.splits.copy()
     splits[rows] = draw(labels, paths, fractions=fractions, seed=seed, identical=identical)
     splits.setflags(write=False)
@@ -104,7 +104,7 @@ def ranks(paths: Iterable[str], *, seed: int) -> NDArray[np.uint64]:
     """A pseudo-random number for each path, which depends only on the path and the seed."""
     key = str(seed).encode()
     names = (path.encode("utf-8", "surrogateescape") for path in paths)
-    digests = b"".join(hashlib.blake2b(name, digest_size=8, key=key).digest() for name in names)
+    digests = b"".join([hashlib.blake2b(name, digest_size=8, key=key).digest() for name in names])
     return np.frombuffer(digests, dtype=">u8").astype(np.uint64)
 
 
