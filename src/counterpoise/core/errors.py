@@ -21,6 +21,10 @@ class ArtifactError(CounterpoiseError):
     """A file of Counterpoise is missing, damaged or of another version, or an output folder is in use."""
 
 
+class WriteError(ArtifactError):
+    """A file or folder cannot be written: the disk is full, or a permission is missing."""
+
+
 class MissingExtraError(CounterpoiseError, ImportError):
     """An optional dependency is not installed; the message has the command to install it."""
 

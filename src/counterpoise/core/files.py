@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from counterpoise.core.errors import ArtifactError
+from counterpoise.core.errors import ArtifactError, WriteError
 
 LOCK = ".lock"
 """Name of the lock file in an output folder; it exists only while a process is writing there."""
@@ -29,6 +30,22 @@ READ_FLAGS = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_NONBLOCK", "
 """For `os.open`: never block on a FIFO, never follow a link; Windows has neither flag, but needs O_BINARY."""
 
 
+_ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free space on this disk, or write to another folder"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check the permissions, or write to another folder"),
+}
+
+
+@contextlib.contextmanager
+def writing(target: object) -> Iterator[None]:
+    """Raise an OSError of the block as a `WriteError` that names ``target`` and says what to do."""
+    try:
+        yield
+    except (OSError, NotImplementedError) as error:  # NotImplementedError: a file system without locks
+        advice = _ADVICE.get(getattr(error, "errno", None) or 0, "write to another folder")
+        raise WriteError(f"cannot write to {target}: {getattr(error, 'strerror', None) or error}; {advice}") from error
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path``, and rename it to ``path`` when the block ends without an error.
@@ -37,14 +54,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     temporary file is removed.
 
     Raises:
-        ArtifactError: the file cannot be written (disk full, read-only, no permission).
+        WriteError: the file cannot be written (disk full, read-only, no permission).
     """
     target = Path(path)
-    try:
+    with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    except OSError as error:
-        raise ArtifactError(f"cannot write {target}: {error.strerror or error}") from error
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -52,12 +67,11 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         Path(name).chmod(0o644)
         Path(name).replace(target)
-    except BaseException as error:
+    except BaseException:
         with contextlib.suppress(OSError):
             Path(name).unlink()
-        if isinstance(error, OSError):
-            raise ArtifactError(f"cannot write {target}: {error.strerror or error}") from error
-        raise
+        with writing(target):
+            raise
 
 
 def path_exists(path: str | os.PathLike[str]) -> bool:
@@ -174,10 +188,11 @@ def _writing_folder(folder: Path, patterns: Sequence[str], *, overwrite: bool) -
 
     What an interruption left is settled first: a replacement that had begun is completed, and temporary files of
     `atomic_write` are removed. The caller holds the lock of ``folder``.
+
     ``overwrite`` begins a new sub folder if there are files to replace; without it, one that exists is continued.
     """
     new = folder / NEW
-    try:
+    with writing(f"`out` {folder}"):
         if (new / _MOVING).exists():
             replace_files(folder, patterns)
         temporary = [Path(p).with_name(f".{Path(p).name}.????????.tmp").as_posix() for p in patterns]
@@ -188,8 +203,6 @@ def _writing_folder(folder: Path, patterns: Sequence[str], *, overwrite: bool) -
                 shutil.rmtree(new)
             if _matching(folder, patterns):
                 new.mkdir()
-    except OSError as error:
-        raise ArtifactError(f"cannot write to `out` {folder}: {error.strerror or error}") from error
     return new if new.exists() else folder
 
 
@@ -198,7 +211,7 @@ def replace_files(folder: Path, patterns: Sequence[str]) -> None:
     new, record = folder / NEW, folder / NEW / _MOVING
     if not new.exists():
         return
-    try:
+    with writing(f"`out` {folder}"):
         if not record.exists():
             write_json(record, sorted(_matching(new, patterns)))
         names = read_json(record)
@@ -209,8 +222,6 @@ def replace_files(folder: Path, patterns: Sequence[str]) -> None:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (new / name).replace(folder / name)
         shutil.rmtree(new)
-    except OSError as error:
-        raise ArtifactError(f"cannot write to `out` {folder}: {error.strerror or error}") from error
 
 
 def _matching(folder: Path, patterns: Sequence[str]) -> set[str]:
@@ -222,18 +233,19 @@ def locked(folder: Path) -> Iterator[None]:
     """Lock an output folder for this process; the system releases the lock however the process ends.
 
     Raises:
-        ArtifactError: another process is writing to the folder, or the folder cannot be made.
+        ArtifactError: another process is writing to the folder.
+        WriteError: the folder cannot be made or locked.
     """
     from filelock import FileLock, Timeout
 
-    try:
+    with writing(f"`out` {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK)
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise ArtifactError(f"another process is writing to {folder}; wait for it, or name another folder") from error
-    except (OSError, NotImplementedError) as error:
-        raise ArtifactError(f"cannot write to `out` {folder}: {getattr(error, 'strerror', None) or error}") from error
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            reason = f"another process is writing to {folder}; wait for it, or name another folder"
+            raise ArtifactError(reason) from error
     try:
         yield
     finally:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from counterpoise.core.artifacts import Run, Strategy
-from counterpoise.core.errors import CounterpoiseError
+from counterpoise.core.errors import CounterpoiseError, WriteError
 from counterpoise.core.processes import Workers, report, workers
 from counterpoise.workflow.training import RunFolder, TrainingSetup, open_run, run_training
 from counterpoise.workflow.training.run_folder import error_text
@@ -67,6 +67,8 @@ def failed(setup: TrainingSetup, task: Task, error: BaseException) -> Run:
 def _attempt(setup: TrainingSetup, task: Task, progress: Callable[[int], None]) -> Run:
     try:
         return run_training(setup, task.strategy, seed=task.seed, folder=RunFolder(task.folder), progress=progress)
+    except WriteError:
+        raise  # a full disk, for example: no other run could be saved either
     except Exception as error:
         return failed(setup, task, error)
 

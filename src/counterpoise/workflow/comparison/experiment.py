@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from counterpoise.core.artifacts import Arm, AuditResult, Comparison, Evaluation, Predictions, Run, Strategy, Verdict
-from counterpoise.core.errors import ArgumentError, TrainingError
+from counterpoise.core.errors import ArgumentError, TrainingError, WriteError
 from counterpoise.core.files import claim, output_folder
 from counterpoise.core.images import SPLITS, LabeledImages
 from counterpoise.hierarchy import ClassTree
@@ -146,6 +146,8 @@ class _Experiment:
             if base is None or base.status != "done":
                 raise TrainingError(f"it reuses the model of {task.strategy.reuses}, which did not finish")
             return run_posthoc(self.setup, task.strategy, base, seed=task.seed, folder=RunFolder(task.folder))
+        except WriteError:
+            raise
         except Exception as error:
             return failed(self.setup, task, error)
 

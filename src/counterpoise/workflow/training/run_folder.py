@@ -19,7 +19,7 @@ from torch import Tensor
 
 from counterpoise.core.artifacts import Predictions, Run, Strategy
 from counterpoise.core.errors import ArtifactError, CounterpoiseError
-from counterpoise.core.files import atomic_write, read_json, write_json
+from counterpoise.core.files import atomic_write, read_json, write_json, writing
 from counterpoise.core.hyperparameters import KINDS, defaults, hyperparameters
 from counterpoise.core.images import SPLITS
 from counterpoise.core.tables import read_own_csv, write_csv
@@ -110,7 +110,8 @@ class RunFolder:
         """Write the checkpoint with its SHA-256; the one before becomes checkpoint-previous.safetensors."""
         newest, previous = (self.path / name for name in CHECKPOINTS)
         if newest.exists() and not self._newest_is_damaged:
-            newest.replace(previous)
+            with writing(previous):
+                newest.replace(previous)
         self.write_tensors(newest.name, tensors, {**metadata, "sha256": _digest(tensors, metadata)})
         self._newest_is_damaged = False
 
@@ -157,7 +158,8 @@ class RunFolder:
     def remove_checkpoint(self) -> None:
         """Remove the checkpoints, which a finished run no longer needs."""
         for name in CHECKPOINTS:
-            (self.path / name).unlink(missing_ok=True)
+            with writing(self.path / name):
+                (self.path / name).unlink(missing_ok=True)
 
 
 def _damaged(file: Path, reason: object) -> ArtifactError:
