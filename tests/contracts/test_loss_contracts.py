@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import weakref
 from functools import partial
 
 import pytest
@@ -151,6 +152,53 @@ def test_the_reference_differentiates_twice(spec):
     logits, target = sample((3, 3))
     loss = spec.loss(3, "reference")
     assert torch.autograd.gradgradcheck(lambda z: loss(z, target), logits.clone().requires_grad_(), fast_mode=True)
+
+
+@pytest.mark.fault("L28")
+@every_loss
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_auto_differentiates_twice(spec, reduction):
+    """Behind a layer, so that the logits are no leaf: the product of Hessian and vector is that of the reference."""
+    inputs, target = sample((4, 3))
+    assert torch.autograd.gradgradcheck(
+        lambda z: spec.loss(3, None, reduction=reduction)(z, target), inputs.clone().requires_grad_(), fast_mode=True
+    )
+    products = []
+    for impl in (None, *(["reference"] if spec.family != "overlap" else [])):
+        matrix = torch.linspace(-1.0, 1.0, 9, dtype=torch.float64).reshape(3, 3).requires_grad_()
+        value = spec.loss(3, impl, reduction=reduction)(inputs @ matrix, target).sum()
+        value.backward(retain_graph=True)  # a first backward that keeps the graph, and then one that is differentiated
+        first, matrix.grad = matrix.grad, None
+        (gradient,) = torch.autograd.grad(value, matrix, create_graph=True)
+        torch.testing.assert_close(gradient, first)
+        products += torch.autograd.grad((gradient * matrix.detach().cos()).sum(), matrix)
+        assert products[-1].any()
+    torch.testing.assert_close(products[0], products[-1])
+
+
+def test_what_double_backward_keeps_is_kept_until_the_backward_and_checked():
+    logits, target = sample((4, 3))
+
+    def loss(**options):
+        hidden = logits.clone().requires_grad_() * 1.0
+        return hidden, losses.cross_entropy(hidden, target, **options)
+
+    hidden, value = loss()
+    kept = weakref.ref(hidden)
+    del hidden
+    assert kept() is not None  # needed if the gradient is differentiated
+    value.backward()
+    assert kept() is None
+
+    hidden, value = loss()
+    hidden.detach().mul_(2.0)  # changes nothing for an ordinary backward, whose gradient is there already
+    value.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(value, hidden, create_graph=True)
+
+    hidden, value = loss(inplace=True)
+    with pytest.raises(UnsupportedError, match="`inplace=True`, which overwrites the logits"):
+        value.backward(create_graph=True)
 
 
 @pytest.mark.fault("L28")

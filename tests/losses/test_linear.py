@@ -187,7 +187,19 @@ def test_a_hyperparameter_with_a_gradient_falls_back_or_refuses():
     with pytest.raises(UnsupportedError, match="requires one"):
         joined(head, y, offset=offset, impl="closed_form")
     with pytest.raises(UnsupportedError, match="create_graph"):
-        torch.autograd.grad(joined(head, y), head, create_graph=True)
+        torch.autograd.grad(joined(head, y, impl="closed_form"), head, create_graph=True)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_auto_differentiates_twice(reduction):
+    """Second derivatives by hidden, weight and bias, and those that mix them, are those of the reference."""
+    head, y, _ = problem()
+    found = []
+    for impl in ("auto", "reference"):
+        value = joined(head, y, impl=impl, gamma=2.0, reduction=reduction).sum()
+        first = torch.autograd.grad(value, head, create_graph=True)
+        found.append(torch.autograd.grad(sum(g.square().sum() for g in first), head))
+    torch.testing.assert_close(found[0], found[1])
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ def fused_loss(
     *arguments: Any,
     multiply: Multiply | None = None,
     inplace: bool = False,
+    recomputed: Recomputed | None = None,
 ) -> Tensor:
     """The loss of ``forward(logits, memory, *arguments)``, which also computes the gradient where one is needed.
 
@@ -37,9 +38,10 @@ def fused_loss(
         arguments: passed on to ``forward``; tensors among them must not require a gradient.
         multiply: computes gradient times upstream gradient; default `multiplied`.
         inplace: write the gradient into the memory of the logits.
+        recomputed: the loss in differentiable operations, for double backward, which is refused without it.
     """
     if torch.is_grad_enabled() and logits.requires_grad:
-        loss: Tensor = _FusedLoss.apply(logits, forward, multiply or multiplied, inplace, *arguments)
+        loss: Tensor = _FusedLoss.apply(logits, forward, multiply or multiplied, inplace, recomputed, *arguments)
         return loss
     return forward(logits, None, *arguments)[0]
 
@@ -52,18 +54,22 @@ class _FusedLoss(torch.autograd.Function):
         forward: Forward,
         multiply: Multiply,
         inplace: bool,
+        recomputed: Recomputed | None,
         *arguments: Any,
     ) -> Tensor:
         loss, gradient, factors = forward(logits, gradient_memory(logits, inplace), *arguments)
         assert gradient is not None
         _invalidate_overwritten(logits, gradient)
         ctx.save_for_backward(gradient, *factors)
-        ctx.multiply, ctx.others = multiply, 3 + len(arguments)
+        ctx.multiply, ctx.recomputed, ctx.others = multiply, recomputed, 4 + len(arguments)
         return loss
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_double_backward()
+        if is_differentiated():
+            return *recomputed_gradients(ctx.recomputed, upstream), *[None] * ctx.others
+        if not keeps_graph():
+            ctx.recomputed = None
         gradient, *factors = ctx.saved_tensors
         if upstream.dim() == 0:
             upstream = upstream.reshape([1] * gradient.dim())
@@ -74,13 +80,58 @@ class _FusedLoss(torch.autograd.Function):
         return ctx.multiply(gradient, upstream), *[None] * ctx.others
 
 
-def refuse_double_backward() -> None:
-    """Raise in a backward with ``create_graph=True``, where the second derivative would silently be missing."""
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+class Recomputed:
+    """A loss in differentiable operations, which a double backward computes from the inputs that this object keeps.
+
+    Args:
+        loss: a function of the inputs.
+        inputs: first those that may require a gradient. Tensors are kept as autograd keeps them, so that saved-tensor
+            hooks and checkpointing see them; a change in place is an error, but only in the double backward.
+        differentiable: how many inputs may require a gradient.
+    """
+
+    def __init__(self, loss: Callable[..., Tensor], *inputs: Any, differentiable: int = 1) -> None:
+        self.loss, self.differentiable = loss, differentiable
+        self.others = [None if isinstance(x, Tensor) else x for x in inputs]
+        self.node: Tensor = _Kept.apply(*(x if isinstance(x, Tensor) else None for x in inputs))
+
+    def gradients(self, upstream: Tensor) -> list[Tensor | None]:
+        """The gradients of the differentiable inputs, which can be differentiated once more."""
+        assert self.node.grad_fn is not None
+        kept = self.node.grad_fn.saved_tensors  # type: ignore[attr-defined]
+        inputs = [other if tensor is None else tensor for tensor, other in zip(kept, self.others, strict=True)]
+        sources = {i: x for i, x in enumerate(kept[: self.differentiable]) if x is not None and x.requires_grad}
+        found = torch.autograd.grad(self.loss(*inputs), list(sources.values()), upstream, create_graph=True)
+        gradients = dict(zip(sources, found, strict=True))
+        return [gradients.get(i) for i in range(self.differentiable)]
+
+
+class _Kept(torch.autograd.Function):
+    """A node beside the graph of the loss that keeps tensors; nothing ever flows through it."""
+
+    @staticmethod
+    def forward(ctx: Any, *tensors: Tensor | None) -> Tensor:
+        ctx.save_for_backward(*tensors)
+        return torch.empty(0)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[None, ...]:
+        return (None,) * len(ctx.needs_input_grad)
+
+
+def is_differentiated() -> bool:
+    """Whether the backward that is running is itself differentiated, as with ``create_graph=True``."""
+    return torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+def recomputed_gradients(recomputed: Recomputed | None, upstream: Tensor) -> list[Tensor | None]:
+    """The gradients from `Recomputed`; without it the second derivative would be missing, which is an error."""
+    if recomputed is None:
         raise UnsupportedError(
-            'double backward (`create_graph=True`) is not supported by impl="closed_form" and impl="triton", one of '
-            'which impl="auto" uses; pass impl="reference"'
+            'double backward (`create_graph=True`) is not supported by impl="closed_form" and impl="triton", nor with '
+            '`inplace=True`, which overwrites the logits; pass impl="auto" or impl="reference", and inplace=False'
         )
+    return recomputed.gradients(upstream)
 
 
 # Whether a backward needs its saved tensors again (`retain_graph`). Assumed where torch lacks the function.
@@ -104,6 +155,11 @@ def in_transform() -> bool:
     if torch.compiler.is_compiling():
         return False
     return bool(torch._C._are_functorch_transforms_active()) or forward_ad._current_level >= 0
+
+
+def is_jit_traced() -> bool:
+    """Whether torch.jit.trace records, which cannot record functions with a backward of their own."""
+    return not torch.compiler.is_compiling() and torch._C._is_tracing()
 
 
 def is_traced(tensor: Tensor) -> bool:

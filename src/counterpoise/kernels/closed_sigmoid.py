@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from counterpoise.kernels.autograd import Fold, blocks, empty_gradient, fused_loss, is_traced, power
+from counterpoise.kernels.autograd import Fold, Recomputed, blocks, empty_gradient, fused_loss, is_traced, power
 from counterpoise.kernels.reduction import accumulation_dtype, class_view, kept
 from counterpoise.kernels.reference import SigmoidParameters, dense_labels
 
@@ -32,10 +32,11 @@ def sigmoid_closed(
     *,
     total: bool,
     inplace: bool = False,
+    recomputed: Recomputed | None = None,
 ) -> Tensor:
     """Σ coefficient · ℓ (``total``), or the terms of that sum, (N, C, …); coefficient is (N, …) or a scalar."""
     arguments = (target, coefficient, ignore_index, total, *params)
-    return fused_loss(logits, _loss_and_gradient, *arguments, inplace=inplace)
+    return fused_loss(logits, _loss_and_gradient, *arguments, inplace=inplace, recomputed=recomputed)
 
 
 def _loss_and_gradient(

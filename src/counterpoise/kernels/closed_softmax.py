@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from counterpoise.kernels.autograd import Fold, blocks, fused_loss, is_traced, power
+from counterpoise.kernels.autograd import Fold, Recomputed, blocks, fused_loss, is_traced, power
 from counterpoise.kernels.reduction import accumulation_dtype, class_view
 from counterpoise.kernels.reference import SoftmaxParameters, dense_target, hides_target, smoothed, transformed
 
@@ -35,10 +35,11 @@ def softmax_closed(
     *,
     total: bool,
     inplace: bool = False,
+    recomputed: Recomputed | None = None,
 ) -> Tensor:
     """Σ_i coefficient_i · ℓ_i (``total``), or the terms of that sum; coefficient is (N, …) or a scalar."""
     arguments = (target, coefficient, ignore_index, total, *params)
-    return fused_loss(logits, _loss_and_gradient, *arguments, inplace=inplace)
+    return fused_loss(logits, _loss_and_gradient, *arguments, inplace=inplace, recomputed=recomputed)
 
 
 def _loss_and_gradient(

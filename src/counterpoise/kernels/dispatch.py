@@ -9,13 +9,14 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from counterpoise.core.errors import CounterpoiseError, UnsupportedError
-from counterpoise.kernels.autograd import in_transform, is_traced
+from counterpoise.kernels.autograd import Recomputed, in_transform, is_jit_traced, is_traced
 from counterpoise.kernels.closed_sigmoid import sigmoid_closed
 from counterpoise.kernels.closed_softmax import closed_rows, softmax_closed
 from counterpoise.kernels.reduction import (
@@ -94,14 +95,30 @@ def _evaluated(equation: Equation, logits: Tensor, params: Params, batch: Batch,
     implementation = chosen_implementation(impl, equation, logits, others)
     if implementation == "triton":
         implementation = verified_implementation(impl, equation, logits, params, batch, lambda rows: logits[rows])
-    return _computed(implementation, equation, logits, params, batch, inplace)
+    recomputed = None
+    if impl == "auto" and implementation != "reference" and not inplace and can_recompute(logits):
+        recomputed = Recomputed(REFERENCE_LOSS[equation], logits, *batch, *params)
+    return _computed(implementation, equation, logits, params, batch, inplace, recomputed)
+
+
+def can_recompute(*inputs: Tensor | None) -> bool:
+    """Whether a gradient is wanted that may be differentiated once more; `torch.compile` has no double backward."""
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return False
+    return any(x is not None and x.requires_grad for x in inputs)
 
 
 def _computed(
-    implementation: Implementation, equation: Equation, logits: Tensor, params: Params, batch: Batch, inplace: bool
+    implementation: Implementation,
+    equation: Equation,
+    logits: Tensor,
+    params: Params,
+    batch: Batch,
+    inplace: bool,
+    recomputed: Recomputed | None = None,
 ) -> Tensor:
     if implementation == "triton":
-        return _triton_kernels(equation)(logits, params, batch, inplace=inplace)
+        return _triton_kernels(equation)(logits, params, batch, inplace=inplace, recomputed=recomputed)
     target, weight, ignore_index, reduction, below = batch
     if below is None and reduction in ("mean", "batchmean"):
         below = _DENOMINATOR[equation](logits, params, batch)
@@ -113,8 +130,8 @@ def _computed(
     coefficient = torch.ones((), dtype=accumulation_dtype(logits), device=logits.device)
     coefficient = coefficient if weight is None else coefficient * weight
     coefficient = coefficient if below is None else safe_divide(coefficient, below)
-    total = reduction != "none"
-    return _CLOSED_FORM[equation](logits, target, coefficient, params, ignore_index, total=total, inplace=inplace)
+    options = {"total": reduction != "none", "inplace": inplace, "recomputed": recomputed}
+    return _CLOSED_FORM[equation](logits, target, coefficient, params, ignore_index, **options)
 
 
 def _triton_kernels(equation: Equation) -> Callable[..., Tensor]:
@@ -142,6 +159,18 @@ def _sigmoid_denominator(logits: Tensor, params: Params, batch: Batch) -> Tensor
     return valid.sum(dtype=dtype) * (1 if by_rows else logits.shape[1])
 
 
+def _reference_loss(equation: Equation, params_type: Callable[..., Params], logits: Tensor, *arguments: Any) -> Tensor:
+    """The loss of the reference, from the fields of a batch and of the hyperparameters."""
+    fields = len(Batch._fields)
+    batch, params = Batch(*arguments[:fields]), params_type(*arguments[fields:])
+    return _computed("reference", equation, logits, params, batch, False)
+
+
+# The loss of an equation as a function of logits and the fields of batch and hyperparameters, for `Recomputed`.
+REFERENCE_LOSS: dict[Equation, Callable[..., Tensor]] = {
+    "softmax": partial(_reference_loss, "softmax", SoftmaxParameters),
+    "sigmoid": partial(_reference_loss, "sigmoid", SigmoidParameters),
+}
 _REFERENCE: dict[Equation, Callable[..., Tensor]] = {"softmax": softmax_rows, "sigmoid": sigmoid_elements}
 _CLOSED_FORM: dict[Equation, Callable[..., Tensor]] = {"softmax": softmax_closed, "sigmoid": sigmoid_closed}
 _DENOMINATOR: dict[Equation, Callable[..., Tensor]] = {"softmax": softmax_denominator, "sigmoid": _sigmoid_denominator}
@@ -198,6 +227,8 @@ def chosen_implementation(impl: Impl, equation: Equation, logits: Tensor, others
 def _obstacle(others: Iterable[Any]) -> str | None:
     if in_transform():
         return "does not run inside torch.func transforms or forward-mode differentiation"
+    if is_jit_traced():
+        return "cannot be recorded by torch.jit.trace"
     if torch.is_grad_enabled() and any(isinstance(other, Tensor) and other.requires_grad for other in others):
         return "has a gradient for `logits` only, and another argument requires one"
     return None

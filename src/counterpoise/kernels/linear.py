@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from counterpoise.kernels.autograd import refuse_double_backward
+from counterpoise.kernels.autograd import Recomputed, is_differentiated, keeps_graph, recomputed_gradients
 from counterpoise.kernels.dispatch import (
+    REFERENCE_LOSS,
     Impl,
     Implementation,
+    can_recompute,
     rows_and_gradient,
     softmax_denominator,
     verified_implementation,
@@ -63,18 +65,25 @@ def linear_softmax(
         implementation = verified_implementation(impl, "softmax", logits, params, batch, head.logits)
     rows = _Rows(*batch[:3], implementation)
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in head):
-        loss: Tensor = _LinearSoftmax.apply(*head, factor, *rows, *params)
+        recomputed = None
+        if impl == "auto" and can_recompute(*head):
+            recomputed = Recomputed(_reference_loss, *head, *batch, *params, differentiable=len(head))
+        loss: Tensor = _LinearSoftmax.apply(*head, recomputed, factor, *rows, *params)
         return loss
     loss, _ = _chunked(head, rows, params, (False, False, False), rows.sample_weight)
     return loss if factor is None else loss.sum() * factor
 
 
+def _reference_loss(hidden: Tensor, weight: Tensor, bias: Tensor | None, *arguments: Any) -> Tensor:
+    return REFERENCE_LOSS["softmax"](torch.nn.functional.linear(hidden, weight, bias), *arguments)
+
+
 class _LinearSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
-        head, factor = Head(hidden, weight, bias), rest[0]
-        count = 1 + len(_Rows._fields)
-        rows, params = _Rows(*rest[1:count]), SoftmaxParameters(*rest[count:])
+        head, (ctx.recomputed, factor) = Head(hidden, weight, bias), rest[:2]
+        count = 2 + len(_Rows._fields)
+        rows, params = _Rows(*rest[2:count]), SoftmaxParameters(*rest[count:])
         wanted = ctx.needs_input_grad[:3] if factor is not None else (False, False, False)
         loss, gradients = _chunked(head, rows, params, wanted, rows.sample_weight)
         ctx.reduced, ctx.rows, ctx.params = factor is not None, rows, params
@@ -88,8 +97,11 @@ class _LinearSoftmax(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_double_backward()
-        others = [None] * (1 + len(_Rows._fields) + len(SoftmaxParameters._fields))
+        others = [None] * (2 + len(_Rows._fields) + len(SoftmaxParameters._fields))
+        if is_differentiated():
+            return *recomputed_gradients(ctx.recomputed, upstream), *others
+        if not keeps_graph():
+            ctx.recomputed = None
         if ctx.reduced:
             factor, *gradients = ctx.saved_tensors
             return *(_scaled(g, upstream * factor, d) for g, d in zip(gradients, ctx.dtypes, strict=True)), *others

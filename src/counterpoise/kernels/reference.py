@@ -137,7 +137,7 @@ def log_one_minus_p(z: Tensor, log_p: Tensor) -> Tensor:
     Only the largest p of a row can be above ½: there it is log-sum-exp over the other classes minus that over all
     classes. For the other classes log1p(−p) is exact.
     """
-    top = torch.zeros_like(z, dtype=torch.bool).scatter(1, z.argmax(1, keepdim=True), True)
+    top = torch.zeros_like(z, dtype=torch.bool).scatter(1, z.argmax(1, keepdim=True), 1)  # True is refused by jit.trace
     others = z.masked_fill(top, -torch.inf)
     exist = (others != -torch.inf).any(1, keepdim=True)  # false for C = 1, where 1 − p is 0 and its log −inf
     lse_others = torch.logsumexp(torch.where(exist, others, 0.0), dim=1, keepdim=True)

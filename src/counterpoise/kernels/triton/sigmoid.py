@@ -13,7 +13,7 @@ import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
-from counterpoise.kernels.autograd import Fold, empty_gradient, fused_loss
+from counterpoise.kernels.autograd import Fold, Recomputed, empty_gradient, fused_loss
 from counterpoise.kernels.reduction import Batch, accumulation_dtype
 from counterpoise.kernels.reference import SigmoidParameters
 from counterpoise.kernels.triton import launch
@@ -32,9 +32,17 @@ _TILE = 1 << 10
 _COUNT_BLOCK = 4096
 
 
-def sigmoid_triton(logits: Tensor, params: SigmoidParameters, batch: Batch, *, inplace: bool = False) -> Tensor:
+def sigmoid_triton(
+    logits: Tensor,
+    params: SigmoidParameters,
+    batch: Batch,
+    *,
+    inplace: bool = False,
+    recomputed: Recomputed | None = None,
+) -> Tensor:
     """The loss: a scalar, or (N, C, …) for "none"."""
-    return fused_loss(logits, _loss_and_gradient, *batch, *params, multiply=launch.multiplied, inplace=inplace)
+    multiply, arguments = launch.multiplied, (*batch, *params)
+    return fused_loss(logits, _loss_and_gradient, *arguments, multiply=multiply, inplace=inplace, recomputed=recomputed)
 
 
 def _computed(logits: Tensor, batch: Batch, vectors: Any, numbers: Any, memory: Tensor | None) -> tuple[Tensor, Tensor]:

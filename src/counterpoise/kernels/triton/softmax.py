@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from counterpoise.kernels.autograd import fused_loss
+from counterpoise.kernels.autograd import Recomputed, fused_loss
 from counterpoise.kernels.reduction import Batch, accumulation_dtype
 from counterpoise.kernels.reference import SoftmaxParameters
 from counterpoise.kernels.triton import launch
@@ -19,9 +19,17 @@ from counterpoise.kernels.triton.softmax_kernels import hard_kernel, soft_kernel
 _OWN_ROWS = 1024
 
 
-def softmax_triton(logits: Tensor, params: SoftmaxParameters, batch: Batch, *, inplace: bool = False) -> Tensor:
+def softmax_triton(
+    logits: Tensor,
+    params: SoftmaxParameters,
+    batch: Batch,
+    *,
+    inplace: bool = False,
+    recomputed: Recomputed | None = None,
+) -> Tensor:
     """The loss: a scalar, or (N, …) for "none"."""
-    return fused_loss(logits, _loss_and_gradient, *batch, *params, multiply=launch.multiplied, inplace=inplace)
+    multiply, arguments = launch.multiplied, (*batch, *params)
+    return fused_loss(logits, _loss_and_gradient, *arguments, multiply=multiply, inplace=inplace, recomputed=recomputed)
 
 
 def rows_and_gradient(
