@@ -68,7 +68,7 @@ class _FusedLoss(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         if is_differentiated():
             return *recomputed_gradients(ctx.recomputed, upstream), *[None] * ctx.others
-        if not keeps_graph():
+        if ctx.recomputed is not None and not keeps_graph():
             ctx.recomputed = None
         gradient, *factors = ctx.saved_tensors
         if upstream.dim() == 0:

@@ -100,7 +100,7 @@ class _LinearSoftmax(torch.autograd.Function):
         others = [None] * (2 + len(_Rows._fields) + len(SoftmaxParameters._fields))
         if is_differentiated():
             return *recomputed_gradients(ctx.recomputed, upstream), *others
-        if not keeps_graph():
+        if ctx.recomputed is not None and not keeps_graph():
             ctx.recomputed = None
         if ctx.reduced:
             factor, *gradients = ctx.saved_tensors
