@@ -29,21 +29,23 @@ def assert_agree(
 ) -> None:
     """Assert that both losses have the same value and gradients; the gradients have the dtype of their inputs.
 
-    Of half-precision inputs ours is float32. The peer then computes in float64 from the same inputs, so that its own
-    rounding does not count.
+    The peer computes in float64, from the same inputs, so that its own rounding does not count. Ours is float64 for
+    float64 and float32 for float32 and half precision, with gradients rounded to half precision.
     """
     dtype = inputs[0].dtype
-    half = dtype in (torch.float16, torch.bfloat16)
     value, gradients = outcome(ours, inputs, learn)
-    exact = [x.double() if half and isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs]
+    exact = [x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs]
     wanted, wanted_gradients = outcome(theirs, exact, learn)
+    if dtype != torch.float64:
+        atol = max(atol, 2e-6)
     loose = {torch.float64: 1e-9, torch.float32: 1e-5}.get(dtype, 1e-4) if rtol is None else rtol
     assert value.shape == wanted.shape
-    torch.testing.assert_close(value, wanted.to(value.dtype), rtol=loose, atol=atol)
+    torch.testing.assert_close(value.to(wanted.dtype), wanted, rtol=loose, atol=atol)
+    rounding = torch.finfo(dtype).eps if dtype in (torch.float16, torch.bfloat16) else 0.0
     for i, gradient, other in zip(learn, gradients, wanted_gradients, strict=True):
         assert gradient.dtype == inputs[i].dtype
-        near = torch.finfo(dtype).eps if half else loose
-        torch.testing.assert_close(gradient.to(other.dtype), other, rtol=near, atol=max(atol, near / 8 if half else 0))
+        near = {"rtol": max(loose, rounding), "atol": max(atol, rounding / 8)}
+        torch.testing.assert_close(gradient.to(other.dtype), other, **near)
 
 
 def assert_each(samples: Iterable[Any], check: Callable[[Any], str], cases: Counter[str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from tests.peers.test_scikit_learn import every_batch
 
 from counterpoise import metrics
+from counterpoise.core.errors import CounterpoiseError
 from counterpoise.samplers import ResampleSampler
 
 theirs = pytest.importorskip("imblearn.metrics")
@@ -45,53 +46,108 @@ def test_sensitivity_and_specificity_of_each_class(labels, predictions, quiet):
     np.testing.assert_allclose(1 - np.array(false_positives), specificity[others])
 
 
+@every_batch
+@pytest.mark.parametrize("correction", [0.0, 0.001, 0.5])
+def test_geometric_mean_over_all_labels_with_a_correction(labels, predictions, correction, quiet):
+    wanted = theirs.geometric_mean_score(labels, predictions, correction=correction)
+    ours = metrics.geometric_mean(labels, predictions, classes="union", correction=correction)
+    assert ours == pytest.approx(wanted, abs=1e-12)
+
+
 LABELS = {
     "two classes": [0] * 12 + [1] * 5,
     "three classes": [0] * 20 + [1] * 7 + [2] * 3,
     "equal": [0] * 4 + [1] * 4,
+    "two of the smallest": [0] * 9 + [1] * 2 + [2] * 2,
     "names": ["cat"] * 9 + ["dog"] * 2 + ["emu"] * 4,
 }
-OVER = ["minority", "not minority", "not majority", "all", "auto"]
+SAMPLERS = {"over": over_sampling.RandomOverSampler, "under": under_sampling.RandomUnderSampler}
+every_sampler = pytest.mark.parametrize("kind", SAMPLERS)
+every_labels = pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
 
 
-def counts_of_peer(sampler, labels, strategy):
+def counts_of_peer(kind, labels, strategy):
     x = np.arange(len(labels))[:, None]
-    _, resampled = sampler(sampling_strategy=strategy, random_state=0).fit_resample(x, np.asarray(labels))
+    _, resampled = SAMPLERS[kind](sampling_strategy=strategy, random_state=0).fit_resample(x, np.asarray(labels))
     names, counts = np.unique(resampled, return_counts=True)
     return dict(zip(names.tolist(), counts.tolist(), strict=True))
 
 
-def counts_of_ours(labels, strategy):
-    drawn = np.asarray(labels)[list(ResampleSampler(labels, sampling_strategy=strategy))]
-    names, counts = np.unique(drawn, return_counts=True)
+def counts_of_ours(kind, labels, strategy):
+    sampler = ResampleSampler(labels, sampling_strategy=strategy, sampling_type=kind)
+    names, counts = np.unique(np.asarray(labels)[list(sampler)], return_counts=True)
     return dict(zip(names.tolist(), counts.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
-def test_over_and_under(labels, quiet):
-    assert counts_of_ours(labels, "over") == counts_of_peer(over_sampling.RandomOverSampler, labels, "auto")
-    assert counts_of_ours(labels, "under") == counts_of_peer(under_sampling.RandomUnderSampler, labels, "auto")
+@every_labels
+@every_sampler
+@pytest.mark.parametrize("strategy", ["minority", "not minority", "not majority", "majority", "all", "auto"])
+def test_strategies_by_name(kind, labels, strategy, quiet):
+    if strategy == {"over": "majority", "under": "minority"}[kind]:
+        with pytest.raises(ValueError):
+            counts_of_peer(kind, labels, strategy)
+        with pytest.raises(CounterpoiseError, match="`sampling_strategy="):
+            counts_of_ours(kind, labels, strategy)
+    else:
+        assert counts_of_ours(kind, labels, strategy) == counts_of_peer(kind, labels, strategy)
 
 
+@every_labels
+@every_sampler
+def test_the_short_names_are_auto(kind, labels, quiet):
+    assert counts_of_ours(None, labels, kind) == counts_of_peer(kind, labels, "auto")
+
+
+@every_sampler
 @pytest.mark.parametrize("ratio", [0.5, 0.75, 1.0])
-def test_a_ratio_for_two_classes(ratio, quiet):
+def test_a_ratio_for_two_classes(kind, ratio, quiet):
     labels = LABELS["two classes"]
-    assert counts_of_ours(labels, ratio) == counts_of_peer(over_sampling.RandomOverSampler, labels, ratio)
+    assert counts_of_ours(kind, labels, ratio) == counts_of_peer(kind, labels, ratio)
+
+
+@every_sampler
+@pytest.mark.parametrize(
+    ("name", "strategy"),
+    [
+        ("three classes", 0.5),  # a ratio needs two classes
+        ("two classes", 1.5),
+        ("two classes", 0.0),
+        ("two classes", "unknown"),
+        ("two classes", {7: 3}),
+        ("two classes", {0: -1}),
+    ],
+)
+def test_what_imbalanced_learn_refuses_is_refused(kind, name, strategy, quiet):
+    with pytest.raises(ValueError):
+        counts_of_peer(kind, LABELS[name], strategy)
+    with pytest.raises(CounterpoiseError, match="`sampling_strategy"):
+        counts_of_ours(kind, LABELS[name], strategy)
 
 
 @pytest.mark.parametrize(
-    ("name", "wanted"),
-    [("two classes", {1: 9}), ("three classes", {1: 9, 2: 5}), ("names", {"dog": 6, "emu": 4})],
+    ("kind", "name", "wanted"),
+    [
+        ("over", "two classes", {1: 9}),
+        ("over", "three classes", {1: 9, 2: 5}),
+        ("over", "names", {"dog": 6, "emu": 4}),
+        ("under", "three classes", {0: 6}),
+        ("under", "three classes", {0: 5, 1: 2}),
+    ],
 )
-def test_counts_by_class(name, wanted, quiet):
+@pytest.mark.parametrize("function", [False, True])
+def test_counts_by_class(kind, name, wanted, function, quiet):
+    strategy = (lambda labels: wanted) if function else wanted
     labels = LABELS[name]
-    assert counts_of_ours(labels, wanted) == counts_of_peer(over_sampling.RandomOverSampler, labels, wanted)
+    assert counts_of_ours(kind, labels, strategy) == counts_of_peer(kind, labels, strategy)
 
 
-@pytest.mark.parametrize("wanted", [{0: 6}, {0: 5, 1: 2}])
-def test_fewer_by_class(wanted, quiet):
+@pytest.mark.parametrize(("kind", "wanted"), [("over", {0: 3}), ("under", {1: 30})])
+def test_oversampling_does_not_remove_and_undersampling_does_not_add(kind, wanted, quiet):
     labels = LABELS["three classes"]
-    assert counts_of_ours(labels, wanted) == counts_of_peer(under_sampling.RandomUnderSampler, labels, wanted)
+    with pytest.raises(ValueError):
+        counts_of_peer(kind, labels, wanted)
+    with pytest.raises(CounterpoiseError, match="`sampling_strategy"):
+        counts_of_ours(kind, labels, wanted)
 
 
 def test_oversampling_keeps_every_item():

@@ -96,6 +96,33 @@ def test_macro_f1_over_the_classes_with_labels(labels, predictions, quiet):
     assert metrics.macro_f1(labels, predictions) == pytest.approx(wanted)
 
 
+ZERO_DIVISION = pytest.mark.parametrize("zero_division", [0, 1, np.nan])
+
+
+@every_batch
+@ZERO_DIVISION
+def test_zero_division_of_each_class(labels, predictions, zero_division):
+    size = max(*labels, *predictions) + 2  # the last class occurs nowhere
+    options = {"average": None, "labels": range(size), "zero_division": zero_division}
+    ours = {"num_classes": size, "zero_division": zero_division}
+    for rate, score in (
+        (metrics.per_class_precision(labels, predictions, **ours).estimate, theirs.precision_score),
+        (metrics.per_class_recall(labels, predictions, **ours).estimate, theirs.recall_score),
+        (metrics.per_class_f1(labels, predictions, **ours), theirs.f1_score),
+    ):
+        np.testing.assert_allclose(rate, score(labels, predictions, **options))
+
+
+@every_batch
+@ZERO_DIVISION
+@pytest.mark.parametrize("classes", ["union", [0], [0, 1, 2]])
+def test_macro_f1_over_given_classes(labels, predictions, classes, zero_division):
+    chosen = None if classes == "union" else classes
+    wanted = theirs.f1_score(labels, predictions, labels=chosen, average="macro", zero_division=zero_division)
+    ours = metrics.macro_f1(labels, predictions, classes=classes, zero_division=zero_division)
+    assert ours == pytest.approx(wanted, nan_ok=True)
+
+
 RANKINGS = {
     "scikit-learn's example": ([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]),
     "ties": ([0, 1, 1, 0, 1], [0.5, 0.5, 0.5, 0.1, 0.9]),
