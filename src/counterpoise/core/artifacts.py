@@ -28,6 +28,7 @@ __all__ = [
     "Evaluation",
     "Finding",
     "GroupScore",
+    "LogitTransform",
     "NodeScore",
     "Predictions",
     "Quarantined",
@@ -101,6 +102,14 @@ class AuditResult(Artifact):
 
 
 @dataclass(frozen=True)
+class LogitTransform:
+    """One step from the output of a model to its final logits: a name of `counterpoise.posthoc.TRANSFORMS`."""
+
+    method: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Run(Artifact):
     """One training of one strategy with one seed.
 
@@ -108,7 +117,9 @@ class Run(Artifact):
     recall per class on the training images without augmentation; None for a class without images. ``prior`` is the
     class prior that remains in the logits: uniform after a correction, empty where the loss does not define it.
     ``fitted`` has the values that a correction chose on validation, ``notes`` are warnings, and ``tree`` is the class
-    tree of a hierarchical strategy. ``digests`` has the SHA-256 of the model and of each file of predictions.
+    tree of a hierarchical strategy. ``transforms`` are the steps from the output of the model to the final logits;
+    None in runs of versions that did not record them. ``digests`` has the SHA-256 of the model and of each file of
+    predictions.
     """
 
     strategy: Strategy
@@ -128,6 +139,7 @@ class Run(Artifact):
     fitted: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     tree: dict[str, Any] = field(default_factory=dict)
+    transforms: tuple[LogitTransform, ...] | None = None
     error: str | None = None
     directory: str = ""
     digests: dict[str, str] = field(default_factory=dict)

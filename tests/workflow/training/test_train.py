@@ -18,7 +18,7 @@ from tests.workflow.blobs import blobs
 
 from counterpoise import losses
 from counterpoise.core import files as files_module
-from counterpoise.core.artifacts import Predictions, Run, Strategy
+from counterpoise.core.artifacts import LogitTransform, Predictions, Run, Strategy
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, ArtifactError, DatasetError, TrainingError
 from counterpoise.models import build_model
 from counterpoise.workflow.strategy import CATALOG
@@ -545,11 +545,13 @@ def test_all_splits_have_the_first_image_size_after_quarantine(dataset, monkeypa
     assert {images.size for images in setup.images.values()} == {8}
 
 
-def test_predictions_leave_the_logits_of_the_caller_as_they_are():
-    setup = TrainingSetup.prepare(blobs({"train": (40, 10, 0), "val": (10, 5, 5), "test": (10, 5, 5)}), Settings())
-    logits = np.zeros((len(setup.images["test"]), 3), dtype=np.float32)
-    assert np.isneginf(setup.predictions("test", logits).logits[:, 2]).all()
-    assert not logits.any()
+def test_a_class_without_training_images_is_never_predicted(tmp_path):
+    data = blobs({"train": (40, 10, 0), "val": (10, 5, 5), "test": (10, 5, 5)})
+    run = train("baseline", data, epochs=1, out=tmp_path / "run")
+    logits = Predictions.load(tmp_path / "run" / "predictions-test.npz").logits
+    assert np.isneginf(logits[:, 2]).all()
+    assert np.isfinite(logits[:, :2]).all()
+    assert run.transforms == (LogitTransform("exclude", {"classes": [2]}),)
 
 
 def test_training_logits_that_are_too_many_to_save_give_a_warning(dataset, tmp_path, monkeypatch):

@@ -6,18 +6,18 @@ Nothing is ever fitted on test images.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from counterpoise.core.artifacts import Evaluation, Predictions
+from counterpoise.core.artifacts import Evaluation, LogitTransform, Predictions
 from counterpoise.core.checks import checked_choice
 from counterpoise.core.codec import Artifact
 from counterpoise.core.errors import ArgumentError
 from counterpoise.metrics import balanced_accuracy, softmax
-from counterpoise.posthoc import adjust_logits, apply_temperature, apply_thresholds, tune_tau, tune_thresholds
+from counterpoise.posthoc import apply_transforms, tune_tau, tune_thresholds
 from counterpoise.posthoc import fit_temperature as temperature_of
 from counterpoise.workflow.evaluation.evaluate import PredictionsLike, as_predictions, counts_by_name, evaluate
 
@@ -30,10 +30,14 @@ _NORM_TAUS = np.linspace(0.0, 2.0, 41)
 
 @dataclass(frozen=True)
 class FittedMethod:
-    """A fitted post-hoc method: its parameters, and the function that transforms logits."""
+    """A fitted post-hoc method: the parameters it chose, and the steps that transform logits."""
 
-    parameters: dict[str, Any]
-    apply: Callable[[Logits], Logits]
+    parameters: dict[str, Any] = field(default_factory=dict)
+    transforms: tuple[LogitTransform, ...] = ()
+
+    def apply(self, logits: Logits) -> Logits:
+        """Transform the logits of any images."""
+        return apply_transforms(logits, self.transforms)
 
 
 Fitter = Callable[[Logits, Labels], FittedMethod]
@@ -118,7 +122,9 @@ def cross_fitted(fit: Fitter, logits: Logits, labels: Labels, *, folds: int = FO
     stay as they are.
 
     Example:
-        >>> cross_fitted(lambda z, y: FittedMethod({}, lambda z: z + len(y)), np.zeros((5, 1)), np.zeros(5, int)).T
+        >>> def fit(z, y):
+        ...     return FittedMethod(transforms=(LogitTransform("scale_logits", {"scale": len(y)}),))
+        >>> cross_fitted(fit, np.ones((5, 1)), np.zeros(5, int)).T
         array([[4., 4., 4., 4., 4.]])
     """
     transformed = logits.copy()
@@ -136,20 +142,20 @@ def cross_fitted(fit: Fitter, logits: Logits, labels: Labels, *, folds: int = FO
 def fit_tau(logits: Logits, labels: Labels, *, prior: NDArray[Any]) -> FittedMethod:
     """The strength of logit adjustment with the best balanced accuracy."""
     tau = tune_tau(logits, labels, prior)
-    return FittedMethod({"tau": tau}, lambda z: adjust_logits(z, prior, tau=tau, empty="exclude"))
+    return _fitted({"tau": tau}, "adjust_logits", prior=prior.tolist(), tau=tau)
 
 
 def fit_thresholds(logits: Logits, labels: Labels, **options: float) -> FittedMethod:
     """A threshold per class, best for the balanced accuracy of that class against the others; see `tune_thresholds`."""
     t = tune_thresholds(softmax(logits), labels, metric="balanced_accuracy", **options)
-    return FittedMethod({"thresholds": t.tolist()}, lambda z: apply_thresholds(softmax(z), t).astype(z.dtype))
+    return _fitted({"thresholds": t.tolist()}, "tune_thresholds", thresholds=t.tolist())
 
 
 def fit_temperature(logits: Logits, labels: Labels, *, groups: dict[str, Any] | None = None) -> FittedMethod:
     """One temperature, or one per group of classes; no prediction changes."""
     t: Any = temperature_of(logits, labels, groups=cast("Any", groups))
     chosen = t if groups is None else {name: float(t[ids[0]]) for name, ids in groups.items() if len(ids)}
-    return FittedMethod({"temperature": chosen}, lambda z: apply_temperature(z, t))
+    return _fitted({"temperature": chosen}, "temperature", temperature=np.asarray(t).tolist())
 
 
 def fit_norm(logits: Logits, labels: Labels, *, weight: NDArray[Any], bias: NDArray[Any]) -> FittedMethod:
@@ -157,15 +163,17 @@ def fit_norm(logits: Logits, labels: Labels, *, weight: NDArray[Any], bias: NDAr
     norm = np.linalg.norm(weight, axis=1)
     norm = np.where(norm > 0, norm, 1.0)
 
-    def normalised(z: Logits, tau: float) -> Logits:
-        scaled: Logits = ((z - bias) / norm**tau).astype(z.dtype)
-        return scaled
+    def fitted(tau: float) -> FittedMethod:
+        return _fitted({"tau": tau}, "tau_normalize", tau=tau, norm=norm.tolist(), bias=bias.tolist())
 
     def score(tau: float) -> float:
-        return balanced_accuracy(labels, normalised(logits, tau).argmax(1))
+        return balanced_accuracy(labels, fitted(tau).apply(logits).argmax(1))
 
-    tau = max((round(float(t), 12) for t in _NORM_TAUS), key=lambda t: (score(t), -abs(t - 1.0)))
-    return FittedMethod({"tau": tau}, lambda z: normalised(z, tau))
+    return fitted(max((round(float(t), 12) for t in _NORM_TAUS), key=lambda t: (score(t), -abs(t - 1.0))))
+
+
+def _fitted(chosen: dict[str, Any], method: str, **parameters: Any) -> FittedMethod:
+    return FittedMethod(chosen, (LogitTransform(method, parameters),))
 
 
 def _fitter(kind: str, given: Predictions, prior: Any, train_counts: Any) -> Fitter:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from counterpoise.core.artifacts import Predictions, Run, Strategy
+from counterpoise.core.artifacts import LogitTransform, Predictions, Run, Strategy
 from counterpoise.core.errors import ArtifactError
 from counterpoise.core.files import NEW, claim, output_folder
 from counterpoise.core.images import SPLITS, LabeledImages, Split
@@ -135,7 +135,7 @@ def _trained(
                 trainer.save(folder)
         predictions, fitted = final_predictions(trainer, SPLITS)
     run = replace(run, steps=trainer.step, seconds=run.seconds + time.monotonic() - clock)
-    run = _finished(run, strategy, trainer.prior, predictions, fitted)
+    run = _finished(run, strategy, trainer.prior, predictions, fitted, trainer.transforms)
     if writes:
         folder.write_tensors("model.safetensors", trainer.model_state(), {"model": setup.settings.model})
         folder.write_history(trainer.history)
@@ -154,19 +154,28 @@ def run_posthoc(setup: TrainingSetup, strategy: Strategy, base: Run, *, seed: in
     prior = setup.class_prior(base.strategy)
     predictions, fitted = apply_posthoc(strategy, prior, raw, None if model is None else linear_head(model[0]))
     run = replace(run, seconds=time.monotonic() - clock, directory=str(folder.path))
-    run = _finished(run, strategy, prior, predictions, fitted)
+    run = _finished(run, strategy, prior, predictions, fitted, base.transforms)
+    if model is not None:
+        folder.link_model(source)
     return _write_results(folder, run, predictions)
 
 
 def _finished(
-    run: Run, strategy: Strategy, prior: ClassPrior, predictions: dict[Split, Predictions], fitted: FittedMethod
+    run: Run,
+    strategy: Strategy,
+    prior: ClassPrior,
+    predictions: dict[Split, Predictions],
+    fitted: FittedMethod,
+    transforms: tuple[LogitTransform, ...] | None,
 ) -> Run:
+    """The finished run; ``transforms`` are the steps before those that were fitted, if they are recorded."""
     return replace(
         run,
         status="done",
         train_recall=_recall(predictions["train"]) if "train" in predictions else (),
         prior=final_logit_prior(strategy, prior),
         fitted=fitted.parameters,
+        transforms=None if transforms is None else (*transforms, *fitted.transforms),
     )
 
 

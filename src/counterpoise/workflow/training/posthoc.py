@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from counterpoise import metrics, posthoc
-from counterpoise.core.artifacts import Predictions, Strategy
+from counterpoise import metrics
+from counterpoise.core.artifacts import LogitTransform, Predictions, Strategy
 from counterpoise.core.errors import ArgumentError
 from counterpoise.core.hyperparameters import defaults
 from counterpoise.core.images import Split
@@ -37,7 +37,7 @@ def fitted_on_validation(strategy: Strategy) -> str | None:
 def build_posthoc(strategy: Strategy, prior: ClassPrior, head: LinearHead | None = None) -> Fitter:
     """The post-hoc method of a strategy, to be fitted on validation logits; most have nothing to fit."""
     if strategy.posthoc is None:
-        return lambda logits, labels: FittedMethod({}, lambda logits: logits)
+        return lambda logits, labels: FittedMethod()
     return POSTHOC[strategy.posthoc](prior, head, **strategy.posthoc_options)
 
 
@@ -93,15 +93,18 @@ def _adjust_logits(prior: ClassPrior, head: LinearHead | None, **options: Any) -
             'margins and sigmoid losses do not; use loss="cross_entropy", with class weights or without'
         )
 
-    def adjust(logits: Logits) -> Logits:
-        return posthoc.adjust_logits(logits, logit_prior, empty="exclude", **options)
-
-    return lambda logits, labels: FittedMethod({}, adjust)
+    parameters = {**defaults("posthoc", "adjust_logits", "tau"), **options, "prior": logit_prior.tolist()}
+    return _fixed("adjust_logits", parameters)
 
 
 def _scale_logits(prior: ClassPrior, head: LinearHead | None, **options: Any) -> Fitter:
-    scale = np.float32({**defaults("posthoc", "scale_logits", "scale"), **options}["scale"])
-    return lambda logits, labels: FittedMethod({}, lambda logits: logits * scale)
+    return _fixed("scale_logits", {**defaults("posthoc", "scale_logits", "scale"), **options})
+
+
+def _fixed(method: str, parameters: dict[str, Any]) -> Fitter:
+    """A step with nothing to fit."""
+    fitted = FittedMethod(transforms=(LogitTransform(method, parameters),))
+    return lambda logits, labels: fitted
 
 
 def _tune_thresholds(prior: ClassPrior, head: LinearHead | None, **options: Any) -> Fitter:

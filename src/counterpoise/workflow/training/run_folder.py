@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -105,6 +106,15 @@ class RunFolder:
                 return {key: opened.get_tensor(key) for key in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
         except (safetensors.SafetensorError, OSError, ValueError) as error:
             raise _damaged(file, error) from error
+
+    def link_model(self, source: RunFolder) -> None:
+        """Give this folder the model of another run, as a hard link where the file system has them."""
+        own, other = (folder.path / "model.safetensors" for folder in (self, source))
+        own.unlink(missing_ok=True)
+        try:
+            own.hardlink_to(other)
+        except OSError:
+            shutil.copyfile(other, own)
 
     def write_checkpoint(self, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         """Write the checkpoint with its SHA-256; the one before becomes checkpoint-previous.safetensors."""

@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from counterpoise import hierarchy
-from counterpoise.core.artifacts import Predictions, Strategy
+from counterpoise.core.artifacts import LogitTransform, Predictions, Strategy
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.images import Split
 from counterpoise.hierarchy import ClassTree
 from counterpoise.losses.base import Loss
 from counterpoise.models import build_model
 from counterpoise.models.build import IMAGENET_MEAN, IMAGENET_STD, Classifier
+from counterpoise.posthoc import apply_transforms
 from counterpoise.weights import AdaptiveWeights, DeferredWeights
 from counterpoise.workflow.evaluation import FittedMethod
 from counterpoise.workflow.training.loop import Progress, TrainingLoop
@@ -137,14 +137,14 @@ class Trainer:
 
     def raw_predictions(self, split: Split) -> Predictions:
         """The logits of the model before any post-hoc method."""
-        logits: NDArray[np.floating[Any]] = self.loop.predict(self.setup.images[split])
-        if self.strategy.scores == "sigmoid":
-            # log σ(z): its softmax divides the probabilities of the classes by their sum, so that calibration is
-            # defined.
-            logits = -np.logaddexp(0, -logits)
-        if self.recipe.tree is not None:
-            logits = _leaf_log_probabilities(logits, self.recipe.tree, self.setup.counts)
+        logits = apply_transforms(self.loop.predict(self.setup.images[split]), self.transforms)
         return self.setup.predictions(split, logits)
+
+    @property
+    def transforms(self) -> tuple[LogitTransform, ...]:
+        """The steps from the output of the model to logits of the classes."""
+        steps = () if self.strategy.scores != "sigmoid" else (LogitTransform("log_sigmoid"),)
+        return (*steps, *class_logits(self.setup.counts, self.recipe.tree))
 
     def _state(self) -> dict[str, Tensor]:
         """The tensors of a checkpoint: the state of the loop, and of class weights that adapt."""
@@ -264,8 +264,12 @@ class SeparateTrainer:
 
     def raw_predictions(self, split: Split) -> Predictions:
         """Log-probabilities of the classes from the logits of the nodes."""
-        logits = _leaf_log_probabilities(self.logits[split], self.tree, self.setup.counts)
-        return self.setup.predictions(split, logits)
+        return self.setup.predictions(split, apply_transforms(self.logits[split], self.transforms))
+
+    @property
+    def transforms(self) -> tuple[LogitTransform, ...]:
+        """The steps from the logits of the nodes to logits of the classes."""
+        return class_logits(self.setup.counts, self.tree)
 
     def _load(self, folder: RunFolder, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         """Restore a checkpoint; raises ValueError before anything is changed if it does not fit this run."""
@@ -327,14 +331,17 @@ def final_predictions(
     return apply_posthoc(trainer.strategy, trainer.prior, raw, trainer.linear_head)
 
 
-def _leaf_log_probabilities(
-    logits: NDArray[np.floating[Any]], tree: ClassTree, counts: ClassCounts
-) -> NDArray[np.float32]:
-    """Log-probabilities of the classes from edge logits; a child without training images gets probability 0."""
-    images = tree.node_counts(counts.counts)
-    empty = (images[1:] == 0) & (images[tree.parents[1:]] > 0)
-    leaves = hierarchy.leaf_log_probabilities(np.where(empty, -np.inf, logits), tree)
-    return leaves.astype(np.float32)
+def class_logits(counts: ClassCounts, tree: ClassTree | None) -> tuple[LogitTransform, ...]:
+    """The steps to logits of the classes: from edge logits if there is a tree; none without training images wins."""
+    steps = []
+    if tree is not None:
+        images = tree.node_counts(counts.counts)
+        empty = np.flatnonzero((images[1:] == 0) & (images[tree.parents[1:]] > 0))
+        parameters = {"tree": tree.to_dict(), "empty": empty.tolist()}
+        steps.append(LogitTransform("leaf_log_probabilities", parameters))
+    if not counts.counts.all():
+        steps.append(LogitTransform("exclude", {"classes": np.flatnonzero(counts.counts == 0).tolist()}))
+    return tuple(steps)
 
 
 def _new_model(
