@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from counterpoise.workflow.audit import audit
     from counterpoise.workflow.comparison import compare
     from counterpoise.workflow.dataset import load
+    from counterpoise.workflow.deployment import load_model
     from counterpoise.workflow.evaluation import evaluate
     from counterpoise.workflow.explain import explain
     from counterpoise.workflow.report import render
@@ -45,6 +46,7 @@ _NAMES = {
     "evaluate": "workflow.evaluation",
     "explain": "workflow.explain",
     "load": "workflow.dataset",
+    "load_model": "workflow.deployment",
     "plan": "workflow.strategy",
     "render": "workflow.report",
     "train": "workflow.training",
@@ -79,6 +81,7 @@ __all__ = [
     "integrations",
     "kernels",
     "load",
+    "load_model",
     "losses",
     "metrics",
     "models",

@@ -15,7 +15,20 @@ from typing import Annotated, Any
 import typer
 
 import counterpoise
-from counterpoise.cli import audit, augment, compare, demo, evaluate, explain, plan, report, train, weights
+from counterpoise.cli import (
+    audit,
+    augment,
+    compare,
+    demo,
+    evaluate,
+    explain,
+    export,
+    plan,
+    predict,
+    report,
+    train,
+    weights,
+)
 from counterpoise.cli.options import spread_groups
 from counterpoise.cli.output import Result, print_error, print_json, print_note
 from counterpoise.core.errors import CounterpoiseError
@@ -106,7 +119,7 @@ def _with_option_names(message: str, command: str) -> str:
     )
 
 
-for _module in (demo, audit, plan, augment, train, compare, evaluate, report, weights, explain):
+for _module in (demo, audit, plan, augment, train, compare, evaluate, report, predict, export, weights, explain):
     _name = _module.__name__.rpartition(".")[2]
     _add_command(_name, getattr(_module, _name))
 

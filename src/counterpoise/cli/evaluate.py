@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from counterpoise.cli.options import option, read_counts
+from counterpoise.cli.options import flag, option, read_counts
 from counterpoise.cli.output import Result, print_findings, print_note, print_table, print_text
 from counterpoise.core.errors import ArgumentError, ArtifactError
 from counterpoise.core.files import path_exists
@@ -22,6 +22,7 @@ _SOURCE = "The folder of a run, or a .npz file with logits and labels."
 _SPLIT = "Split to evaluate, if a folder is given: train, val or test."
 _TUNE = """Fit tau (logit adjustment), thresholds or temperature on the validation predictions, and print the metrics of
 the split before and after."""
+_SAVE = "With --tune: save the tuned values in the run; predict and export apply them."
 _COUNTS = """Training images per class: 5000,500,50 in the order of the classes, or a JSON file {name: count}. Default:
 those of the run."""
 
@@ -31,6 +32,7 @@ def evaluate(
     split: Annotated[str, option("--split", "SPLIT", _SPLIT)] = "test",
     kind: Annotated[str | None, option("--tune", "WHAT", _TUNE)] = None,
     train_counts: Annotated[str | None, option("--counts", "N,N,…", _COUNTS)] = None,
+    save: Annotated[bool, flag("--save", _SAVE)] = False,
 ) -> Result:
     """Evaluate saved predictions: metrics per class with confidence intervals, averages and calibration."""
     from counterpoise.workflow import evaluation
@@ -41,12 +43,15 @@ def evaluate(
     suffix = file.stem.removeprefix("predictions-")
     split = suffix if suffix in ("train", "val", "test") else "test"
     training = _training(file, train_counts)
+    if save and (kind is None or _run_of(file) is None):
+        raise ArgumentError("`--save` saves what `--tune` has fitted in the folder of a run: give `--tune` and a run")
     if kind is None:
         result = evaluation.evaluate(file, split=split, **training)
         return Result(result, lambda: _show(result))
     prior = _prior(file, None if train_counts is None else training["train_counts"]) if kind == "tau" else None
     tuned = _tuned(kind, file, split, prior, training)
-    return Result(tuned, lambda: _show_tuned(tuned))
+    saved = evaluation.save_tuning(tuned, file.parent) if save else None
+    return Result(tuned, lambda: _show_tuned(tuned, saved))
 
 
 def _training(file: Path, counts: str | None) -> dict[str, Any]:
@@ -115,7 +120,7 @@ def _prior(file: Path, counts: ClassCounts | None) -> Any:
     return run.prior
 
 
-def _show_tuned(result: Tuned) -> None:
+def _show_tuned(result: Tuned, saved: Path | None) -> None:
     before, after = result.before, result.after
     for name, value in result.parameters.items():
         print_text(f"{name}: {_parameter(value, [score.name for score in before.classes])}")
@@ -134,6 +139,9 @@ def _show_tuned(result: Tuned) -> None:
         for b, a in zip(before.classes, after.classes, strict=True)
     ]
     print_table(headers, classes)
+    if saved is not None:
+        print_text()
+        print_text(f"saved: {saved}, which predict and export apply; delete it to undo")
 
 
 def _parameter(value: Any, classes: list[str]) -> str:

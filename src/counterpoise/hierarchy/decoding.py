@@ -56,9 +56,9 @@ def segment_log_softmax(z: Any, segments: Any, count: int) -> Any:
         segments: int64 tensor ``(E,)``, `ClassTree.segments` on the device of ``z``.
         count: number of inner nodes.
     """
-    top = z.new_full((len(z), count), -math.inf).scatter_reduce(1, segments.expand_as(z), z.detach(), "amax")
+    top = z.new_full((z.shape[0], count), -math.inf).scatter_reduce(1, segments.expand_as(z), z.detach(), "amax")
     shifted = z - top[:, segments]
-    total = z.new_zeros(len(z), count).index_add(1, segments, shifted.exp())
+    total = z.new_zeros(z.shape[0], count).index_add(1, segments, shifted.exp())
     return shifted - total.log()[:, segments]
 
 

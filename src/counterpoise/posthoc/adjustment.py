@@ -66,6 +66,26 @@ def adjust_logits(
     return adjusted
 
 
+def prior_after_adjustment(prior: Any, tau: float) -> NDArray[np.float64]:
+    """The class prior that logit adjustment of strength τ leaves in the logits: ``∝ prior^(1 − τ)``.
+
+    Args:
+        prior: ``(C,)``, the prior in the logits before; a class with share 0 keeps it.
+        tau: strength τ, at least 0.
+
+    Returns:
+        float64 ``(C,)``, summing to 1.
+
+    Example:
+        >>> prior_after_adjustment([0.8, 0.2, 0.0], tau=1.0)
+        array([0.5, 0.5, 0. ])
+    """
+    given = np.asarray(prior, dtype=np.float64)
+    shares = np.where(given > 0, np.where(given > 0, given, 1.0) ** (1.0 - tau), 0.0)
+    adjusted: NDArray[np.float64] = shares / shares.sum()
+    return adjusted
+
+
 def _checked_prior(prior: Any, num_classes: int, empty: Empty) -> NDArray[np.float64]:
     checked_choice("empty", empty, get_args(Empty))
     shares = as_prior(prior, num_classes)

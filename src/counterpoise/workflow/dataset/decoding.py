@@ -247,7 +247,17 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         _expect_size(image.width, image.height)
         image.load()
         _expect_last_pixel(image, Path(path))
-        return np.array(to_rgb(_upright(image)), dtype=np.uint8)
+        return decoded(image)
+
+
+def decoded(image: Image) -> NDArray[np.uint8]:
+    """The pixels of an image of Pillow as RGB, uint8 ``(H, W, 3)``, rotated as its EXIF orientation requires.
+
+    Raises:
+        UnreadableImage: the pixels cannot be converted.
+        OSError: the image is truncated.
+    """
+    return np.array(to_rgb(_upright(image)), dtype=np.uint8)
 
 
 @contextlib.contextmanager

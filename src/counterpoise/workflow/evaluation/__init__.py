@@ -2,6 +2,7 @@
 
 from counterpoise.workflow.evaluation.evaluate import PredictionsLike, as_predictions, evaluate
 from counterpoise.workflow.evaluation.tuning import (
+    TUNING_FILE,
     FittedMethod,
     Fitter,
     Tuned,
@@ -9,10 +10,13 @@ from counterpoise.workflow.evaluation.tuning import (
     cross_fitted,
     fit_norm,
     fit_thresholds,
+    read_tuning,
+    save_tuning,
     tune,
 )
 
 __all__ = [
+    "TUNING_FILE",
     "FittedMethod",
     "Fitter",
     "PredictionsLike",
@@ -23,5 +27,7 @@ __all__ = [
     "evaluate",
     "fit_norm",
     "fit_thresholds",
+    "read_tuning",
+    "save_tuning",
     "tune",
 ]

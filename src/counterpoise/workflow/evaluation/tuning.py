@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from counterpoise.core.artifacts import Evaluation, LogitTransform, Predictions
+from counterpoise.core.artifacts import Evaluation, LogitTransform, Predictions, Run
 from counterpoise.core.checks import checked_choice
 from counterpoise.core.codec import Artifact
-from counterpoise.core.errors import ArgumentError
+from counterpoise.core.errors import ArgumentError, ArtifactError
 from counterpoise.metrics import balanced_accuracy, softmax
-from counterpoise.posthoc import apply_transforms, tune_tau, tune_thresholds
+from counterpoise.posthoc import apply_transforms, prior_after_adjustment, tune_tau, tune_thresholds
 from counterpoise.posthoc import fit_temperature as temperature_of
 from counterpoise.workflow.evaluation.evaluate import PredictionsLike, as_predictions, counts_by_name, evaluate
 
@@ -25,6 +26,8 @@ Logits = NDArray[np.floating[Any]]
 Labels = NDArray[np.int64]
 TuningKind = Literal["tau", "thresholds", "temperature"]
 FOLDS = 5
+TUNING_FILE = "tuned.json"
+_VALIDATION = "predictions-val.npz"
 _NORM_TAUS = np.linspace(0.0, 2.0, 41)
 
 
@@ -55,6 +58,22 @@ class Tuned(Artifact):
     cross_fitted: bool
     before: Evaluation
     after: Evaluation
+    transforms: tuple[LogitTransform, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunTuning(Artifact):
+    """The tuning that is saved in a run folder and that predictions of new images apply.
+
+    ``prior`` is the class prior in the logits afterwards, empty where it is not known; ``validation`` is the SHA-256 of
+    the predictions that were fitted on.
+    """
+
+    kind: str
+    parameters: dict[str, Any]
+    transforms: tuple[LogitTransform, ...]
+    prior: tuple[float, ...]
+    validation: str
 
 
 def tune(
@@ -112,7 +131,56 @@ def tune(
         cross_fitted=other is None,
         before=evaluate(before, split=split, **options),
         after=evaluate(replace(before, logits=logits), split=split, **options),
+        transforms=fitted.transforms,
     )
+
+
+def save_tuning(tuned: Tuned, folder: str | Path) -> Path:
+    """Save what `tune` fitted on the validation predictions of a run in its folder, as tuned.json.
+
+    `counterpoise.load_model` applies it. Tuning that is already there is replaced; to undo it, delete the file.
+
+    Args:
+        tuned: the result of `tune` on ``predictions-val.npz`` of this folder.
+        folder: the folder of a finished run.
+
+    Returns:
+        The file.
+
+    Raises:
+        ArtifactError: the folder has no finished run with validation predictions.
+    """
+    path, run = Path(folder) / TUNING_FILE, Run.load(Path(folder) / "run.json")
+    digest = run.digests.get(_VALIDATION)
+    if run.status != "done" or digest is None:
+        raise ArtifactError(f"{folder} has no finished run with {_VALIDATION}; tuning is saved in a run that has both")
+    RunTuning(tuned.kind, tuned.parameters, tuned.transforms, _prior_after(tuned, run), digest).save(path)
+    return path
+
+
+def read_tuning(folder: str | Path, run: Run) -> RunTuning | None:
+    """The tuning saved in a run folder, or None.
+
+    Raises:
+        ArtifactError: the file is damaged, or was fitted on other predictions than those of the run.
+    """
+    path = Path(folder) / TUNING_FILE
+    if not path.exists():
+        return None
+    tuning = RunTuning.load(path)
+    if tuning.validation != run.digests.get(_VALIDATION):
+        raise ArtifactError(
+            f"{path} was fitted on other validation predictions than those of the run; tune again with `counterpoise "
+            "evaluate RUN --tune … --save`, or delete the file"
+        )
+    return tuning
+
+
+def _prior_after(tuned: Tuned, run: Run) -> tuple[float, ...]:
+    """The class prior in the logits after tuning; only that of logit adjustment is known."""
+    if tuned.kind != "tau" or not run.prior:
+        return ()
+    return tuple(prior_after_adjustment(run.prior, tuned.parameters["tau"]).tolist())
 
 
 def cross_fitted(fit: Fitter, logits: Logits, labels: Labels, *, folds: int = FOLDS) -> Logits:

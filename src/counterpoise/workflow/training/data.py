@@ -59,7 +59,7 @@ class ImageTensors(Dataset[ImageBatch]):
         if self.decoded is not None:
             images = self.decoded[index]
         else:
-            images = torch.stack([_tensor(fit_to_square(self.images[row], self.size)) for row in rows])
+            images = torch.stack([to_tensor(fit_to_square(self.images[row], self.size)) for row in rows])
         return {"images": images, "labels": self.labels[index], "rows": index}
 
     def __getitem__(self, row: int) -> ImageBatch:
@@ -115,7 +115,7 @@ def _decode(images: LabeledImages, size: int, out: Tensor | None) -> dict[int, s
         except DatasetError as error:
             return str(error)
         if out is not None:
-            out[row] = _tensor(fit_to_square(image, size))
+            out[row] = to_tensor(fit_to_square(image, size))
         return None
 
     # Decoding large images releases the interpreter lock; with small ones threads would only wait for it.
@@ -124,7 +124,8 @@ def _decode(images: LabeledImages, size: int, out: Tensor | None) -> dict[int, s
         return {row: reason for row, reason in enumerate(reasons) if reason is not None}
 
 
-def _tensor(image: NDArray[np.uint8]) -> Tensor:
+def to_tensor(image: NDArray[np.uint8]) -> Tensor:
+    """An image ``(H, W, 3)`` as a tensor uint8 ``(3, H, W)``."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 

@@ -17,6 +17,7 @@ from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError
 from counterpoise.core.hyperparameters import defaults, hyperparameters
 from counterpoise.hierarchy import ClassTree
+from counterpoise.posthoc import prior_after_adjustment
 from counterpoise.workflow.training.data import SampleOrder, sampler_order, shuffled_order
 from counterpoise.workflow.training.transforms import BatchTransform, build_transform
 
@@ -47,7 +48,7 @@ class ClassPrior:
 
     def after_adjustment(self, tau: float) -> Floats:
         """The prior that logit adjustment of strength ``tau`` leaves: ``∝ prior^(1 − τ)``."""
-        return _adjusted(self.effective_prior if self.logit_prior is None else self.logit_prior, tau)
+        return prior_after_adjustment(self.effective_prior if self.logit_prior is None else self.logit_prior, tau)
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def _class_prior(strategy: Strategy, counts: ClassCounts, sampling_prior: Floats
     shares = counts.prior() if sampling_prior is None else sampling_prior
     effective = weights.effective_prior(shares, weight=_class_weight(strategy, counts))
     if strategy.loss in ADJUSTING:
-        adjusted = _adjusted(effective, _loss_option(strategy, "tau", 1.0))
+        adjusted = prior_after_adjustment(effective, _loss_option(strategy, "tau", 1.0))
         return ClassPrior(counts, sampling_prior, effective, adjusted)
     changes = [_loss_option(strategy, name, 0.0) for name in ("gamma", "margin", "poly", "label_smoothing")]
     defined = strategy.loss in ("cross_entropy", "class_balanced") and not any(changes) and not strategy.reweighting
@@ -154,13 +155,6 @@ def _loss_option(strategy: Strategy, name: str, absent: float) -> float:
     default = getattr(hyperparameters("loss", strategy.loss).get(name), "default", None)
     value = strategy.loss_options.get(name, default)
     return absent if value is None else float(value)
-
-
-def _adjusted(prior: Floats, tau: float) -> Floats:
-    """``∝ prior^(1 − τ)``; a class with share 0 keeps it."""
-    shares = np.where(prior > 0, np.where(prior > 0, prior, 1.0) ** (1.0 - tau), 0.0)
-    adjusted: Floats = shares / shares.sum()
-    return adjusted
 
 
 def _class_weight(strategy: Strategy, counts: ClassCounts) -> Floats | None:

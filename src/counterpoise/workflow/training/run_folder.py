@@ -24,13 +24,14 @@ from counterpoise.core.files import atomic_write, read_json, write_json, writing
 from counterpoise.core.hyperparameters import KINDS, defaults, hyperparameters
 from counterpoise.core.images import SPLITS
 from counterpoise.core.tables import read_own_csv, write_csv
+from counterpoise.workflow.evaluation import TUNING_FILE
 from counterpoise.workflow.training.posthoc import LinearHead
 from counterpoise.workflow.training.setup import TrainingSetup
 
 HISTORY_COLUMNS = ("epoch", "step", "loss", "learning_rate", "val_loss", "val_accuracy", "val_balanced_accuracy")
 CHECKPOINTS = ("checkpoint.safetensors", "checkpoint-previous.safetensors")
 RESULTS = ("model.safetensors", *(f"predictions-{split}.npz" for split in SPLITS))
-FILES = (*CHECKPOINTS, "run.json", "history.csv", "weights.json", *RESULTS)
+FILES = (*CHECKPOINTS, "run.json", "history.csv", "weights.json", TUNING_FILE, *RESULTS)
 _PACKAGES = ("counterpoise", "torch", "torchvision", "timm", "accelerate", "numpy", "scikit-learn", "pillow")
 
 
@@ -110,6 +111,7 @@ class RunFolder:
     def link_model(self, source: RunFolder) -> None:
         """Give this folder the model of another run, as a hard link where the file system has them."""
         own, other = (folder.path / "model.safetensors" for folder in (self, source))
+        self.path.mkdir(parents=True, exist_ok=True)
         own.unlink(missing_ok=True)
         try:
             own.hardlink_to(other)

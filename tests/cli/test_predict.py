@@ -1,0 +1,141 @@
+"""The commands that use a trained model: predict, export and evaluate --save."""
+
+import csv
+import json
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import counterpoise as cp
+from counterpoise.cli import app
+from counterpoise.cli.predict import MOST_ROWS
+
+NAMES = ("blue", "green", "red")
+
+
+def call(*arguments: object, code: int = 0):
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == code, (result.output, result.stderr, result.exception)
+    return result
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """24 red, 8 green and 8 blue images in class folders."""
+    root, rng = tmp_path_factory.mktemp("data") / "photos", np.random.default_rng(0)
+    for name, n, channel in (("red", 24, 0), ("green", 8, 1), ("blue", 8, 2)):
+        (root / name).mkdir(parents=True)
+        for i in range(n):
+            pixels = rng.integers(0, 90, (12, 10, 3))
+            pixels[..., channel] += 120
+            Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{i:02}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    call("train", photos, "--strategy", "baseline", "--out", out, "--epochs", "2")
+    return out
+
+
+def test_predict_prints_a_table_writes_csv_and_json(photos, run, tmp_path):
+    text = call("predict", run, photos / "red", photos / "blue" / "00.png", "--top", "2").stdout
+    assert text.startswith("TrainedModel(resnet20, baseline, 3 classes, 10×10 pixels)")
+    assert text.count(".png") == 25
+    out = tmp_path / "p.csv"
+    assert "40 images predicted" in call("predict", run, photos, "--out", out).stdout
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = cp.load_model(run).predict(photos)
+    assert [row["path"] for row in rows] == list(found.names)
+    assert [row["prediction"] for row in rows] == found.labels.tolist()
+    told = json.loads(call("predict", run, photos, "--json").stdout)
+    assert [image["predictions"][0]["class"] for image in told["images"]] == found.labels.tolist()
+    assert told["failed"] == []
+
+
+def test_a_long_table_is_cut_and_says_so(photos, run):
+    text = call("predict", run, photos).stdout
+    assert text.count(".png") == MOST_ROWS
+    assert f"and {40 - MOST_ROWS} more; --out FILE writes all of them" in text
+
+
+def test_images_that_cannot_be_read_are_listed_on_stderr(photos, run, tmp_path):
+    (tmp_path / "page.jpg").write_text("<html>")
+    result = call("predict", run, tmp_path / "page.jpg", photos / "red" / "00.png", "--json")
+    assert "page.jpg: The file cannot be decoded" in result.stderr
+    assert "1 image could not be read; the others are predicted" in result.stderr
+    told = json.loads(result.stdout)
+    assert (len(told["images"]), len(told["failed"])) == (1, 1)
+
+
+def test_class_shares_are_given_or_estimated(photos, run, tmp_path):
+    def probabilities(*options):
+        told = json.loads(call("predict", run, photos / "red", "--top", "3", "--json", *options).stdout)
+        return told, [{p["class"]: p["probability"] for p in image["predictions"]} for image in told["images"]]
+
+    counts = cp.load_model(run).run.train_counts
+    _, plain = probabilities()
+    _, train = probabilities("--target-prior", "train")
+    _, listed = probabilities("--target-prior", ",".join(map(str, counts)))
+    (tmp_path / "q.json").write_text(json.dumps(dict(zip(NAMES, counts, strict=True))))
+    _, named = probabilities("--target-prior", tmp_path / "q.json")
+    for found in (train, listed, named):
+        assert all(found[i][c] == pytest.approx(plain[i][c], abs=1e-5) for i in range(24) for c in NAMES)
+    _, uniform = probabilities("--target-prior", "uniform")
+    assert sum(row["red"] for row in uniform) < sum(row["red"] for row in plain)
+    told, _ = probabilities("--estimate-prior")
+    assert sum(told["estimated_prior"].values()) == pytest.approx(1.0)
+
+
+def test_export_writes_a_model_with_classes(run, tmp_path):
+    text = call("export", run, "--out", tmp_path / "m.onnx").stdout
+    assert "m.onnx" in text
+    assert "float32 (N, 3, 10, 10), RGB in [0, 1]" in text
+    onnx.checker.check_model(onnx.load(tmp_path / "m.onnx"))
+    told = json.loads(call("export", run, "--out", tmp_path / "m.pt2", "--json").stdout)
+    assert told["classes"] == list(NAMES)
+    assert (tmp_path / "m.pt2").stat().st_size > 10_000
+
+
+def test_tuned_values_are_saved_and_predicted_with(photos, run):
+    plain = call("predict", run, photos, "--top", "3", "--json").stdout
+    text = call("evaluate", run, "--tune", "thresholds", "--save").stdout
+    assert "tuned.json, which predict and export apply; delete it to undo" in text
+    assert call("predict", run, photos, "--top", "3", "--json").stdout != plain
+    (run / "tuned.json").unlink()
+    assert call("predict", run, photos, "--top", "3", "--json").stdout == plain
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("predict", "{tmp}", "{photos}"), r"holds no run.json or comparison.json"),
+        (("predict", "{tmp}/nowhere", "{photos}"), "holds no run.json"),
+        (("predict", "{run}", "{tmp}/nowhere.png"), "nowhere.png does not exist"),
+        (("predict", "{run}", "{tmp}"), "has no images"),
+        (("predict", "{run}", "{photos}", "--target-prior", "0.5,0.5"), "`--target-prior` must have shape (3,)"),
+        (
+            ("predict", "{run}", "{photos}", "--target-prior", "half"),
+            "must be uniform, train, numbers",
+        ),
+        (("predict", "{run}", "{photos}", "--target-prior", "uniform", "--estimate-prior"), "exclude each other"),
+        (("predict", "{run}", "{photos}", "--device", "warp"), "`--device` 'warp' cannot be used"),
+        (("predict", "{run}", "{photos}", "--strategy", "focal"), "`--strategy` chooses a run of a comparison"),
+        (("export", "{run}", "--out", "{tmp}/m.pth"), "`--out` must end in .onnx or .pt2"),
+        (("evaluate", "{run}", "--save"), "`--save` saves what `--tune` has fitted"),
+        (("evaluate", "{tmp}/scores.npz", "--tune", "thresholds", "--save"), "`--save` saves what `--tune` has fitted"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else None,
+)
+def test_a_mistake_is_one_line_and_exit_2(arguments, message, photos, run, tmp_path):
+    np.savez(tmp_path / "scores.npz", logits=np.eye(3), labels=np.arange(3))
+    given = [part.format(tmp=tmp_path, photos=photos, run=run) for part in arguments]
+    error = call(*given, code=2).stderr
+    assert message in error
+    assert error.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scores.npz"]
