@@ -26,6 +26,7 @@ from counterpoise.workflow.training import RunFolder, Settings, TrainingSetup, r
 from counterpoise.workflow.training import loop as loop_module
 from counterpoise.workflow.training import trainer as trainer_module
 from counterpoise.workflow.training.run_folder import FILES as RUN_FILES
+from counterpoise.workflow.training.run_folder import RESULTS
 
 FILES = ["history.csv", "model.safetensors", "predictions-test.npz", "predictions-train.npz", "predictions-val.npz"]
 
@@ -587,7 +588,9 @@ def test_a_corrected_run_is_the_base_run_with_corrected_scores(dataset, tmp_path
         setup, CATALOG["baseline"], seed=0, folder=RunFolder(tmp_path / "base"), progress=lambda step: None
     )
     again = run_posthoc(setup, CATALOG["post-hoc-logit-adjusted"], base, seed=0, folder=RunFolder(tmp_path / "after"))
-    assert sorted(p.name for p in (tmp_path / "after").iterdir()) == [f for f in FILES if "pred" in f] + ["run.json"]
+    assert {p.name for p in (tmp_path / "after").iterdir()} == {"run.json", *RESULTS}
+    model = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("base", "after")]
+    assert model[0] == model[1]
     raw, adjusted = (Predictions.load(tmp_path / name / "predictions-test.npz").logits for name in ("base", "after"))
     np.testing.assert_allclose(adjusted, raw - np.log(np.array([40, 10, 4]) / 54), rtol=1e-6)
     assert again.steps == 0
