@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
+from tests.workflow.report import samples
 from typer.testing import CliRunner
 
 import counterpoise as cp
@@ -221,6 +222,21 @@ def test_compare_ends_in_a_report_that_can_be_drawn_again(photos, tmp_path):
     call(*asked, *SHORT, code=2)
     again = call(*asked, *SHORT, "--resume", "--json")
     assert Comparison.from_dict(json.loads(again.stdout)).verdict.headline
+
+
+@pytest.mark.fault("C5")
+def test_a_report_without_the_arrays_of_its_comparison_is_one_line(tmp_path):
+    comparison = samples.comparison(tuple(f"class-{i}" for i in range(101)))
+    comparison.save(tmp_path / "comparison.json")
+    call("report", tmp_path)
+    assert "class-100" in (tmp_path / "report.html").read_text()
+    call("report", tmp_path, "--to", tmp_path / "copy" / "all.json")
+    assert Comparison.load(tmp_path / "copy" / "all.json") == comparison
+    (arrays,) = tmp_path.glob("comparison-arrays-*.npz")
+    arrays.rename(tmp_path / "copy" / arrays.name)
+    result = call("report", tmp_path, code=2)
+    assert result.stderr.startswith(f"error: {arrays} does not exist")
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", ["audit", "plan", "weights"])

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from scipy.cluster.hierarchy import linkage
 
 from counterpoise import hierarchy, losses, metrics, models
+from counterpoise.core.confusion import ConfusionMatrix
 from counterpoise.core.errors import ArgumentError
 from counterpoise.hierarchy import ClassTree, from_csv, from_links, from_paths
 
@@ -340,3 +342,18 @@ def test_balanced_splits_evenly() -> None:
 def test_the_torch_loss_of_uniform_logits_is_by_hand() -> None:
     value = losses.hierarchical_loss(torch.zeros(1, TREE.num_edges), torch.tensor([1]), tree=TREE)
     assert value.item() == pytest.approx(3 * math.log(2))
+
+
+@pytest.mark.parametrize("size", [2, 3, 30])
+def test_a_sparse_confusion_matrix_gives_the_tree_of_the_dense_one(size):
+    rng = np.random.default_rng(size)
+    dense = rng.integers(0, 4, (size, size)) * rng.integers(0, 2, (size, size))
+    names = [f"c{i}" for i in range(size)]
+    sparse = hierarchy.from_confusion(ConfusionMatrix.from_dense(dense), names)
+    assert sparse.to_dict() == hierarchy.from_confusion(dense, names).to_dict()
+    rate = dense / np.maximum(dense.sum(1, keepdims=True), 1.0)
+    joined = linkage(2.0 - (rate + rate.T)[np.triu_indices(size, 1)], "average")
+    parents = dict(sparse.to_dict()["links"])
+    assert len({parents[names[int(i)]] for i in joined[0, :2]}) == 1
+    with pytest.raises(ArgumentError, match=rf"`matrix` must be .*of shape \({size + 1}, {size + 1}\)"):
+        hierarchy.from_confusion(ConfusionMatrix.from_dense(dense), [*names, "more"])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from counterpoise import metrics
+from counterpoise.core.confusion import ConfusionMatrix
 from counterpoise.core.errors import ArgumentError
 from counterpoise.metrics import (
     METRICS,
@@ -212,4 +213,6 @@ def test_a_metric_of_a_confusion_matrix_is_that_of_the_images(name):
     metric = ALL[name]
     a, b = (values if metric.merge is None else metric.merge[values] for values in (labels, predictions))
     expected = float(metric.value(tally(a, b, num_classes=2 if metric.merge is not None else len(FEW))))
-    assert metric.of_confusion(confusion_matrix(labels, predictions, num_classes=len(FEW))) == expected
+    dense = confusion_matrix(labels, predictions, num_classes=len(FEW))
+    assert metric.of_confusion(dense) == metric.of_confusion(dense.tolist()) == expected
+    assert metric.of_confusion(ConfusionMatrix.from_dense(dense)) == expected

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
-from counterpoise.core.codec import Artifact
-from counterpoise.core.errors import ArtifactError
+from counterpoise.core.codec import ARRAYS, COLUMNS, Artifact
+from counterpoise.core.confusion import ConfusionMatrix
+from counterpoise.core.errors import ArgumentError, ArtifactError
 from counterpoise.core.explanation import Explanation
 from counterpoise.core.files import read_json
 from counterpoise.core.predictions import Predictions
@@ -24,6 +26,7 @@ __all__ = [
     "ClassAudit",
     "ClassScore",
     "Comparison",
+    "ConfusionMatrix",
     "Difference",
     "Evaluation",
     "Finding",
@@ -195,9 +198,17 @@ class CalibrationBin:
 class Evaluation(Artifact):
     """All metrics of one set of predictions. Rates are in [0, 1].
 
-    ``confusion[i][j]`` is the number of images of class i that are predicted as class j. Averages leave out classes
-    that are absent from the labels.
+    ``confusion[i][j]`` is the number of images of class i that are predicted as class j; rows of counts are converted
+    to a `ConfusionMatrix`. Averages leave out classes that are absent from the labels.
+
+    Files with at most 100 classes have format version 1. With more classes they have version 2: ``classes`` has one
+    list per attribute, and the matrix is in a file of arrays beside the JSON file; see `Artifact.save`.
+
+    Raises:
+        ArgumentError: the matrix is not of these classes.
     """
+
+    versions: ClassVar[tuple[int, ...]] = (1, 2)
 
     split: str
     num_images: int
@@ -208,11 +219,20 @@ class Evaluation(Artifact):
     macro_f1: float | None
     geometric_mean: float | None
     expected_calibration_error: float | None
-    classes: tuple[ClassScore, ...]
+    classes: tuple[ClassScore, ...] = field(metadata=COLUMNS)
     groups: tuple[GroupScore, ...]
-    confusion: tuple[tuple[int, ...], ...]
+    confusion: ConfusionMatrix
     calibration: tuple[CalibrationBin, ...]
     findings: tuple[Finding, ...] = ()
+
+    def __post_init__(self) -> None:
+        given: Any = self.confusion
+        if not isinstance(given, ConfusionMatrix):
+            object.__setattr__(self, "confusion", ConfusionMatrix.from_dense(given))
+        if self.classes and len(self.confusion) not in (0, len(self.classes)):
+            raise ArgumentError(
+                f"`confusion` must be of {len(self.classes)} classes, as `classes`; got {len(self.confusion)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -278,7 +298,7 @@ class Arm:
     test: tuple[Evaluation, ...] = ()
     scores: dict[str, dict[str, Spread]] = field(default_factory=dict)
     history: tuple[tuple[dict[str, float | None], ...], ...] = ()
-    weights: tuple[tuple[tuple[float, ...], ...], ...] = ()
+    weights: tuple[tuple[tuple[float, ...], ...], ...] = field(default=(), metadata=ARRAYS)
     by_tree: TreeScore | None = None
     error: str | None = None
 
@@ -325,8 +345,11 @@ class Verdict:
 class Comparison(Artifact):
     """The results of several strategies with several seeds on one dataset at equal budget.
 
-    ``tree`` is the class tree where a strategy uses one: ``links`` from child to parent, and ``classes``.
+    ``tree`` is the class tree where a strategy uses one: ``links`` from child to parent, and ``classes``. Files with
+    more than 100 classes have format version 2; see `Evaluation`.
     """
+
+    versions: ClassVar[tuple[int, ...]] = (1, 2)
 
     audit: AuditResult
     baseline: str
@@ -351,4 +374,4 @@ def read_artifact(path: str | os.PathLike[str]) -> Artifact:
     kind = data.get("artifact") if isinstance(data, dict) else None
     if kind not in _KINDS:
         raise ArtifactError(f"{path} is not a Counterpoise artifact: expected one of {sorted(_KINDS)}, got {kind!r}")
-    return _KINDS[kind].load(path)
+    return _KINDS[kind].of_json(data, Path(path))

@@ -82,7 +82,7 @@ class ExplanationSection:
 class Explanation(Artifact):
     """The page of one name: a summary, its costs (each with what to do about it), notes, and sections."""
 
-    version: ClassVar[int] = 2
+    versions: ClassVar[tuple[int, ...]] = (2,)
 
     name: str
     kind: str

@@ -20,6 +20,8 @@ LOCK = ".lock"
 """Name of the lock file in an output folder; it exists only while a process is writing there."""
 
 _MAX_JSON = 2**30
+_LONG_LIST = 100
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 NEW = ".counterpoise-new"
 """Name of the sub folder of an output folder for files that will replace those above it."""
@@ -91,10 +93,23 @@ def display_name(name: str) -> str:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write a JSON file in UTF-8, with null for NaN and infinity."""
-    text = json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
+    """Write a JSON file in UTF-8, with null for NaN and infinity, and long lists of numbers or strings on one line."""
+    text = _json_text(_finite(value))
     with atomic_write(path) as file:
         file.write(text.encode("utf-8", "backslashreplace") + b"\n")
+
+
+def _json_text(value: Any, indent: str = "\n") -> str:
+    """As `json.dumps` with ``indent=1``, except for long lists."""
+    is_list, inner = isinstance(value, list), indent + " "
+    if not value or not (is_list or isinstance(value, dict)):
+        return _encode(value)
+    if not is_list:
+        items = [f"{_encode(str(key))}: {_json_text(item, inner)}" for key, item in value.items()]
+        return f"{{{inner}{f',{inner}'.join(items)}{indent}}}"
+    if len(value) > _LONG_LIST and not any(isinstance(item, dict | list) for item in value):
+        return _encode(value)
+    return f"[{inner}{f',{inner}'.join(_json_text(item, inner) for item in value)}{indent}]"
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -215,12 +230,13 @@ def replace_files(folder: Path, patterns: Sequence[str]) -> None:
         if not record.exists():
             write_json(record, sorted(_matching(new, patterns)))
         names = read_json(record)
-        for name in _matching(folder, patterns) - set(names):
-            (folder / name).unlink()
         for name in names:
             if (new / name).exists():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (new / name).replace(folder / name)
+        # Last, because until it is replaced, an old JSON file needs the file of arrays that it names.
+        for name in _matching(folder, patterns) - set(names):
+            (folder / name).unlink()
         shutil.rmtree(new)
 
 

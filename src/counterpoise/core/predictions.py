@@ -101,8 +101,8 @@ class Predictions:
                 arrays = read_arrays(file, os.fstat(file.fileno()).st_size, _NAMES)
         except FileNotFoundError:
             raise ArtifactError(f"{path} does not exist") from None
-        except Exception as error:  # damaged bytes make zipfile and NumPy raise anything: zlib.error, TokenError …
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise ArtifactError(f"{path} cannot be read as predictions: {reason}") from error
         missing = {"logits", "labels"} - arrays.keys()
         if missing:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from counterpoise.core.checks import checked_count
+from counterpoise.core.confusion import ConfusionMatrix, cells_of
 from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError, ArtifactError
 from counterpoise.core.files import distinct_keys, read_json
@@ -150,11 +151,12 @@ def _parts(members: list[str], size: dict[str, int], branching: int) -> list[lis
     return parts
 
 
-def from_confusion(matrix: ArrayLike, names: Sequence[str]) -> ClassTree:
+def from_confusion(matrix: ArrayLike | ConfusionMatrix, names: Sequence[str]) -> ClassTree:
     """Build the binary tree that joins the most confused classes first: average linkage of the symmetrised rates.
 
     Args:
-        matrix: ``(C, C)`` counts, rows the true classes, as `counterpoise.metrics.confusion_matrix` returns.
+        matrix: ``(C, C)`` counts, rows the true classes, as `counterpoise.metrics.confusion_matrix` returns; or
+            ``evaluation.confusion``.
         names: C class names.
 
     Raises:
@@ -170,14 +172,14 @@ def from_confusion(matrix: ArrayLike, names: Sequence[str]) -> ClassTree:
     """
     from scipy.cluster.hierarchy import linkage
 
-    m = np.asarray(matrix, dtype=np.float64)
     count = len(names)
-    if m.shape != (count, count) or count < 2 or not np.isfinite(m).all() or (m < 0).any():
+    m = matrix if isinstance(matrix, ConfusionMatrix) else np.asarray(matrix, dtype=np.float64)
+    values = m.counts if isinstance(m, ConfusionMatrix) else m
+    if m.shape != (count, count) or count < 2 or not np.isfinite(values).all() or (values < 0).any():
         raise ArgumentError(
             f"`matrix` must be finite, at least 0 and of shape ({count}, {count}) for 2 classes or more; got {m.shape}"
         )
-    rate = m / np.maximum(m.sum(axis=1, keepdims=True), 1.0)
-    distance = 2.0 - (rate + rate.T)[np.triu_indices(count, 1)]
+    distance = _distances(m)
     labels, first = list(names), list(range(count))
     links: dict[str, str | None] = {}
     for step, pair in enumerate(linkage(distance, "average")[:, :2].astype(int), start=1):
@@ -186,6 +188,17 @@ def from_confusion(matrix: ArrayLike, names: Sequence[str]) -> ClassTree:
         first.append(first[i])
         links[labels[i]] = links[labels[j]] = labels[-1]
     return from_links(links, classes=names)
+
+
+def _distances(matrix: ConfusionMatrix | NDArray[np.float64]) -> NDArray[np.float64]:
+    """2 minus the rates of confusion in both directions for each pair of classes, in SciPy's condensed form."""
+    labels, predictions, counts, size = cells_of(matrix)
+    total = np.bincount(labels, counts, size) if isinstance(matrix, ConfusionMatrix) else matrix.sum(axis=1)
+    rate = counts / np.maximum(total, 1.0)[labels]
+    wrong = labels != predictions
+    i, j = np.minimum(labels, predictions)[wrong], np.maximum(labels, predictions)[wrong]
+    pairs = np.bincount(i * size - i * (i + 3) // 2 + j - 1, rate[wrong], size * (size - 1) // 2)
+    return np.asarray(2.0 - pairs, dtype=np.float64)
 
 
 def _tree(source: Source, pairs: Iterable[tuple[str, str]], classes: Sequence[str] | None) -> ClassTree:

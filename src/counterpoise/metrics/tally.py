@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from counterpoise.core.checks import checked_indices
+from counterpoise.core.confusion import ConfusionMatrix, cells_of
 from counterpoise.core.errors import ArgumentError
 
 IntArray = NDArray[np.int64]
@@ -122,18 +123,20 @@ class Metric:
     value: Callable[[Tally], FloatArray]
     merge: IntArray | None = None
 
-    def of_confusion(self, matrix: ArrayLike) -> float:
+    def of_confusion(self, matrix: ArrayLike | ConfusionMatrix) -> float:
         """The metric from a confusion matrix ``(C, C)``, rows by label and columns by prediction.
 
         Example:
             >>> group_false_positives(np.array([False, False, True])).of_confusion([[3, 0, 1], [0, 4, 0], [0, 1, 1]])
             0.125
         """
-        counts = np.asarray(matrix, dtype=np.float64)
+        labels, predictions, counts, size = cells_of(matrix)
         if self.merge is not None:
-            groups = np.eye(max(2, int(self.merge.max(initial=0)) + 1))[self.merge]
-            counts = groups.T @ counts @ groups
-        return float(self.value(Tally(counts.sum(axis=1), counts.diagonal(), counts.sum(axis=0))))
+            labels, predictions = self.merge[labels], self.merge[predictions]
+            size = max(2, int(self.merge.max(initial=0)) + 1)
+        correct = labels == predictions
+        cells = ((labels, counts), (labels[correct], counts[correct]), (predictions, counts))
+        return float(self.value(Tally(*(np.bincount(c, n, size).astype(np.float64) for c, n in cells))))
 
 
 METRICS: dict[str, Metric] = {

@@ -16,10 +16,12 @@ from tests.workflow.blobs import blobs
 from tests.workflow.evaluation.recompute import recompute_comparison
 
 import counterpoise as cp
+from counterpoise.core import codec
 from counterpoise.core.artifacts import Comparison, Predictions, Run, Strategy
 from counterpoise.core.errors import ArgumentError, ArtifactError
 from counterpoise.workflow.comparison import compare, engine
 from counterpoise.workflow.comparison.engine import Task, run_tasks
+from counterpoise.workflow.evaluation import evaluate
 from counterpoise.workflow.strategy import CATALOG
 from counterpoise.workflow.training import Settings, TrainingSetup, run_training, train
 
@@ -193,6 +195,29 @@ def test_overwrite_keeps_the_old_comparison_until_the_new_one_is_done(compared, 
     records = sorted(p.parent.name for p in out.rglob("run.json"))
     assert records == ["baseline-seed0", "focal-seed0"]
     assert not (out / ".counterpoise-new").exists()
+
+
+def test_a_comparison_with_a_file_of_arrays_is_resumed_and_replaced_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(codec, "MANY_CLASSES", 2)  # as if three classes were many
+    out = tmp_path / "out"
+    options = {"strategies": ["adaptive-weights"], "seeds": 1, "epochs": 2, "out": out}
+
+    def saved():
+        (arrays,) = out.glob("comparison-arrays-*.npz")
+        assert sorted(p.name for p in out.iterdir()) == [arrays.name, "comparison.json", "report.html", "runs"]
+        return arrays.name, Comparison.load(out / "comparison.json")
+
+    first = compare(blobs(), **options)
+    assert first.arms[1].weights
+    assert saved()[1] == first
+    assert compare(blobs(), **options, resume=True).arms == first.arms
+    before = saved()
+    assert before[1].arms == first.arms
+    other = compare(blobs(seed=1), **options, overwrite=True)
+    name, found = saved()
+    assert found == other
+    assert name != before[0]
+    assert found.arms[0].test[0].confusion == evaluate(out / found.arms[0].directories[0]).confusion
 
 
 @pytest.mark.fault("C16")

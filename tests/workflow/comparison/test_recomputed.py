@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -37,8 +37,13 @@ def write(directory, seeds):
         )
     arms.append(Arm(Strategy("z", ""), "failed", tuple(range(seeds)), (), (), error="diverged"))
     found = differences(arms, predictions, baseline="baseline", train_counts=COUNTS, resamples=50)
-    document = {"arms": [asdict(arm) for arm in arms], "differences": [asdict(d) for d in found]}
+    document = {"arms": [plain(arm) for arm in arms], "differences": [asdict(d) for d in found]}
     (directory / "comparison.json").write_text(json.dumps(document))
+
+
+def plain(arm):
+    evaluations = {key: [e.to_dict() for e in getattr(arm, key)] for key in ("validation", "test")}
+    return asdict(replace(arm, validation=(), test=())) | evaluations
 
 
 def scores(split, quality, seed):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 
@@ -27,9 +29,8 @@ def tree_score(evaluations: Sequence[Evaluation], tree: ClassTree, train: ClassC
     """
     names = [score.name for score in evaluations[0].classes]
     where = np.array([tree.classes.index(name) for name in names])
-    confusion = np.sum([evaluation.confusion for evaluation in evaluations], axis=0)
-    true, predicted = (where[ids] for ids in np.nonzero(confusion))
-    times = confusion[np.nonzero(confusion)]
+    confusion = reduce(operator.add, (evaluation.confusion for evaluation in evaluations))
+    true, predicted, times = where[confusion.labels], where[confusion.predictions], confusion.counts
     labels, predictions = np.repeat(true, times), np.repeat(predicted, times)
     return TreeScore(
         precision=_number(metrics.hierarchical_precision(labels, predictions, tree=tree)),

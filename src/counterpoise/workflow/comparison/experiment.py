@@ -36,7 +36,7 @@ METRIC = "balanced_accuracy"
 FEW_STEPS = 200
 """The verdict warns about trainings of fewer optimiser steps."""
 BASELINE = "baseline"
-_FILES = ("comparison.json", "report.html", *(f"runs/*-seed*/{name}" for name in FILES))
+_FILES = ("comparison-arrays-*.npz", "comparison.json", "report.html", *(f"runs/*-seed*/{name}" for name in FILES))
 
 
 def compare(
@@ -61,7 +61,8 @@ def compare(
         strategies: `Strategy` values, catalog names, aliases or names with overrides (``"focal:gamma=1"``), or several
             names in one comma-separated string; default: the advice of `counterpoise.plan` for the training counts.
         seeds: the number of seeds, or the seeds themselves.
-        out: a new or empty folder for comparison.json, report.html and runs/<strategy>-seed<k>/.
+        out: a new or empty folder for comparison.json, report.html and runs/<strategy>-seed<k>/; with more than 100
+            classes also for comparison-arrays-<digest>.npz, with the confusion matrices of comparison.json.
         resume: keep the finished runs in ``out`` and continue the others.
         overwrite: replace the comparison in ``out`` when the new one is done. Until then the old one stays, and the new
             one is in the sub folder ``.counterpoise-new``, where ``resume`` continues it; delete it to keep the old.

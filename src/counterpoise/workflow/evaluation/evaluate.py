@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from counterpoise.core.artifacts import CalibrationBin, ClassScore, Evaluation, Finding, GroupScore, Predictions
+from counterpoise.core.artifacts import (
+    CalibrationBin,
+    ClassScore,
+    ConfusionMatrix,
+    Evaluation,
+    Finding,
+    GroupScore,
+    Predictions,
+)
 from counterpoise.core.checks import checked_choice
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
@@ -21,7 +29,6 @@ from counterpoise.core.text import listed, percent, plural
 from counterpoise.metrics import (
     METRICS,
     Tally,
-    confusion_matrix,
     expected_calibration_error,
     group_recall,
     reliability,
@@ -82,7 +89,7 @@ def evaluate(
     predicted = given.logits.argmax(axis=1) if len(given.labels) else given.labels
     t = tally(given.labels, predicted, num_classes=len(names))
     balanced = _number(METRICS["balanced_accuracy"].value(t))
-    classes = _class_scores(t, names, counts, recalls, confidence)
+    classes = class_scores(t, names, counts, recalls, confidence)
     return Evaluation(
         split=split,
         num_images=len(given.labels),
@@ -94,8 +101,8 @@ def evaluate(
         geometric_mean=_number(METRICS["geometric_mean"].value(t)),
         expected_calibration_error=_number(expected_calibration_error(given.labels, given.logits, bins=bins)),
         classes=classes,
-        groups=() if counts is None else _group_scores(t, counts),
-        confusion=tuple(map(tuple, confusion_matrix(given.labels, predicted, num_classes=len(names)).tolist())),
+        groups=() if counts is None else group_scores(t, counts),
+        confusion=ConfusionMatrix.from_predictions(given.labels, predicted, num_classes=len(names)),
         calibration=_calibration(given, bins),
         findings=findings_of(classes, split, confidence),
     )
@@ -162,13 +169,14 @@ def _check_names(argument: str, got: tuple[str, ...], names: tuple[str, ...]) ->
         )
 
 
-def _class_scores(
+def class_scores(
     t: Tally,
     names: tuple[str, ...],
     counts: ClassCounts | None,
     train_recall: tuple[float | None, ...],
     confidence: float,
 ) -> tuple[ClassScore, ...]:
+    """The scores of every class; ``train_recall`` has one value per class."""
     recall = wilson_interval(t.true_positives, t.support, confidence=confidence)
     precision = wilson_interval(t.true_positives, t.predicted, confidence=confidence)
     group_of = {} if counts is None else {int(i): group for group, ids in counts.groups().items() for i in ids}
@@ -198,7 +206,8 @@ def _class_scores(
     return tuple(scores)
 
 
-def _group_scores(t: Tally, counts: ClassCounts) -> tuple[GroupScore, ...]:
+def group_scores(t: Tally, counts: ClassCounts) -> tuple[GroupScore, ...]:
+    """The mean recall of the classes with many, medium and few training images."""
     ids = np.arange(counts.num_classes)
     return tuple(
         GroupScore(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,8 @@ class Tuned(Artifact):
 
     ``cross_fitted``: the split is validation itself, so every image was transformed by a fit to the other folds.
     """
+
+    versions: ClassVar[tuple[int, ...]] = (1, 2)
 
     kind: str
     parameters: dict[str, Any]

@@ -5,9 +5,10 @@ Also selects the classes that figures show, and averages the evaluations of seve
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 
 from counterpoise.core.artifacts import AuditResult, CalibrationBin, ClassScore, Evaluation
 from counterpoise.core.text import plural, points
@@ -302,11 +303,14 @@ def confusion_figure(
 
 def _confusion_rows(evaluations: Sequence[Evaluation], classes: ClassSelection) -> list[page.Row]:
     matrices = [e.confusion for e in evaluations if e.confusion]
-    rows = []
+    if not matrices:
+        return []
+    matrix, rows = reduce(operator.add, matrices), []
     for i, true in zip(classes.ids, classes.labels, strict=True):
-        total = sum(sum(matrix[i]) for matrix in matrices)
+        row = matrix.predicted(i)
+        total = sum(row.values())
         for j, predicted in zip(classes.ids, classes.labels, strict=True):
-            n = sum(matrix[i][j] for matrix in matrices)
+            n = row.get(j, 0)
             if n:
                 formatted = fmt.percent_number(n / total, 0) if n / total >= 0.005 else ""
                 rows.append({"t": true, "p": predicted, "n": n, "r": round(n / total, 6), "formatted": formatted})

@@ -69,8 +69,10 @@ def render(
     target = Path(path)
     _check(artifact, target, figure)
     if target.suffix.lower() == ".json":
-        plain = artifact.to_dict() if not isinstance(artifact, Sequence) else [s.to_dict() for s in artifact]
-        write_json(target, plain)
+        if isinstance(artifact, Sequence):
+            write_json(target, [strategy.to_dict() for strategy in artifact])
+        else:
+            artifact.save(target)
         return target
     content = _content(artifact, target.suffix.lower(), data=data, figure=figure)
     with atomic_write(target) as file:

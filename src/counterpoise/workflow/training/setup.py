@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from counterpoise import hierarchy
-from counterpoise.core.artifacts import Predictions, Strategy
+from counterpoise.core.artifacts import ConfusionMatrix, Predictions, Strategy
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError
 from counterpoise.core.images import SPLITS, LabeledImages, Split, content_fingerprint
 from counterpoise.core.text import listed
 from counterpoise.hierarchy import ClassTree
-from counterpoise.metrics import confusion_matrix
 from counterpoise.models import build_model, check_model
 from counterpoise.workflow.training.data import ImageTensors
 from counterpoise.workflow.training.posthoc import build_posthoc, fitted_on_validation
@@ -147,7 +146,9 @@ def _tree_from_predictions(path: Path, *, classes: tuple[str, ...]) -> ClassTree
     predictions = Predictions.load(path)
     if tuple(predictions.classes.tolist()) != classes:
         raise ArgumentError(f"{path} has other classes than the dataset, or the same in another order")
-    matrix = confusion_matrix(predictions.labels, predictions.logits.argmax(1), num_classes=len(classes))
+    matrix = ConfusionMatrix.from_predictions(
+        predictions.labels, predictions.logits.argmax(1), num_classes=len(classes)
+    )
     return hierarchy.from_confusion(matrix, classes)
 
 
