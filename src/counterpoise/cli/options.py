@@ -123,6 +123,10 @@ class TrainingOptions:
     image_size: Annotated[
         int | None, _training("--image-size", "PX", "Side to resize images to. Default: by their size.", min=4)
     ] = _SETTINGS.image_size
+    resize: Annotated[
+        str,
+        _training("--resize", "HOW", "crop (scale the shorter side, crop the centre), pad (black borders) or squash."),
+    ] = _SETTINGS.resize
     augment: Annotated[
         str,
         _training("--augment", "A,B", "crop, hflip, vflip, rot90, or none; auto: crop, and hflip if it keeps labels."),

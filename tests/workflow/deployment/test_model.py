@@ -16,6 +16,7 @@ from counterpoise.core.artifacts import Comparison, Predictions, Run
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, ArtifactError, DatasetError
 from counterpoise.posthoc import TRANSFORMS, adjust_logits
 from counterpoise.workflow.comparison import compare
+from counterpoise.workflow.deployment import TrainedModel
 from counterpoise.workflow.evaluation import save_tuning, tune
 
 # Together they have every step of `TRANSFORMS` that a strategy can have; temperatures are only tuned afterwards.
@@ -111,6 +112,25 @@ def test_grey_and_rotated_images_are_prepared_as_in_training(model):
     colour = np.repeat(grey[..., None], 3, axis=2)
     np.testing.assert_array_equal(model.predict(grey).logits, model.predict(colour).logits)
     np.testing.assert_array_equal(model.predict(Image.fromarray(grey)).logits, model.predict(colour).logits)
+
+
+@pytest.mark.parametrize("resize", ["pad", "squash"])
+def test_images_are_resized_as_in_training(tmp_path, resize):
+    rng = np.random.default_rng(0)
+    for split, n in (("train", 6), ("val", 2), ("test", 4)):
+        for name, high in (("dark", 90), ("light", 256)):
+            (tmp_path / "photos" / split / name).mkdir(parents=True)
+            for i in range(n):
+                image = Image.fromarray(rng.integers(0, high, (10 + i, 24, 3), dtype=np.uint8))
+                image.save(tmp_path / "photos" / split / name / f"{i}.png")
+    run = cp.train("baseline", tmp_path / "photos", epochs=1, image_size=12, resize=resize, out=tmp_path / "run")
+    assert run.settings["resize"] == resize
+    found = cp.load_model(run).predict(tmp_path / "photos" / "test")
+    saved = Predictions.load(tmp_path / "run" / "predictions-test.npz")
+    np.testing.assert_array_equal(found.logits, saved.logits)
+    other = replace(run, settings={**run.settings, "resize": "crop"})
+    cropped = TrainedModel(other, cp.load_model(run).module.network, torch.device("cpu"))
+    assert not np.array_equal(cropped.predict(tmp_path / "photos" / "test").logits, saved.logits)
 
 
 def test_images_that_cannot_be_decoded_are_listed_and_the_others_predicted(model, tmp_path):

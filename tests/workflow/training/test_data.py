@@ -31,6 +31,37 @@ def test_the_centre_is_cut_out():
     assert (fit_to_square(image.transpose(1, 0, 2), 5) == 200).all()
 
 
+def test_the_whole_image_is_kept_with_borders_or_squashed():
+    image = np.full((10, 30, 3), 200, dtype=np.uint8)
+    image[:, :5] = 80
+    padded = fit_to_square(image, 12, "pad")
+    assert (padded[[*range(4), *range(8, 12)]] == 0).all()
+    assert (padded[4:8, :1] == 80).all()
+    assert (padded[4:8, 3:] == 200).all()
+    np.testing.assert_array_equal(fit_to_square(image.transpose(1, 0, 2), 12, "pad"), padded.transpose(1, 0, 2))
+    squashed = fit_to_square(image, 12, "squash")
+    assert (squashed[:, :1] == 80).all()
+    assert (squashed[:, 3:] == 200).all()
+    assert fit_to_square(np.full((1, 900, 3), 7, np.uint8), 12, "pad")[5:7].max() == 7
+
+
+@pytest.mark.parametrize("resize", ["crop", "pad", "squash"])
+def test_images_in_memory_and_decoded_again_are_resized_alike(resize):
+    class Wide:
+        labels, pixels = np.zeros(3, int), np.random.default_rng(0).integers(0, 256, (3, 9, 20, 3), dtype=np.uint8)
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return self.pixels[index]
+
+    one, two = (ImageTensors(Wide(), size=8, resize=resize, cache_bytes=limit) for limit in (0, 1e9))
+    expected = np.stack([fit_to_square(image, 8, resize) for image in Wide.pixels])
+    for tensors in (one, two):
+        np.testing.assert_array_equal(tensors.__getitems__([0, 1, 2])["images"].permute(0, 2, 3, 1), expected)
+
+
 @pytest.mark.parametrize("limit", [0, 1e9])
 def test_images_that_cannot_be_decoded_are_found_with_their_reasons(dataset, limit):
     class Damaged:

@@ -50,6 +50,7 @@ def test_an_unknown_augmentation_is_refused_when_the_settings_are_made():
         ({"momentum": 0}, "`momentum` must be above 0 and below 1; got 0"),
         ({"weight_decay": -1}, "`weight_decay` must be at least 0; got -1"),
         ({"warmup": 1.0}, "`warmup` must be at least 0 and below 1; got 1"),
+        ({"resize": "stretch"}, "`resize` must be one of 'crop', 'pad', 'squash'; got 'stretch'"),
         ({"precision": "fp8"}, "`precision` must be one of 'no', 'bf16', 'fp16'; got 'fp8'"),
     ],
 )

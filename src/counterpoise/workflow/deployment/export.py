@@ -88,7 +88,7 @@ def export_metadata(model: TrainedModel) -> dict[str, Any]:
             "dtype": "float32",
             "color": "RGB",
             "range": [0.0, 1.0],
-            "resize": "scale the shorter side (bilinear, antialiased), crop the centre",
+            "resize": _RESIZE[model.transform.resize],
         },
         "outputs": {"logits": ["batch", len(model.classes)], "probabilities": ["batch", len(model.classes)]},
         "strategy": run.strategy.name,
@@ -122,4 +122,9 @@ def _pt2(module: nn.Module, example: Tensor, metadata: str) -> bytes:
     return content.getvalue()
 
 
+_RESIZE = {
+    "crop": "scale the shorter side to the size (bilinear, antialiased), crop the centre",
+    "pad": "scale the longer side to the size (bilinear, antialiased), centre it on black",
+    "squash": "scale both sides to the size (bilinear, antialiased)",
+}
 _EXPORTERS = {".onnx": _onnx, ".pt2": _pt2}

@@ -17,6 +17,7 @@ from counterpoise.core.errors import ArgumentTypeError, DatasetError
 from counterpoise.core.files import display_name, path_exists
 from counterpoise.workflow.dataset.decoding import FORMATS, decoded, extension_of, read_image
 from counterpoise.workflow.training.data import fit_to_square, to_tensor
+from counterpoise.workflow.training.settings import Resize
 
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
@@ -25,11 +26,12 @@ ImageLike = str | os.PathLike[str] | Image.Image | NDArray[Any]
 class ImageTransform:
     """The preparation of an image for a model: RGB, upright, resized to a square; float32 ``(3, S, S)`` in [0, 1].
 
-    The shorter side is scaled to ``size`` and the centre is cropped, as in training. The model itself subtracts the
-    mean and divides by the standard deviation.
+    The model itself subtracts the mean and divides by the standard deviation.
 
     Args:
         size: S, height and width in pixels.
+        resize: how the image becomes a square, as in training: "crop" scales the shorter side and crops the centre,
+            "pad" scales the longer side and adds black borders, "squash" scales both sides.
 
     Example:
         >>> ImageTransform(32)(np.zeros((48, 64, 3), dtype=np.uint8)).shape
@@ -37,6 +39,7 @@ class ImageTransform:
     """
 
     size: int
+    resize: Resize = "crop"
 
     def __call__(self, image: ImageLike) -> Tensor:
         """Prepare a path, a PIL image, or a uint8 array ``(H, W)`` or ``(H, W, 3)``.
@@ -49,7 +52,7 @@ class ImageTransform:
 
     def to_uint8(self, image: ImageLike) -> Tensor:
         """The same as uint8 ``(3, S, S)``."""
-        return to_tensor(fit_to_square(_pixels(image), self.size))
+        return to_tensor(fit_to_square(_pixels(image), self.size, self.resize))
 
 
 def _pixels(image: ImageLike) -> NDArray[np.uint8]:

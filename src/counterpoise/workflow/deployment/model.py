@@ -50,7 +50,7 @@ class TrainedModel:
     def __init__(self, run: Run, network: nn.Module, device: torch.device) -> None:
         assert run.transforms is not None, "load_model has checked it"
         self.run, self.device, self.classes = run, device, run.classes
-        self.transform = ImageTransform(run.settings["image_size"])
+        self.transform = ImageTransform(run.settings["image_size"], run.settings.get("resize", "crop"))
         module = ImageClassifier(network, run.transforms, len(run.classes))
         module = module.to(device).to(memory_format=torch.channels_last)
         self.module: ImageClassifier = module.eval().requires_grad_(False)

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from counterpoise.core.errors import DatasetError
 from counterpoise.core.images import LabeledImages
 from counterpoise.samplers import OrderedSampler
+from counterpoise.workflow.training.settings import Resize
 
 
 class ImageBatch(TypedDict):
@@ -35,20 +36,21 @@ class ImageTensors(Dataset[ImageBatch]):
 
     Args:
         images: the split.
-        size: height and width; the shorter side is scaled to it and the centre is cropped.
+        size: height and width.
+        resize: "crop", "pad" or "squash"; see `fit_to_square`.
         cache_bytes: the decoded images are kept if they need no more than this; else each is decoded when needed.
 
     Attributes:
         faults: images that cannot be decoded, ``{index: reason}``; every image is decoded once to find them.
     """
 
-    def __init__(self, images: LabeledImages, *, size: int, cache_bytes: float) -> None:
-        self.images, self.size = images, size
+    def __init__(self, images: LabeledImages, *, size: int, cache_bytes: float, resize: Resize = "crop") -> None:
+        self.images, self.size, self.resize = images, size, resize
         self.labels = torch.from_numpy(np.array(images.labels, dtype=np.int64))
         self.decoded: Tensor | None = None
         if 3 * size * size * len(images) <= cache_bytes:
             self.decoded = torch.zeros((len(images), 3, size, size), dtype=torch.uint8)
-        self.faults = _decode(images, size, self.decoded)
+        self.faults = self._decode()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -59,7 +61,7 @@ class ImageTensors(Dataset[ImageBatch]):
         if self.decoded is not None:
             images = self.decoded[index]
         else:
-            images = torch.stack([to_tensor(fit_to_square(self.images[row], self.size)) for row in rows])
+            images = torch.stack([self._tensor(self.images[row]) for row in rows])
         return {"images": images, "labels": self.labels[index], "rows": index}
 
     def __getitem__(self, row: int) -> ImageBatch:
@@ -83,14 +85,40 @@ class ImageTensors(Dataset[ImageBatch]):
         """Worker processes that a DataLoader needs: none if the images are in memory."""
         return 0 if self.decoded is not None else min(4, os.cpu_count() or 1)
 
+    def _tensor(self, image: NDArray[np.uint8]) -> Tensor:
+        return to_tensor(fit_to_square(image, self.size, self.resize))
+
+    def _decode(self) -> dict[int, str]:
+        """Decode every image, and keep it if there is memory; return the reasons for those that cannot be decoded."""
+
+        def decode_one(row: int) -> str | None:
+            try:
+                image = self.images[row]
+            except DatasetError as error:
+                return str(error)
+            if self.decoded is not None:
+                self.decoded[row] = self._tensor(image)
+            return None
+
+        # Decoding large images releases the interpreter lock; with small ones threads would only wait for it.
+        with ThreadPoolExecutor(1 if self.size <= 64 else os.cpu_count()) as pool:
+            reasons = pool.map(decode_one, range(len(self.images)))
+            return {row: reason for row, reason in enumerate(reasons) if reason is not None}
+
 
 def collate(batch: Any) -> Any:
     """Collate function of a DataLoader: `ImageTensors.__getitems__` already returns a batch."""
     return batch
 
 
-def fit_to_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Scale the shorter side to ``size`` (bilinear, antialiased) and crop the centre; ``(size, size, 3)`` uint8.
+def fit_to_square(image: NDArray[np.uint8], size: int, resize: Resize = "crop") -> NDArray[np.uint8]:
+    """Scale an image (bilinear, antialiased) to a square ``(size, size, 3)`` uint8.
+
+    Args:
+        image: uint8 ``(H, W, 3)``.
+        size: side of the square in pixels.
+        resize: "crop" scales the shorter side and crops the centre; "pad" scales the longer side and adds black borders
+            of equal width; "squash" scales both sides.
 
     Example:
         >>> fit_to_square(np.zeros((20, 40, 3), dtype=np.uint8), 10).shape
@@ -99,6 +127,8 @@ def fit_to_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     if height == width == size:
         return image
+    if resize != "crop":
+        return _whole(image, size, pad=resize == "pad")
     side = min(height, width)
     left, top = (width - side) // 2, (height - side) // 2
     # Crop before scaling: with Pillow's `box` the filter would read pixels outside the crop.
@@ -106,22 +136,16 @@ def fit_to_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(centre).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _decode(images: LabeledImages, size: int, out: Tensor | None) -> dict[int, str]:
-    """Decode every image, into ``out`` if given; return the reasons for those that cannot be decoded."""
-
-    def decode_one(row: int) -> str | None:
-        try:
-            image = images[row]
-        except DatasetError as error:
-            return str(error)
-        if out is not None:
-            out[row] = to_tensor(fit_to_square(image, size))
-        return None
-
-    # Decoding large images releases the interpreter lock; with small ones threads would only wait for it.
-    with ThreadPoolExecutor(1 if size <= 64 else os.cpu_count()) as pool:
-        reasons = pool.map(decode_one, range(len(images)))
-        return {row: reason for row, reason in enumerate(reasons) if reason is not None}
+def _whole(image: NDArray[np.uint8], size: int, *, pad: bool) -> NDArray[np.uint8]:
+    """The whole image scaled to a square, with its proportions and black borders or without."""
+    height, width = image.shape[:2]
+    longer = max(height, width)
+    shape = (max(1, round(width * size / longer)), max(1, round(height * size / longer))) if pad else (size, size)
+    scaled = np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(shape, Image.Resampling.BILINEAR))
+    square = np.zeros((size, size, 3), dtype=np.uint8)
+    left, top = (size - shape[0]) // 2, (size - shape[1]) // 2
+    square[top : top + shape[1], left : left + shape[0]] = scaled
+    return square
 
 
 def to_tensor(image: NDArray[np.uint8]) -> Tensor:

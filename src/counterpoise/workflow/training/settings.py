@@ -21,6 +21,7 @@ SMALL_IMAGE = 64
 PHOTO_SIZE, PRETRAINED_SIZE = 128, 224
 FULL_BATCH, SMALL_BATCH, SMALL_DATASET = 128, 32, 2048
 Precision = Literal["no", "bf16", "fp16"]
+Resize = Literal["crop", "pad", "squash"]
 BASE_AUGMENTATIONS = ("crop", *SYMMETRIES)
 
 
@@ -41,6 +42,9 @@ class Settings:
         warmup: share of all steps in which the learning rate rises linearly; it then follows a cosine to 0.
         image_size: height and width in pixels that images are resized to. None is 224 if ``pretrained``, else the
             median shorter side of a sample of training images if that is at most 64, else 128.
+        resize: how an image becomes a square: "crop" scales the shorter side and crops the centre, "pad" scales the
+            longer side and adds black borders, "squash" scales both sides and changes the proportions. Use "pad" or
+            "squash" where the objects reach the border of elongated images.
         augment: any of "crop", "hflip", "vflip" and "rot90"; "auto" is the crop and, where flips do not change the
             class, the horizontal flip.
         pretrained: start from published weights.
@@ -68,6 +72,7 @@ class Settings:
     weight_decay: float = 5e-4
     warmup: float = 0.05
     image_size: int | None = None
+    resize: Resize = "crop"
     augment: tuple[str, ...] | Literal["auto"] = "auto"
     pretrained: bool = False
     precision: Precision = "no"
@@ -85,6 +90,7 @@ class Settings:
         checked_number("warmup", self.warmup, minimum=0, below=1)
         checked_number("cache_gib", self.cache_gib, minimum=0)
         checked_choice("precision", self.precision, get_args(Precision))
+        checked_choice("resize", self.resize, get_args(Resize))
         if isinstance(self.augment, str):
             checked_choice("augment", self.augment, ("auto",))
         for name in () if self.augment == "auto" else self.augment:
@@ -140,6 +146,7 @@ class ResolvedSettings:
     weight_decay: float
     warmup: float
     image_size: int
+    resize: Resize
     augment: tuple[str, ...]
     pretrained: bool
     precision: str

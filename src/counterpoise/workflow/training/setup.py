@@ -106,7 +106,8 @@ def _image_tensors(
     data: LabeledImages, settings: ResolvedSettings, splits: tuple[Split, ...] = SPLITS
 ) -> dict[Split, ImageTensors]:
     budget = settings.cache_gib * 2**30 / len(SPLITS)
-    return {split: ImageTensors(data.subset(split), size=settings.image_size, cache_bytes=budget) for split in splits}
+    options: dict[str, Any] = {"size": settings.image_size, "resize": settings.resize, "cache_bytes": budget}
+    return {split: ImageTensors(data.subset(split), **options) for split in splits}
 
 
 def _dataset_rows(data: LabeledImages, faults: dict[Split, dict[int, str]]) -> dict[int, str]:
