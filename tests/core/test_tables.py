@@ -5,17 +5,23 @@ from __future__ import annotations
 import csv
 import os
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from counterpoise.core import tables
 from counterpoise.core.errors import ArgumentError, ArtifactError, DatasetError
-from counterpoise.core.tables import read_csv, read_own_csv, write_csv
+from counterpoise.core.tables import TextTable, read_csv, read_own_csv, write_csv
 
 REQUIRED = ("path", "label")
 FIELD = st.text(st.characters(exclude_characters='\0\r\n",', exclude_categories=["Cs"]), min_size=1, max_size=8)
+
+
+def _texts(table: TextTable) -> dict[str, list[str]]:
+    return {name: column.to_list() for name, column in table.columns.items()}
 
 
 def _write(folder: Path, text: str) -> Path:
@@ -28,7 +34,7 @@ def _write(folder: Path, text: str) -> Path:
 def test_every_field_is_read_as_written_with_its_line(tmp_path, rows, blank, quoted):
     text = "".join(f'"{path}",{label}\n' if quoted else f"{path},{label}\n" for path, label in rows)
     table = read_csv(_write(tmp_path, "path,label\n" + ("\n" if blank else "") + text), REQUIRED, error=DatasetError)
-    assert table.columns == {"path": [p for p, _ in rows], "label": [c for _, c in rows]}
+    assert _texts(table) == {"path": [p for p, _ in rows], "label": [c for _, c in rows]}
     assert list(table.lines) == [i + 2 + blank for i in range(len(rows))]
 
 
@@ -45,7 +51,7 @@ def test_any_text_is_read_whole_or_refused(tmp_path, cells):
     except DatasetError:
         return
     # Nothing is swallowed: every cell that was written is found again.
-    assert sum(value.count("cat") for column in table.columns.values() for value in column) == cells.count("cat")
+    assert sum(value.count("cat") for column in _texts(table).values() for value in column) == cells.count("cat")
     assert len(table) <= text.count("\n")
 
 
@@ -124,3 +130,76 @@ def test_a_disk_that_is_full_while_a_table_is_written_leaves_the_old_one(tmp_pat
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
+
+
+ENDS = [",", ",", "\n", "\n", "\r\n", "\r", ";", "\t", '"']
+CELLS = ["i/0.jpg", "cat", " ", "null", "NA", "007", "1e5", "nan", "inf", "é", "\u2028", "\x0b", "\x85", "\ufeff", "#"]
+CELLS += ["\\", "'", "x", "x^", "-", "", "\x1c"]
+ROWS = st.lists(st.lists(st.sampled_from(CELLS), min_size=2, max_size=3).map(",".join), max_size=12)
+TEXTS = st.one_of(st.lists(st.sampled_from(CELLS + ENDS), max_size=30).map("".join), ROWS.map("\n".join))
+HEADERS = ["path,label", "label;path", "path,label,note", "xpath\tpath\tlabel", "\ufeffpath,path,label"]
+
+
+@settings(max_examples=600, deadline=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    header=st.sampled_from(
+        ["path,label", "label;path", "path,label,note", "xpath\tpath\tlabel", "\ufeffpath,path,label"]
+    ),
+    newline=st.sampled_from(["\n", "\r\n", "\r"]),
+    text=TEXTS,
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp1252"]),
+)
+def test_polars_and_the_csv_module_read_the_same_or_refuse_with_the_same_words(
+    tmp_path, monkeypatch, header, newline, text, encoding
+):
+    (tmp_path / "all.csv").write_bytes(f"{header}{newline}{text}".encode(encoding, "replace"))
+
+    def outcome() -> object:
+        try:
+            table = read_csv(tmp_path / "all.csv", REQUIRED, error=DatasetError)
+        except DatasetError as error:
+            return str(error)
+        return _texts(table), list(table.lines), table.not_utf8
+
+    fast = outcome()
+    with monkeypatch.context() as patch:
+        patch.setattr(tables, "_unquoted_columns", lambda *arguments: None)
+        assert outcome() == fast
+
+
+@pytest.mark.parametrize(
+    ("text", "is_fast"),
+    [
+        ("path,label\na,b\nc,d\n", True),
+        ("path,label\r\na,b\r\nc,d\r\n\r\n", True),
+        ("path;label\na;é\n", True),
+        ('path,label\n"a",b\n', False),
+        ("path,label\ra,b\r", False),
+        ("path,label\n\na,b\n", False),
+        ("path,label\na,b,c\nd\n", False),
+        ("path,label\na\nb,c,d\n", False),
+        (f"path,label\na,{'b' * 131_073}\n", False),
+        ("\ufeff\ufeffpath,path,label\na,b,c\n", False),
+        ("x\x9c,path,label\na,b,c\n", False),
+    ],
+)
+def test_only_what_polars_reads_alike_goes_through_polars(text, is_fast):
+    content = text.encode()
+    header, separator = tables._header(content, REQUIRED, "x")
+    found = tables._unquoted_columns(content, len(header), separator)
+    assert (found is not None) == is_fast
+
+
+def test_a_long_table_needs_no_object_per_row_and_a_quoted_one_not_for_long(tmp_path, monkeypatch):
+    rows = 60_000
+    for quote, most in (("", 30), ('"', 90)):  # bytes of Python objects per row beside the content of the file
+        text = "path,label\n" + "".join(f"{quote}images/{i:08d}.jpg{quote},class {i % 10}\n" for i in range(rows))
+        file = _write(tmp_path, text)
+        read_csv(file, REQUIRED, error=DatasetError)
+        monkeypatch.setattr(tables, "_ROWS", 1000)
+        tracemalloc.start()
+        table = read_csv(file, REQUIRED, error=DatasetError)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert len(table) == rows
+        assert (peak - len(text)) / rows < most

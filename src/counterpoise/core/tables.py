@@ -1,7 +1,7 @@
 """Read and write CSV files: quoting, encodings, line numbers and spreadsheet formulas are handled only here.
 
-Every file goes through the csv module, which reads a million rows in one or two seconds: little beside the time to
-open the million images that they name.
+What a file holds is defined by the csv module. Files without quotes, which are most, are read by Polars in a tenth of
+the time, after checks that it must come to the same result; tests compare the two.
 """
 
 from __future__ import annotations
@@ -9,17 +9,27 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from counterpoise.core.errors import ArtifactError, CounterpoiseError
 from counterpoise.core.files import atomic_write, display_name
 from counterpoise.core.text import listed
 
+if TYPE_CHECKING:
+    import polars as pl
+
 _MAX_FIELD = 131_072
 _SEPARATORS = (",", ";", "\t")
+_BLOCK = 1 << 20
+_ROWS = 1 << 16
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
@@ -31,8 +41,8 @@ class TextTable:
     """
 
     name: str
-    columns: dict[str, list[str]]
-    lines: Sequence[int]
+    columns: dict[str, pl.Series]
+    lines: Sequence[int] | NDArray[np.int64]
     unit: str = "line"
     not_utf8: int | None = None
 
@@ -73,19 +83,18 @@ def read_csv(
     """
     name = display_name(path.name)
     try:
-        text, not_utf8 = _decoded(path.read_bytes(), name)
-        if "\0" in text:
-            line = text.count("\n", 0, text.index("\0")) + 1
+        content, not_utf8 = _in_utf8(path.read_bytes(), name)
+        if (position := content.find(b"\0")) >= 0:
+            line = content.count(b"\n", 0, position) + 1
             raise _FormatError(f"{name!r} line {line} has a NUL character; save the file as text")
-        header, separator = _header(text, required, name)
+        header, separator = _header(content, required, name)
         expect_columns(header, required, name, refused=refused, error=_FormatError)
-        fields, lines = _fields(text, separator, name, check_quotes=True)
+        columns, lines = _unquoted_columns(content, len(header), separator) or _columns(content, separator, name)
     except OSError as fault:
         raise error(f"{name!r} cannot be read: {fault.strerror}; check its permissions") from fault
     except _FormatError as fault:
         raise error(str(fault)) from fault
-    columns = {column: fields[len(header) + i :: len(header)] for i, column in enumerate(header)}
-    return TextTable(name, columns, lines[1:], not_utf8=not_utf8)
+    return TextTable(name, dict(zip(header, columns, strict=True)), lines, not_utf8=not_utf8)
 
 
 def expect_columns(
@@ -130,38 +139,54 @@ def read_own_csv(path: Path, header: Sequence[str]) -> list[dict[str, str]]:
         ArtifactError: the file cannot be read, or has other columns than ``header``.
     """
     try:
-        text = path.read_bytes().decode("utf-8", "surrogateescape")
-        fields, lines = _fields(text, ",", path.name, check_quotes=False)
+        rows = [row for _, row in _rows(path.read_bytes(), ",", path.name, check_quotes=False)]
     except OSError as fault:
         raise ArtifactError(f"{path} cannot be read: {fault.strerror}") from fault
     except _FormatError as fault:
         raise ArtifactError(f"{path} is damaged: {fault}; write it again") from fault
-    size = len(fields) // max(1, len(lines))
-    if fields[:size] != list(header):
-        raise ArtifactError(f"{path} must have the columns {listed(header)}; it has {listed(fields[:size]) or 'none'}")
-    cells = [field.removeprefix("'") for field in fields]
-    return [dict(zip(header, cells[i : i + size], strict=True)) for i in range(size, len(cells), size)]
+    found = rows[0] if rows else []
+    if found != list(header):
+        raise ArtifactError(f"{path} must have the columns {listed(header)}; it has {listed(found) or 'none'}")
+    return [dict(zip(header, (cell.removeprefix("'") for cell in row), strict=True)) for row in rows[1:]]
 
 
-def _decoded(raw: bytes, name: str) -> tuple[str, int | None]:
-    """The text, and the first line that is not UTF-8 where another encoding had to be assumed."""
+def _in_utf8(raw: bytes, name: str) -> tuple[bytes, int | None]:
+    """The text in UTF-8, and the first line that is not UTF-8 where another encoding had to be assumed."""
     try:
         if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            return raw.decode("utf-16"), None
-        return raw.decode("utf-8-sig"), None
+            return raw.decode("utf-16").encode(), None
+        _expect_utf8(raw)
+        return raw.removeprefix(codecs.BOM_UTF8), None
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
     try:
-        return raw.decode("cp1252"), line
+        return raw.decode("cp1252").encode(), line
     except UnicodeDecodeError:
         raise _FormatError(f"{name!r} line {line} is neither UTF-8 nor Windows-1252; save the file as UTF-8") from None
 
 
-def _header(text: str, required: Sequence[str], name: str) -> tuple[list[str], str]:
+def _expect_utf8(raw: bytes) -> None:
+    """Raise UnicodeDecodeError if this is not UTF-8, without holding the whole text in memory a second time."""
+    if raw.isascii():
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for start in range(0, len(raw), _BLOCK):
+            decoder.decode(raw[start : start + _BLOCK])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        raw.decode()  # raises the error with the position in the whole text
+
+
+def _text(content: bytes) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", errors="surrogateescape", newline="")
+
+
+def _header(content: bytes, required: Sequence[str], name: str) -> tuple[list[str], str]:
     """The column names of the first line, and the separator with which most of the required columns are found."""
     readings = {}
     for separator in _SEPARATORS:
-        rows = csv.reader(io.StringIO(text[: _MAX_FIELD + 1], newline=""), delimiter=separator)
+        rows = csv.reader(_text(content), delimiter=separator)
         try:
             readings[separator] = next((row for row in rows if row), [])
         except csv.Error as error:
@@ -170,11 +195,62 @@ def _header(text: str, required: Sequence[str], name: str) -> tuple[list[str], s
     return header, separator
 
 
-def _fields(text: str, separator: str, name: str, *, check_quotes: bool) -> tuple[list[str], list[int]]:
-    """The fields of all rows in one list, those of the header first, and the line on which each row begins."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    fields: list[str] = []
-    lines: list[int] = []
+def _unquoted_columns(content: bytes, width: int, separator: str) -> tuple[list[pl.Series], range] | None:
+    """The columns, without the header, and the line on which each row begins; None if the csv module must read them.
+
+    Polars would read these differently from the csv module, or accept them: quotes, CR alone as the end of a line,
+    empty lines, rows with too few fields (which Polars fills up; a row with too many is an error to it), long fields,
+    and a text that begins with a byte order mark or like a compressed file.
+    """
+    import polars as pl
+
+    stray = b'"' in content or (b"\r" in content and content.count(b"\r") != content.count(b"\r\n"))
+    if stray or content.startswith((codecs.BOM_UTF8, b"x")):
+        return None
+    if content.endswith((b"\n\n", b"\n\r\n")):
+        content = content.rstrip(b"\r\n")
+    height = _count(content, b"\n") + (not content.endswith(b"\n"))
+    if _count(content, separator.encode()) != height * (width - 1):
+        return None
+    try:
+        table = pl.read_csv(content, has_header=False, separator=separator, quote_char=None, infer_schema=False)
+    except pl.exceptions.PolarsError:
+        return None
+    if table.shape != (height, width):
+        return None
+    columns = [column.slice(1).fill_null("") for column in table]
+    if any((column.str.len_bytes() > _MAX_FIELD).any() for column in columns):
+        return None
+    return columns, range(2, height + 1)
+
+
+def _count(content: bytes, character: bytes) -> int:
+    """``content.count(character)`` in a fifth of the time."""
+    codes = np.frombuffer(content, dtype=np.uint8)
+    return sum(
+        int(np.count_nonzero(codes[start : start + _BLOCK] == ord(character)))
+        for start in range(0, len(content), _BLOCK)
+    )
+
+
+def _columns(content: bytes, separator: str, name: str) -> tuple[list[pl.Series], NDArray[np.int64]]:
+    """The columns, without the header, and the line on which each row begins, as the csv module reads them."""
+    import polars as pl
+
+    rows = _rows(content, separator, name, check_quotes=True)
+    _, header = next(rows)
+    lines = [np.empty(0, dtype=np.int64)]
+    columns = [[pl.Series(dtype=pl.String)] for _ in header]
+    while block := list(itertools.islice(rows, _ROWS)):
+        lines.append(np.array([line for line, _ in block], dtype=np.int64))
+        for parts, values in zip(columns, zip(*(row for _, row in block), strict=True), strict=True):
+            parts.append(pl.Series(values=values, dtype=pl.String))
+    return [pl.concat(parts) for parts in columns], np.concatenate(lines)
+
+
+def _rows(content: bytes, separator: str, name: str, *, check_quotes: bool) -> Iterator[tuple[int, list[str]]]:
+    """The line on which each row begins and its fields, those of the header first."""
+    reader = csv.reader(_text(content), delimiter=separator, strict=True)
     start, size = 1, 0
     try:
         for row in reader:
@@ -186,15 +262,13 @@ def _fields(text: str, separator: str, name: str, *, check_quotes: bool) -> tupl
                 if check_quotes and reader.line_num > start and any(_swallows_rows(field, separator) for field in row):
                     problem = "opens a quote that runs over the rows below it; close it, or double it"
                     raise _FormatError(f"{name!r} line {start} {problem}")
-                fields += row
-                lines.append(start)
+                yield start, row
             start = reader.line_num + 1
     except csv.Error as error:
         problem = f"cannot be read: {error}"
         if "end of data" in str(error):
             problem = "opens a quote that is never closed; close it, or double it"
         raise _FormatError(f"{name!r} line {start} {problem}") from error
-    return fields, lines
 
 
 def _swallows_rows(field: str, separator: str) -> bool:

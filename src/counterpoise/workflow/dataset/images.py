@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from counterpoise.core.files import display_name
 from counterpoise.core.images import SPLITS, FileStates, Split, Symmetry
 from counterpoise.core.text import plural
 from counterpoise.workflow.dataset.decoding import UnreadableImage, read_image
+
+if TYPE_CHECKING:
+    import polars as pl
 
 NO_SPLIT = -1
 """The split of an image in a `Listing` whose source has no splits."""
@@ -244,7 +247,7 @@ class Listing:
     root: Path
     source: str
     classes: tuple[str, ...]
-    paths: Sequence[str]
+    paths: list[str] | pl.Series
     labels: NDArray[np.int32]
     splits: NDArray[np.int8]
     quarantined: list[Quarantined] = field(default_factory=list)

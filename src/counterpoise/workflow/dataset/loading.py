@@ -163,7 +163,8 @@ def _listing(source: str, nested: bool) -> Listing:
 
 def _assembled(listing: Listing, val_fraction: float, test_fraction: float, seed: int) -> ImageDataset:
     """The dataset of the listed files that have a valid header, with the missing splits drawn."""
-    headers = _checked_headers(listing)
+    listing.paths = listing.paths if isinstance(listing.paths, list) else listing.paths.to_list()
+    headers = _checked_headers(listing, listing.paths)
     rows = np.delete(np.arange(len(listing.paths)), list(headers.faults))
     paths, renamed = _unique_names(_selected(listing.paths, rows))
     dataset = ImageDataset(
@@ -190,16 +191,16 @@ def _assembled(listing: Listing, val_fraction: float, test_fraction: float, seed
     return dataset
 
 
-def _checked_headers(listing: Listing) -> Headers:
+def _checked_headers(listing: Listing, paths: Sequence[str]) -> Headers:
     """The headers of the files that are listed; those without a valid header and an end are quarantined."""
-    headers = check_headers(str(listing.root), listing.paths)
+    headers = check_headers(str(listing.root), paths)
     for i, problem in headers.faults.items():
         reason = f"{listing.unit.capitalize()} {listing.lines[i]}: {problem}" if len(listing.lines) else problem
         code = int(listing.splits[i])
         split = None if code == NO_SPLIT else SPLITS[code]
-        item = Quarantined(display_name(listing.paths[i]), reason, listing.classes[listing.labels[i]], split)
+        item = Quarantined(display_name(paths[i]), reason, listing.classes[listing.labels[i]], split)
         listing.quarantined.append(item)
-    if len(headers.faults) == len(listing.paths):
+    if len(headers.faults) == len(paths):
         raise DatasetError(f"{listing.source!r} has no image that can be read: {_first_problem(listing)}")
     return headers
 
