@@ -49,12 +49,15 @@ EDITS = (
     # kernels and losses
     Edit("kernels/reference.py", "valid = target != ignore_index", "valid = target == target", FAULTS),
     Edit("kernels/reference.py", "p = torch.sigmoid(z) - params.clip", "p = torch.sigmoid(z)", VALUES),
-    Edit("kernels/reference.py", "z = z * params.scale", "z = z * params.scale**2", VALUES),
+    Edit("kernels/reference.py", "z = torch.mul(z, params.scale, out=out)", "z = z * params.scale**2", VALUES),
     Edit(
-        "kernels/closed_softmax.py", "e.scatter_(1, y, -slope * (rest / whole))", "e.scatter_(1, y, -slope)", GRADIENTS
+        "kernels/softmax_blocks.py", "e.scatter_(1, y, -slope * (rest / whole))", "e.scatter_(1, y, -slope)", GRADIENTS
     ),
-    Edit("kernels/closed_softmax.py", "top = z.amax(1, keepdim=True)", "top = z.amin(1, keepdim=True)", FAULTS),
-    Edit("kernels/closed_softmax.py", "h = q * slope", "h = q", GRADIENTS),
+    Edit("kernels/reference.py", "top = z.amax(1, keepdim=True)", "top = z.amin(1, keepdim=True)", FAULTS),
+    Edit("kernels/softmax_blocks.py", "h = q * slope", "h = q", GRADIENTS),
+    Edit("kernels/softmax_cpu_blocks.py", "(rest * k).neg_()", "-k", GRADIENTS),
+    Edit("kernels/softmax_cpu_blocks.py", "own.amin() > _SMALLEST", "own.amin() >= 0.0", FAULTS),
+    Edit("kernels/softmax_cpu_blocks.py", "uniform * (sum_w - weight) - rest * k", "-rest * k", GRADIENTS),
     Edit(
         "losses/base.py",
         "self.weight.detach().copy_(values)",

@@ -340,6 +340,7 @@ def test_blocks_change_nothing(function, monkeypatch):
             for size in (3, 7, 24, 50):
                 monkeypatch.setattr("counterpoise.kernels.closed_softmax._HARD_BLOCK", size)
                 monkeypatch.setattr("counterpoise.kernels.closed_softmax._SOFT_BLOCK", size)
+                monkeypatch.setattr("counterpoise.kernels.closed_softmax._CPU_BLOCK", size)
                 monkeypatch.setattr("counterpoise.kernels.closed_sigmoid._BLOCK", size)
                 torch.testing.assert_close(value_and_gradient(partial(function, **extra), logits, y), want)
             monkeypatch.undo()

@@ -221,3 +221,35 @@ def test_presets_combine_in_one_call(impl):
     q = 0.9 * soft + 0.1 / 3
     each = (w * q * (1 - log_p.exp()) ** 2 * -log_p).sum(1)
     close(out, each.sum() / (soft * w).sum())
+
+
+FACTORS = torch.tensor([1.0, 0.7, 0.55, 0.33, 0.1])  # of dtype float32, so that both computations have the same
+LARGE = {
+    "offset": (losses.logit_adjusted_loss, {"prior": [0.5, 0.25, 0.2, 0.04, 0.01]}),
+    "scale, margin": (losses.ldam_loss, {"class_counts": [90, 50, 9, 4, 1], "scale": 2.0}),
+    "class_scale, offset": (losses.softmax_loss, {"class_scale": FACTORS, "offset": [0.1, -0.7, 0.3, 1.0, 2.0]}),
+    "masked": (losses.softmax_loss, {"offset": [0.1, -0.7, 0.3, -math.inf, 2.0]}),
+    "smoothed": (losses.softmax_loss, {"offset": [0.1, -0.7, 0.3, 1.0, 2.0], "label_smoothing": 0.1}),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("impl", ["reference", "closed_form"])
+def test_logits_of_10000_keep_the_digits_of_what_is_added_to_them(name, impl):
+    """z + b in float32 has an error of 5e-4 there; the maximum of z is subtracted before b is added."""
+    generator = torch.Generator().manual_seed(0)
+    z = (torch.randn(200, 5, generator=generator) * 3 + 1e4 * torch.randn(200, 1, generator=generator).sign()).float()
+    y = torch.randint(3, (200,), generator=generator)
+    loss, options = LARGE[name]
+    if "class_scale" in options:
+        z = z / FACTORS  # so that no class is the largest in every row
+    outcomes = []
+    for logits in (z, z.double()):
+        leaf = logits.clone().requires_grad_()
+        rows = loss(leaf, y, reduction="none", impl=impl, **options)
+        rows.sum().backward()
+        outcomes.append((rows.detach().double(), leaf.grad.double()))
+    (rows, gradient), (right, slope) = outcomes
+    assert right.median() > 0.01
+    assert ((rows - right).abs() / right.clamp(min=1.0)).max() <= 2e-6
+    assert (gradient - slope).abs().max() <= 2e-6

@@ -90,17 +90,48 @@ def dense_target(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Ten
 
 
 def transformed(z: Tensor, t: Tensor, params: SoftmaxParameters) -> Tensor:
-    """z' = s · a · (z − m·t) + b."""
+    """z' = s · a · (z − m·t) + b up to a number per row, which the softmax does not depend on.
+
+    The maximum of z is subtracted first: where |z| is large, z + b would lose the digits of b.
+    """
+    if not is_affine(params):
+        return z
+    z = with_float64(z) if params.class_scale is not None else z - largest_unmasked(z, params.offset)
     if params.margin is not None:
         z = z - class_view(params.margin, z.dim()) * t
+    return scaled(z, params, t.dtype)
+
+
+def is_affine(params: SoftmaxParameters) -> bool:
+    """Whether z' differs from z."""
+    return params.scale != 1.0 or any(x is not None for x in (params.offset, params.class_scale, params.margin))
+
+
+def scaled(z: Tensor, params: SoftmaxParameters, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
+    """s · z + b of z minus margin and maximum, or s · a · z + b, then minus the maximum, of z `with_float64`."""
     if params.class_scale is not None:
         masked = z == -torch.inf  # whose factor has gradient 0, not 0 · −inf
-        z = torch.where(masked, z, torch.where(masked, 0.0, z) * class_view(params.class_scale, z.dim()))
+        factor = class_view(params.scale * params.class_scale.to(z.dtype), z.dim())
+        z = torch.where(masked, z, torch.where(masked, 0.0, z) * factor)
+        z = z if params.offset is None else z + class_view(params.offset, z.dim())
+        return (z - largest_unmasked(z, None)).to(dtype)
     if params.scale != 1.0:
-        z = z * params.scale
-    if params.offset is not None:
-        z = z + class_view(params.offset, z.dim())
-    return z
+        z = torch.mul(z, params.scale, out=out)
+    return z if params.offset is None else torch.add(z, class_view(params.offset, z.dim()), out=out)
+
+
+def with_float64(z: Tensor) -> Tensor:
+    """z in float64, in which products with a factor per class are exact; unchanged on Apple's GPUs, which lack it."""
+    return z if z.device.type == "mps" else z.double()
+
+
+def largest_unmasked(z: Tensor, offset: Tensor | None) -> Tensor:
+    """max z of each row over the classes whose logit and offset are not −inf, without gradient; 0 if there is none."""
+    z = z.detach()
+    if offset is not None:
+        z = z + class_view(torch.where(offset == -torch.inf, offset.detach(), 0.0), z.dim())
+    top = z.amax(1, keepdim=True)
+    return torch.where(top == -torch.inf, 0.0, top)
 
 
 def smoothed(t: Tensor, z: Tensor, params: SoftmaxParameters) -> Tensor:
