@@ -92,6 +92,18 @@ EDITS = (
     Edit("samplers/permutation.py", "outside = outside[walked >= size[outside]]", "outside = outside[:0]", SAMPLERS),
     # corrections after training
     Edit(
+        "kernels/overlap.py",
+        "own * (slope * rest[block].unsqueeze(dim) - others))",
+        "own * (slope * (1.0 - own) - others))",
+        "tests/losses/test_overlap.py",
+    ),
+    Edit(
+        "losses/overlap.py",
+        "counts.positives != 0",
+        "counts.rows != 0",
+        "tests/losses/test_overlap.py",
+    ),
+    Edit(
         "posthoc/thresholds.py",
         "best = int(np.nanargmax(scores[metric]()))",
         "best = len(last) - 1 - int(np.nanargmax(scores[metric]()[::-1]))",

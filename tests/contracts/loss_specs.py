@@ -167,6 +167,7 @@ SPECS = (
     ),
     LossSpec(losses.tversky_loss, losses.TverskyLoss, "overlap", lambda c: {"alpha": 0.3, "beta": 0.7, "gamma": 1.5}),
     LossSpec(losses.dice_loss, losses.DiceLoss, "overlap"),
+    LossSpec(losses.jaccard_loss, losses.JaccardLoss, "overlap"),
     LossSpec(losses.focal_tversky_loss, losses.FocalTverskyLoss, "overlap"),
 )
 

@@ -121,7 +121,16 @@ _FALSE_POSITIVES = Hyperparameter("alpha", "weight of the false positives", 0.5,
 _FALSE_NEGATIVES = Hyperparameter("beta", "weight of the false negatives", 0.5, "β", minimum=0.0)
 _TVERSKY_GAMMA = Hyperparameter("gamma", "exponent of 1 − Tversky index", 1.0, "γ", above=0.0)
 _SMOOTH = Hyperparameter("smooth", "smoothing added to numerator and denominator", 1e-5, "s", minimum=0.0)
-_REDUCTION_OVERLAP = replace(_REDUCTION, choices=("mean", "sum", "none"))
+_OVERLAP = (
+    _SMOOTH,
+    Hyperparameter(
+        "average", "whether the index is one per class or of all classes", "macro", choices=("macro", "micro")
+    ),
+    Hyperparameter("batch", "whether the counts are summed over the batch or per image", True),
+    Hyperparameter("activation", "what makes probabilities of the logits", "softmax", choices=("softmax", "sigmoid")),
+    Hyperparameter("include_background", "whether class 0 enters the loss", True),
+    replace(_REDUCTION, choices=("mean", "sum", "none")),
+)
 
 
 def _with(
@@ -186,14 +195,14 @@ _LOSSES: dict[str, tuple[Hyperparameter, ...]] = {
         replace(_DETACH, default=True),
     ),
     "class_balanced_sigmoid": (_BETA_OR_AUTO, replace(_GAMMA, per_class=False), *_WEIGHTED_BCE, _REDUCTION),
-    "tversky": (_FALSE_POSITIVES, _FALSE_NEGATIVES, _TVERSKY_GAMMA, _SMOOTH, _REDUCTION_OVERLAP),
-    "dice": (_SMOOTH, _REDUCTION_OVERLAP),
+    "tversky": (_FALSE_POSITIVES, _FALSE_NEGATIVES, _TVERSKY_GAMMA, *_OVERLAP),
+    "dice": _OVERLAP,
+    "jaccard": _OVERLAP,
     "focal_tversky": (
         replace(_FALSE_POSITIVES, default=0.3),
         replace(_FALSE_NEGATIVES, default=0.7),
         replace(_TVERSKY_GAMMA, default=0.75),
-        _SMOOTH,
-        _REDUCTION_OVERLAP,
+        *_OVERLAP,
     ),
 }
 

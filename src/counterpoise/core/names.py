@@ -128,6 +128,8 @@ ALIASES: tuple[Alias, ...] = (
           "The number of samples of the largest class over that of the smallest."),
     Alias("Dice", "dice",
           "One minus the overlap of predicted and true mask, averaged over the classes.", loss="dice"),
+    Alias("Jaccard, IoU, intersection over union", "jaccard",
+          "The intersection of predicted and true mask over their union.", loss="jaccard"),
 )
 # fmt: on
 

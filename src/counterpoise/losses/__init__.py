@@ -12,6 +12,7 @@ from counterpoise.losses.class_balanced import (
     class_balanced_loss,
     class_balanced_sigmoid_loss,
 )
+from counterpoise.losses.dice import DiceLoss, JaccardLoss, dice_loss, jaccard_loss
 from counterpoise.losses.hierarchical import HierarchicalLoss, hierarchical_loss
 from counterpoise.losses.linear import linear_softmax_loss
 from counterpoise.losses.logit_adjusted import (
@@ -24,14 +25,7 @@ from counterpoise.losses.logit_adjusted import (
 )
 from counterpoise.losses.margins import LabelAwareSmoothingLoss, LDAMLoss, label_aware_smoothing_loss, ldam_loss
 from counterpoise.losses.normalizer import global_normalizer
-from counterpoise.losses.overlap import (
-    DiceLoss,
-    FocalTverskyLoss,
-    TverskyLoss,
-    dice_loss,
-    focal_tversky_loss,
-    tversky_loss,
-)
+from counterpoise.losses.overlap import FocalTverskyLoss, TverskyLoss, focal_tversky_loss, tversky_loss
 from counterpoise.losses.sigmoid import (
     AsymmetricLoss,
     BinaryCrossEntropyLoss,
@@ -64,6 +58,7 @@ __all__ = [
     "FocalLoss",
     "FocalTverskyLoss",
     "HierarchicalLoss",
+    "JaccardLoss",
     "LDAMLoss",
     "LabelAwareSmoothingLoss",
     "LogitAdjustedLoss",
@@ -85,6 +80,7 @@ __all__ = [
     "focal_tversky_loss",
     "global_normalizer",
     "hierarchical_loss",
+    "jaccard_loss",
     "label_aware_smoothing_loss",
     "ldam_loss",
     "linear_softmax_loss",

@@ -1,41 +1,61 @@
-"""Overlap losses for segmentation: the Tversky index of soft counts, summed over the whole batch."""
+"""Overlap losses for segmentation: the Tversky index of soft counts, per batch or image and per class or together."""
 
 from __future__ import annotations
+
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from counterpoise.kernels.reduction import Reduction, reduced
-from counterpoise.kernels.reference import dense_target, log_one_minus_p
+from counterpoise.core.errors import ArgumentError
+from counterpoise.kernels.overlap import Activation, SoftCounts, soft_counts
+from counterpoise.kernels.reduction import Reduction, reduced, safe_divide
 from counterpoise.losses.arguments import TVERSKY, Vector, check_choices, parameters_for
 from counterpoise.losses.base import Loss
-from counterpoise.losses.targets import checked_logits, checked_row_vector, checked_target
+from counterpoise.losses.targets import (
+    check_tensor,
+    checked_logits,
+    checked_multilabel_target,
+    checked_row_vector,
+    checked_target,
+)
+
+Average = Literal["macro", "micro"]
 
 
 def tversky_loss(
     logits: Tensor, target: Tensor, *, alpha: float = 0.5, beta: float = 0.5, gamma: float = 1.0,
-    weight: Vector | None = None, sample_weight: Vector | None = None, ignore_index: int = -100,
-    reduction: Reduction = "mean", smooth: float = 1e-5,
+    average: Average = "macro", batch: bool = True, activation: Activation = "softmax",
+    include_background: bool = True, weight: Vector | None = None,
+    sample_weight: Vector | None = None, ignore_index: int = -100, reduction: Reduction = "mean", smooth: float = 1e-5,
 ) -> Tensor:
     """Tversky loss: ``mean_c (1 − TI_c)^γ``, ``TI_c = (TP_c + s)/(TP_c + α FP_c + β FN_c + s)``.
 
-    Counts are sums of softmax probabilities over the whole batch. Classes that are absent from the targets do not enter
-    the mean, because predicting none of them would be perfect whatever the model has learnt.
+    Counts are sums of probabilities over the whole batch, or over each image with ``batch=False``. Classes that are
+    absent from the targets (of the batch, or of the image) do not enter the mean, because predicting none of them would
+    be perfect whatever the model has learnt; with ``average="micro"`` their false positives count.
 
     Args:
-        logits: ``(N, C, …)``, any floating dtype.
-        target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
+        logits: ``(N, C, …)``, any floating dtype; a softmax needs at least two classes.
+        target: for a softmax ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities; for
+            sigmoids labels in [0, 1] of the logits' shape (``(N, …)`` for one class), or class indices (one-vs-rest).
         alpha: weight of the false positives, at least 0.
         beta: weight of the false negatives, at least 0.
-        gamma: exponent γ of each class's ``1 − TI``, above 0.
+        gamma: exponent γ of each ``1 − TI``, above 0.
+        average: "macro": one index per class, and the mean over the classes that occur in the targets; "micro": one
+            index of the counts summed over all classes, each times its ``weight``.
+        batch: sum the counts over the batch; False: an index for each image, and the mean over the images.
+        activation: what makes probabilities of the logits: "softmax", or "sigmoid" for binary and multi-label masks.
+        include_background: whether class 0 enters the loss.
         weight: ``(C,)`` weight of each class in the mean, at least 0.
         sample_weight: ``(N, …)`` weight of each row (pixel), or ``(N,)`` of each image, at least 0.
-        ignore_index: rows with this target are left out.
-        reduction: "mean" over the classes present, "sum" over them, or "none": ``(C,)``, with 0 for absent classes.
+        ignore_index: rows, or labels for sigmoids, with this target are left out.
+        reduction: "mean", "sum" over the classes (and images), or "none": the terms, ``(C,)`` or ``(N, C)`` for
+            "macro", a scalar or ``(N,)`` for "micro", with 0 for absent classes.
         smooth: number s added to numerator and denominator of the index, at least 0.
 
     Returns:
-        A scalar, or ``(C,)`` for "none"; float32, or float64 for float64 logits.
+        A scalar, or the terms for "none"; float32, or float64 for float64 logits.
 
     Raises:
         ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
@@ -47,35 +67,77 @@ def tversky_loss(
         >>> logits = torch.zeros(1, 2, 1, 2)  # p = ½ everywhere: TP = FN = ½ and FP = ½ for both classes
         >>> tversky_loss(logits, torch.tensor([[[0, 1]]]), smooth=0.0)
         tensor(0.5000)
+        >>> mask = torch.tensor([[[[0, 1]]]])  # a binary mask: TP = FN = ½ and FP = ½ for its only class
+        >>> tversky_loss(torch.zeros(1, 1, 1, 2), mask, activation="sigmoid", smooth=0.0)
+        tensor(0.5000)
     """
     check_choices(TVERSKY, reduction)
     logits = checked_logits(logits)
-    target = checked_target(target, logits, ignore_index)
-    given = {"weight": weight, "alpha": alpha, "beta": beta, "gamma": gamma, "smooth": smooth}
-    w, a, b, exponent, s = parameters_for(logits, TVERSKY, given).values()
-    tp, fp, fn, present = _soft_counts(logits, target, checked_row_vector(sample_weight, logits), ignore_index)
+    check_classes(logits.shape[1], activation, include_background)
+    target = _checked_masks(target, logits, ignore_index, activation)
+    given = {
+        "weight": weight, "alpha": alpha, "beta": beta, "gamma": gamma, "smooth": smooth, "average": average,
+        "batch": batch, "activation": activation, "include_background": include_background,
+    }
+    w, a, b, exponent, s, *_ = parameters_for(logits, TVERSKY, given).values()
+    u = checked_row_vector(sample_weight, logits)
+    counts = soft_counts(logits, target, u, ignore_index, activation=activation, per_image=not batch)
+    if not include_background:
+        counts, w = SoftCounts(*(x[..., 1:] for x in counts)), None if w is None else w[1:]
+    if average == "micro":
+        counts, w = _all_classes(counts, w), None
     # 1 − TI = (α FP + β FN)/(TP + α FP + β FN + s): no cancellation where TI is near 1.
-    weighted_errors = a * fp + b * fn
-    classes = _power(_ratio(weighted_errors, tp + weighted_errors + s), exponent)
-    classes = torch.where(present > 0, classes, 0.0) * (1.0 if w is None else w)
-    counts = present if w is None else present * w
-    return reduced(classes, reduction, counts.sum() if reduction == "mean" else None)
+    weighted_errors = a * counts.fp + b * counts.fn
+    terms = _power(_ratio(weighted_errors, counts.tp + weighted_errors + s), exponent)
+    present = (counts.positives != 0).to(terms.dtype)  # NaN, of an invalid index, stays visible
+    terms = torch.where(present > 0, terms, 0.0) * (1.0 if w is None else w)
+    return _averaged(terms, present if w is None else present * w, reduction, batch)
 
 
-class TverskyLoss(Loss):
+class OverlapLoss(Loss):
+    """Base class of the overlap losses: `tversky_loss` with stored arguments, checked together when it is made."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(tversky_loss, TVERSKY, arguments)
+        if self.weight is not None:
+            check_classes(len(self.weight), arguments["activation"], arguments["include_background"])
+
+
+def check_classes(classes: int, activation: str, include_background: bool) -> None:
+    """Refuse one class where a softmax or the background needs two."""
+    if classes == 1 and activation == "softmax":
+        raise ArgumentError(
+            '`activation="softmax"` needs at least two classes, as the probability of one class is always 1; got one. '
+            'Pass activation="sigmoid" for a binary mask, with logits of shape (N, 1, H, W)'
+        )
+    if classes == 1 and not include_background:
+        raise ArgumentError(
+            "`include_background=False` leaves class 0 out, and there is no other; leave the argument out for a binary "
+            "mask, whose only class is the foreground"
+        )
+
+
+class TverskyLoss(OverlapLoss):
     """Tversky loss as a module; see `tversky_loss` for the formula.
 
     Args:
         alpha: weight of the false positives, at least 0.
         beta: weight of the false negatives, at least 0.
-        gamma: exponent γ of each class's ``1 − TI``, above 0.
+        gamma: exponent γ of each ``1 − TI``, above 0.
+        average: "macro": one index per class, and the mean over the classes that occur in the targets; "micro": one
+            index of the counts summed over all classes, each times its ``weight``.
+        batch: sum the counts over the batch; False: an index for each image, and the mean over the images.
+        activation: what makes probabilities of the logits: "softmax", or "sigmoid" for binary and multi-label masks.
+        include_background: whether class 0 enters the loss.
         weight: ``(C,)`` weight of each class in the mean, at least 0.
-        ignore_index: rows with this target are left out.
-        reduction: "mean" over the classes present, "sum" over them, or "none": ``(C,)``, with 0 for absent classes.
+        ignore_index: rows, or labels for sigmoids, with this target are left out.
+        reduction: "mean", "sum" over the classes (and images), or "none": the terms, ``(C,)`` or ``(N, C)`` for
+            "macro", a scalar or ``(N,)`` for "micro", with 0 for absent classes.
         smooth: number s added to numerator and denominator of the index, at least 0.
 
     Raises:
-        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
+        ArgumentError, ArgumentTypeError: an argument that cannot be used, or arguments that exclude each other; the
+            message names them.
 
     Example:
         >>> import torch
@@ -85,96 +147,46 @@ class TverskyLoss(Loss):
 
     def __init__(
         self, *, alpha: float = 0.5, beta: float = 0.5, gamma: float = 1.0,
-        weight: Vector | None = None, ignore_index: int = -100, reduction: Reduction = "mean", smooth: float = 1e-5,
+        average: Average = "macro", batch: bool = True, activation: Activation = "softmax",
+        include_background: bool = True, weight: Vector | None = None, ignore_index: int = -100,
+        reduction: Reduction = "mean", smooth: float = 1e-5,
     ) -> None:
-        super().__init__(tversky_loss, TVERSKY, {
-            "alpha": alpha, "beta": beta, "gamma": gamma, "weight": weight, "ignore_index": ignore_index,
-            "reduction": reduction, "smooth": smooth,
-        })
-
-
-def dice_loss(
-    logits: Tensor, target: Tensor, *, weight: Vector | None = None, sample_weight: Vector | None = None,
-    ignore_index: int = -100, reduction: Reduction = "mean", smooth: float = 1e-5,
-) -> Tensor:
-    """Dice loss ``1 − 2 TP/(2 TP + FP + FN)``: `tversky_loss` with α = β = ½.
-
-    Args:
-        logits: ``(N, C, …)``, any floating dtype.
-        target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
-        weight: ``(C,)`` weight of each class in the mean, at least 0.
-        sample_weight: ``(N, …)`` weight of each row (pixel), or ``(N,)`` of each image, at least 0.
-        ignore_index: rows with this target are left out.
-        reduction: "mean" over the classes present, "sum" over them, or "none": ``(C,)``, with 0 for absent classes.
-        smooth: number s added to numerator and denominator of the index, at least 0.
-
-    Returns:
-        A scalar, or ``(C,)`` for "none"; float32, or float64 for float64 logits.
-
-    Raises:
-        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
-
-    Reference: Milletari et al., V-Net, 3DV 2016 (arXiv:1606.04797).
-
-    Example:
-        >>> import torch
-        >>> dice_loss(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]), smooth=0.0)
-        tensor(0.5000)
-    """
-    return tversky_loss(
-        logits, target,
-        weight=weight, sample_weight=sample_weight, ignore_index=ignore_index, reduction=reduction, smooth=smooth,
-    )
-
-
-class DiceLoss(Loss):
-    """Dice loss as a module; see `dice_loss` for the formula.
-
-    Args:
-        weight: ``(C,)`` weight of each class in the mean, at least 0.
-        ignore_index: rows with this target are left out.
-        reduction: "mean" over the classes present, "sum" over them, or "none": ``(C,)``, with 0 for absent classes.
-        smooth: number s added to numerator and denominator of the index, at least 0.
-
-    Raises:
-        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
-
-    Example:
-        >>> import torch
-        >>> DiceLoss(smooth=0.0)(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]))
-        tensor(0.5000)
-    """
-
-    def __init__(
-        self, *, weight: Vector | None = None, ignore_index: int = -100, reduction: Reduction = "mean",
-        smooth: float = 1e-5,
-    ) -> None:
-        super().__init__(tversky_loss, TVERSKY, {
-            "weight": weight, "ignore_index": ignore_index, "reduction": reduction, "smooth": smooth,
-        })
+        super().__init__(
+            alpha=alpha, beta=beta, gamma=gamma, average=average, batch=batch, activation=activation,
+            include_background=include_background, weight=weight, ignore_index=ignore_index, reduction=reduction,
+            smooth=smooth,
+        )
 
 
 def focal_tversky_loss(
     logits: Tensor, target: Tensor, *, alpha: float = 0.3, beta: float = 0.7, gamma: float = 0.75,
-    weight: Vector | None = None, sample_weight: Vector | None = None, ignore_index: int = -100,
-    reduction: Reduction = "mean", smooth: float = 1e-5,
+    average: Average = "macro", batch: bool = True, activation: Activation = "softmax",
+    include_background: bool = True, weight: Vector | None = None,
+    sample_weight: Vector | None = None, ignore_index: int = -100, reduction: Reduction = "mean", smooth: float = 1e-5,
 ) -> Tensor:
     """Focal Tversky loss: `tversky_loss` in which false negatives weigh more, with γ = ¾ (the paper's 1/γ).
 
     Args:
-        logits: ``(N, C, …)``, any floating dtype.
-        target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
+        logits: ``(N, C, …)``, any floating dtype; a softmax needs at least two classes.
+        target: for a softmax ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities; for
+            sigmoids labels in [0, 1] of the logits' shape (``(N, …)`` for one class), or class indices (one-vs-rest).
         alpha: weight of the false positives, at least 0.
         beta: weight of the false negatives, at least 0. Abraham's code has the two the other way round.
-        gamma: exponent γ of each class's ``1 − TI``, above 0.
+        gamma: exponent γ of each ``1 − TI``, above 0.
+        average: "macro": one index per class, and the mean over the classes that occur in the targets; "micro": one
+            index of the counts summed over all classes, each times its ``weight``.
+        batch: sum the counts over the batch; False: an index for each image, and the mean over the images.
+        activation: what makes probabilities of the logits: "softmax", or "sigmoid" for binary and multi-label masks.
+        include_background: whether class 0 enters the loss.
         weight: ``(C,)`` weight of each class in the mean, at least 0.
         sample_weight: ``(N, …)`` weight of each row (pixel), or ``(N,)`` of each image, at least 0.
-        ignore_index: rows with this target are left out.
-        reduction: "mean" over the classes present, "sum" over them, or "none": ``(C,)``, with 0 for absent classes.
+        ignore_index: rows, or labels for sigmoids, with this target are left out.
+        reduction: "mean", "sum" over the classes (and images), or "none": the terms, ``(C,)`` or ``(N, C)`` for
+            "macro", a scalar or ``(N,)`` for "micro", with 0 for absent classes.
         smooth: number s added to numerator and denominator of the index, at least 0.
 
     Returns:
-        A scalar, or ``(C,)`` for "none"; float32, or float64 for float64 logits.
+        A scalar, or the terms for "none"; float32, or float64 for float64 logits.
 
     Raises:
         ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
@@ -188,24 +200,32 @@ def focal_tversky_loss(
     """
     return tversky_loss(
         logits, target, alpha=alpha, beta=beta, gamma=gamma,
-        weight=weight, sample_weight=sample_weight, ignore_index=ignore_index, reduction=reduction, smooth=smooth,
+        average=average, batch=batch, activation=activation, include_background=include_background, weight=weight,
+        sample_weight=sample_weight, ignore_index=ignore_index, reduction=reduction, smooth=smooth,
     )
 
 
-class FocalTverskyLoss(Loss):
+class FocalTverskyLoss(OverlapLoss):
     """Focal Tversky loss as a module; see `focal_tversky_loss` for the formula.
 
     Args:
         alpha: weight of the false positives, at least 0.
         beta: weight of the false negatives, at least 0. Abraham's code has the two the other way round.
-        gamma: exponent γ of each class's ``1 − TI``, above 0.
+        gamma: exponent γ of each ``1 − TI``, above 0.
+        average: "macro": one index per class, and the mean over the classes that occur in the targets; "micro": one
+            index of the counts summed over all classes, each times its ``weight``.
+        batch: sum the counts over the batch; False: an index for each image, and the mean over the images.
+        activation: what makes probabilities of the logits: "softmax", or "sigmoid" for binary and multi-label masks.
+        include_background: whether class 0 enters the loss.
         weight: ``(C,)`` weight of each class in the mean, at least 0.
-        ignore_index: rows with this target are left out.
-        reduction: "mean" over the classes present, "sum" over them, or "none": ``(C,)``, with 0 for absent classes.
+        ignore_index: rows, or labels for sigmoids, with this target are left out.
+        reduction: "mean", "sum" over the classes (and images), or "none": the terms, ``(C,)`` or ``(N, C)`` for
+            "macro", a scalar or ``(N,)`` for "micro", with 0 for absent classes.
         smooth: number s added to numerator and denominator of the index, at least 0.
 
     Raises:
-        ArgumentError, ArgumentTypeError: an argument that cannot be used; the message names it.
+        ArgumentError, ArgumentTypeError: an argument that cannot be used, or arguments that exclude each other; the
+            message names them.
 
     Example:
         >>> import torch
@@ -215,29 +235,43 @@ class FocalTverskyLoss(Loss):
 
     def __init__(
         self, *, alpha: float = 0.3, beta: float = 0.7, gamma: float = 0.75,
-        weight: Vector | None = None, ignore_index: int = -100, reduction: Reduction = "mean", smooth: float = 1e-5,
+        average: Average = "macro", batch: bool = True, activation: Activation = "softmax",
+        include_background: bool = True, weight: Vector | None = None, ignore_index: int = -100,
+        reduction: Reduction = "mean", smooth: float = 1e-5,
     ) -> None:
-        super().__init__(tversky_loss, TVERSKY, {
-            "alpha": alpha, "beta": beta, "gamma": gamma, "weight": weight, "ignore_index": ignore_index,
-            "reduction": reduction, "smooth": smooth,
-        })
+        super().__init__(
+            alpha=alpha, beta=beta, gamma=gamma, average=average, batch=batch, activation=activation,
+            include_background=include_background, weight=weight, ignore_index=ignore_index, reduction=reduction,
+            smooth=smooth,
+        )
 
 
-def _soft_counts(
-    logits: Tensor, target: Tensor, sample_weight: Tensor | None, ignore_index: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """TP, FP, FN and whether the targets have the class (1 or 0), each ``(C,)``."""
-    t, valid, wrong = (
-        x if x.dim() == logits.dim() else x.unsqueeze(1) for x in dense_target(logits, target, ignore_index)
+def _checked_masks(target: Tensor, logits: Tensor, ignore_index: int, activation: str) -> Tensor:
+    """The target as the equation of the activation takes it; a mask ``(N, …)`` of one sigmoid holds its labels."""
+    if activation == "softmax":
+        return checked_target(target, logits, ignore_index)
+    check_tensor("target", target)
+    if logits.shape[1] == 1 and target.shape == (logits.shape[0], *logits.shape[2:]):
+        target = target.unsqueeze(1)
+    return checked_multilabel_target(target, logits, ignore_index)
+
+
+def _all_classes(counts: SoftCounts, weight: Tensor | None) -> SoftCounts:
+    """The weighted sum of the counts over the classes; present is what has rows, with positives or without."""
+    tp, fp, fn, rows = (
+        (x if weight is None else x * weight).sum(-1) for x in (counts.tp, counts.fp, counts.fn, counts.rows)
     )
-    z = torch.where(valid, logits.to(t.dtype), 0.0)
-    log_p = torch.log_softmax(z, 1)
-    u = valid.to(t.dtype) if sample_weight is None else torch.where(valid, sample_weight.unsqueeze(1), 0.0)
-    u = torch.where(wrong, torch.nan, u)
-    p, rest = log_p.exp(), log_one_minus_p(z, log_p).exp()  # rest is 1 − p without cancellation
-    dims = [d for d in range(z.dim()) if d != 1]
-    tp, fp, fn, mass = ((u * x).sum(dims) for x in (t * p, (1.0 - t) * p, t * rest, t))
-    return tp, fp, fn, (mass > 0).to(t.dtype)
+    return SoftCounts(tp, fp, fn, rows, rows)
+
+
+def _averaged(terms: Tensor, mass: Tensor, reduction: Reduction, batch: bool) -> Tensor:
+    """The terms, their sum, or their mean weighted by ``mass``; of several images the mean of the images' means."""
+    if reduction != "mean" or batch:
+        return reduced(terms, reduction, mass.sum() if reduction == "mean" else None)
+    if terms.dim() == 2:
+        terms, mass = safe_divide(terms.sum(1), mass.sum(1)), mass.sum(1)
+    counted = (mass > 0).to(terms.dtype)
+    return safe_divide(torch.where(counted > 0, terms, 0.0).sum(), counted.sum())
 
 
 def _ratio(total: Tensor, denominator: Tensor) -> Tensor:

@@ -252,6 +252,11 @@ def dice(**_: Any) -> Content:
     return _overlap("dice", {**settings, "cross-entropy, mean of the object's pixels": losses.cross_entropy})
 
 
+def jaccard(**_: Any) -> Content:
+    """Jaccard loss beside Dice loss."""
+    return _overlap("jaccard", {"Jaccard": losses.jaccard_loss, "Dice": losses.dice_loss})
+
+
 def focal_tversky(*, alpha: float, beta: float, gamma: float, **_: Any) -> Content:
     """Focal Tversky loss for several exponents."""
     gammas = sorted({1.0, 0.75, 0.5, gamma}, key=lambda g: (g != 1, -g))
@@ -284,7 +289,7 @@ def hierarchical(*, balance: Any, **_: Any) -> Content:
 _FUNCTIONS: tuple[Callable[..., Content], ...] = (
     softmax, cross_entropy, focal, class_balanced, logit_adjusted, balanced_softmax, vector_scaling, ldam, poly,
     label_aware_smoothing, sigmoid, binary_cross_entropy, sigmoid_focal, asymmetric, class_balanced_sigmoid, tversky,
-    dice, focal_tversky, hierarchical,
+    dice, jaccard, focal_tversky, hierarchical,
 )  # fmt: skip
 LOSS_PAGES = {function.__name__: function for function in _FUNCTIONS}
 """The content of each loss; a function has the name of its loss."""
