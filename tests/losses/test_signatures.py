@@ -141,7 +141,7 @@ def test_a_mistake_is_refused_when_the_module_is_made(module, options, kind, mes
         module(**options)
 
 
-@pytest.mark.parametrize("module", [losses.TverskyLoss, losses.DiceLoss, losses.FocalTverskyLoss])
+@pytest.mark.parametrize("module", [losses.TverskyLoss, losses.DiceLoss, losses.JaccardLoss, losses.FocalTverskyLoss])
 def test_a_normalizer_of_a_loss_without_one_is_refused(module):
     logits, target = torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]])
     with pytest.raises(ArgumentTypeError, match=rf"{module.__name__}.forward\(\) takes no `normalizer`.*; omit it"):
