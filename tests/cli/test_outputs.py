@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from tests.cli.test_cli import call
+from tests.cli.test_cli import SHORT, call
 
+import counterpoise.workflow.comparison  # noqa: F401 - imported before its parts are patched
 from counterpoise.core.files import locked
 
 
@@ -32,16 +36,24 @@ def photos(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module")
+def run_folder(photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    call("train", photos, "--strategy", "focal", "--out", out, *SHORT)
+    return out
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, and every folder (which has no bytes)."""
     return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else b"" for p in sorted(folder.rglob("*"))}
 
 
 def refused(*arguments: object) -> str:
-    """The only line that a command prints; it exits with 2."""
+    """The error that a command prints in one line; it exits with 2."""
     result = call(*arguments, code=2)
-    (line,) = result.stderr.splitlines()
+    *notes, line = result.stderr.splitlines()
     assert line.startswith("error: ")
+    assert all(note.startswith("digits: ") for note in notes)  # of demo
     assert result.stdout == ""
     return line
 
@@ -121,3 +133,178 @@ def test_a_comparison_that_is_ended_leaves_no_process_and_says_no_more_than_one_
     assert (stdout, stderr) == ("", interrupted if sent == signal.SIGINT else "")
     assert child.returncode == (130 if sent == signal.SIGINT else -sent)
     assert all(run.exists() for run in runs)
+
+
+def _give_up_privileges() -> None:
+    """Let permissions apply to this thread, also where root runs the tests."""
+    if os.geteuid() == 0:
+        header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+        ctypes.CDLL(None).capset(header, none)
+
+
+@pytest.fixture
+def as_a_user(tmp_path):
+    """A function that calls a command in a thread to which permissions apply."""
+    if sys.platform != "linux":
+        pytest.skip("capabilities of Linux")
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "secret").chmod(0)
+    with ThreadPoolExecutor(1, initializer=_give_up_privileges) as thread:
+        if thread.submit(os.access, tmp_path / "secret", os.R_OK).result():
+            pytest.skip("permissions do not apply to this process")
+        (tmp_path / "secret").unlink()
+        yield lambda function, *arguments: thread.submit(function, *arguments).result()
+    for path in (tmp_path, *(p for p in tmp_path.rglob("*") if p.is_dir())):
+        path.chmod(0o755)
+
+
+def outputs(photos: Path, run: Path) -> dict[str, tuple[object, ...]]:
+    """Every command that writes, up to its output folder or file."""
+    return {
+        "train": ("train", photos, "--strategy", "focal", *SHORT, "--out"),
+        "compare": ("compare", photos, "--strategies", "focal", "--seeds", "1", "--jobs", "1", *SHORT, "--out"),
+        "audit": ("audit", photos, "--out"),
+        "augment": ("augment", photos, "--out"),
+        "augment --dry-run": ("augment", photos, "--dry-run", "--out"),
+        "demo": ("demo", "--out"),
+        "explain": ("explain", "focal", "--out"),
+        "report": ("report", run, "--to"),
+    }
+
+
+COMMANDS = tuple(outputs(Path(), Path()))
+
+
+@pytest.mark.fault("D25")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_place_that_may_not_be_written_to_is_refused_before_any_work(
+    photos, run_folder, tmp_path, as_a_user, monkeypatch, command
+):
+    # No image is decoded, no model is trained and no figure is drawn for a result that could not be saved.
+    monkeypatch.setattr("counterpoise.workflow.training.TrainingSetup.prepare", None)
+    monkeypatch.setattr("counterpoise.workflow.audit.audit", None)
+    arguments, is_file = outputs(photos, run_folder)[command], command in ("explain", "report")
+    read_only, closed, file = tmp_path / "read-only", tmp_path / "closed", tmp_path / "file"
+    for folder in (read_only, closed):
+        folder.mkdir()
+    file.write_text("mine")
+    before, data = contents(tmp_path), contents(photos)
+    read_only.chmod(0o555)
+    closed.chmod(0)
+    places = [
+        (read_only, "Permission denied; check"),
+        (read_only / "new", "Permission denied; check"),
+        (read_only / "new/deep", "Permission denied; check"),
+        (closed, "Permission denied; check"),
+        (closed / "new", "Permission denied; check"),
+        (file, "name a folder"),
+        (file / "new", "Not a directory; write to another folder"),
+        (tmp_path / ("x" * 300), "File name too long; write to another folder"),
+        (Path("/proc/counterpoise"), ""),
+    ]
+    for place, reason in places:
+        named = place / "page.md" if is_file else place
+        reason = "" if is_file and place == file else reason
+        line = as_a_user(refused, *arguments, named)
+        assert str(named) in line
+        assert reason in line
+    closed.chmod(0o755)
+    assert contents(tmp_path) == before
+    assert contents(photos) == data
+
+
+@pytest.mark.fault("D25")
+@pytest.mark.parametrize("command", ["train", "compare", "audit", "augment"])
+def test_the_output_does_not_go_into_the_data(photos, tmp_path, command):
+    arguments, before = outputs(photos, Path())[command], contents(photos)
+    (tmp_path / "link").symlink_to(photos)
+    for place in (photos / "new", photos / "red" / "new", tmp_path / "link" / "new", photos / ".." / "photos" / "new"):
+        line = refused(*arguments, place)
+        assert "lie inside each other" in line if command == "augment" else "is inside the data" in line
+        assert str(place) in line
+    for place in (photos, tmp_path / "link"):
+        assert str(place) in refused(*arguments, place)
+        if command != "augment":
+            assert "is inside the data" in refused(*arguments, place, "--overwrite")
+    assert contents(photos) == before
+
+
+@pytest.mark.fault("D25")
+@pytest.mark.parametrize("command", ["train", "compare", "audit"])
+def test_a_link_to_a_folder_is_written_through_and_another_is_not_replaced(photos, tmp_path, command):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    arguments = outputs(photos, Path())[command]
+    call(*arguments, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert len(contents(tmp_path / "real")) >= 2
+    assert "File exists; write to another folder" in refused(*arguments, tmp_path / "dangling")
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.fault("D25")
+def test_a_page_replaces_a_link_and_not_the_file_that_the_link_names(run_folder, tmp_path):
+    (tmp_path / "thesis.html").write_text("mine")
+    for command in (("report", run_folder, "--to"), ("explain", "focal", "--overwrite", "--out")):
+        (tmp_path / "link.html").unlink(missing_ok=True)
+        (tmp_path / "link.html").symlink_to(tmp_path / "thesis.html")
+        call(*command, tmp_path / "link.html")
+        assert (tmp_path / "thesis.html").read_text() == "mine"
+        assert not (tmp_path / "link.html").is_symlink()
+
+
+@pytest.mark.fault("R9")
+@pytest.mark.parametrize("mode", [0o000, 0o444])
+def test_results_that_may_not_be_read_are_named(photos, run_folder, tmp_path, as_a_user, mode):
+    run = tmp_path / "run"
+    shutil.copytree(run_folder, run)
+    train = outputs(photos, run)["train"]
+    denied = "Permission denied"
+    for name in ("run.json", "predictions-test.npz", "predictions-val.npz"):
+        (run / name).chmod(0)
+    assert f"{run / 'run.json'} cannot be read as JSON: {denied}" in as_a_user(refused, "report", run)
+    assert f"{run / 'run.json'} cannot be read as JSON: {denied}" in as_a_user(refused, *train, run, "--resume")
+    assert f"{run / 'run.json'} cannot be read as JSON: {denied}" in as_a_user(refused, "evaluate", run)
+    (run / "run.json").chmod(0o644)
+    assert "predictions-test.npz cannot be read" in as_a_user(refused, "evaluate", run)
+    (run / "predictions-test.npz").chmod(0o644)
+    tuned = as_a_user(refused, "evaluate", run, "--tune", "temperature")
+    assert "predictions-val.npz cannot be read" in tuned
+    assert "predictions-val.npz cannot be read: Permission denied" in as_a_user(refused, *train, run, "--resume")
+    run.chmod(mode)  # without the permission to enter the folder
+    for command in (("report", run), ("evaluate", run), ("evaluate", run / "predictions-test.npz")):
+        line = as_a_user(refused, *command)
+        assert str(run) in line
+        assert f"cannot be read: {denied}; check its permissions" in line
+    for option in ("--resume", "--overwrite"):
+        assert denied in as_a_user(refused, *train, run, option)
+
+
+@pytest.mark.fault("R9")
+def test_inputs_that_may_not_be_read_are_named(photos, tmp_path, as_a_user):
+    for name in ("counts.json", "tree.yaml", "list.csv"):
+        (tmp_path / name).write_text("x")
+        (tmp_path / name).chmod(0)
+    closed = tmp_path / "closed"
+    (closed / "cat").mkdir(parents=True)
+    closed.chmod(0)
+    hierarchical = ("train", photos, "--strategy", "hierarchical", "--out", tmp_path / "out", "--tree")
+    commands = [
+        ("weights", tmp_path / "counts.json"),
+        ("weights", closed / "counts.json"),
+        ("audit", tmp_path / "list.csv"),
+        ("audit", closed),
+        ("plan", closed / "cat"),
+        (*hierarchical, tmp_path / "tree.yaml"),
+        (*hierarchical, closed / "tree.yaml"),
+    ]
+    for command in commands:
+        line = as_a_user(refused, *command)
+        assert "Permission denied" in line
+        assert Path(command[-1]).name in line
+    assert not (tmp_path / "out").exists()
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "photos/augmented.csv").write_text("file,source\n")
+    (tmp_path / "photos/augmented.csv").chmod(0)
+    assert "augmented.csv cannot be read: Permission denied" in as_a_user(refused, "plan", tmp_path / "photos")

@@ -14,7 +14,7 @@ from counterpoise.core.artifacts import (
     Strategy,
     read_artifact,
 )
-from counterpoise.core.errors import ArgumentError, ArtifactError
+from counterpoise.core.errors import ArgumentError, ArtifactError, WriteError
 from counterpoise.core.files import LOCK, atomic_write, claim, locked, read_json, write_json
 
 STRATEGY = Strategy(
@@ -209,7 +209,16 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.iterdir", refuse)
     with pytest.raises(ArtifactError, match=f"`out` {tmp_path} cannot be read: Permission denied; check"):
         claim(tmp_path)
-    assert claim(tmp_path / ("x" * 300)).name == "x" * 300  # refused when it is made, as any that cannot be
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name, reason in (("x" * 300, "File name too long"), ("file/new", "Not a directory"), ("link", "File exists")):
+        with pytest.raises(WriteError, match=rf"cannot write to `out` {tmp_path}/{name}: {reason}; write to another"):
+            claim(tmp_path / name)
+    assert claim(tmp_path / "new/deep") == tmp_path / "new/deep"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "link"]
 
 
 def test_claim_protects_what_is_there(tmp_path):

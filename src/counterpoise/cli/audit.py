@@ -34,11 +34,15 @@ def audit(
     """Count the images per class, measure the imbalance, and list the faults found in the files."""
     from counterpoise.core.files import claim, output_folder
     from counterpoise.workflow import audit as stage
+    from counterpoise.workflow.dataset import check_output
     from counterpoise.workflow.report import render
 
     if out is not None:
         claim(out, resume=None, overwrite=overwrite)
-    result = stage.audit(reading.load(data, warn=False), duplicates=not no_duplicates)
+    dataset = reading.load(data, warn=False)
+    if out is not None:
+        check_output(dataset, out)
+    result = stage.audit(dataset, duplicates=not no_duplicates)
     if out is not None:
         with output_folder(out, FILES, resume=None, overwrite=overwrite) as folder:
             result.save(folder / "audit.json")

@@ -26,11 +26,11 @@ def demo(
     out: Annotated[Path, option("--out", "DIR", "Folder of the report; replaces an earlier demo.")] = OUT,
 ) -> Result:
     """Run the whole workflow on the embedded digits (imbalance ratio 30:1): audit, train, compare, report."""
-    from counterpoise.core.files import claim
+    from counterpoise.core.files import claim, path_exists
     from counterpoise.workflow.comparison import compare
     from counterpoise.workflow.dataset import load
 
-    has_demo = (out / "comparison.json").exists() or (out / "runs").exists()
+    has_demo = path_exists(out / "comparison.json") or path_exists(out / "runs")
     claim(out, resume=None, overwrite=has_demo or None)
     data = load("digits")
     counts = data.counts("train")

@@ -28,7 +28,7 @@ those of the run."""
 
 
 def evaluate(
-    source: Annotated[Path, typer.Argument(metavar="RUN_OR_PREDICTIONS", help=_SOURCE)],
+    source: Annotated[Path, typer.Argument(metavar="RUN_OR_PREDICTIONS", help=_SOURCE, readable=False)],
     split: Annotated[str, option("--split", "SPLIT", _SPLIT)] = "test",
     kind: Annotated[str | None, option("--tune", "WHAT", _TUNE)] = None,
     train_counts: Annotated[str | None, option("--counts", "N,N,…", _COUNTS)] = None,

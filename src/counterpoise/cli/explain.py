@@ -11,7 +11,7 @@ import typer
 from counterpoise.cli.options import flag, option
 from counterpoise.cli.output import Result, print_text
 from counterpoise.core.errors import ArtifactError
-from counterpoise.core.files import path_exists
+from counterpoise.core.files import path_exists, reading
 
 if TYPE_CHECKING:
     from counterpoise.core.explanation import Explanation
@@ -60,7 +60,10 @@ def explain(
 
 def _is_own_page(page: Path) -> bool:
     """Whether the file is a page that an earlier call wrote."""
-    return path_exists(page) and page.is_file() and _CREATED_BY in page.read_text(encoding="utf-8", errors="replace")
+    if not (path_exists(page) and page.is_file()):
+        return False
+    with reading(page):
+        return _CREATED_BY in page.read_text(encoding="utf-8", errors="replace")
 
 
 def _write(result: Explanation, target: Path, *, overwrite: bool) -> None:

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
 
 def option(name: str, metavar: str, help: str, **more: Any) -> Any:
-    """An option with a value, which the help calls ``metavar``."""
-    return typer.Option(name, metavar=metavar, help=help, **more)
+    """An option with a value, which the help calls ``metavar``.
+
+    Typer would refuse a file that may not be read in a box of several lines; the commands name it in one.
+    """
+    return typer.Option(name, metavar=metavar, help=help, readable=False, **more)
 
 
 def flag(name: str, help: str, **more: Any) -> Any:

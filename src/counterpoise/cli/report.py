@@ -19,7 +19,10 @@ SOURCES = {"comparison.json": "report.html", "audit.json": "audit.html", "run.js
 
 
 Folder = Annotated[
-    Path, typer.Argument(metavar="DIR", help="A folder that compare, audit or train wrote, or a JSON file in it.")
+    Path,
+    typer.Argument(
+        metavar="DIR", help="A folder that compare, audit or train wrote, or a JSON file in it.", readable=False
+    ),
 ]
 Target = Annotated[Path | None, option("--to", "FILE", "File to write: .html, .md or .json. Default: DIR/….html.")]
 

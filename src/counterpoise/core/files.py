@@ -49,6 +49,15 @@ def writing(target: object) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def reading(source: object) -> Iterator[None]:
+    """Raise an OSError of the block as an `ArtifactError` that names ``source``."""
+    try:
+        yield
+    except OSError as error:
+        raise ArtifactError(f"{source} cannot be read: {error.strerror or error}; check its permissions") from error
+
+
+@contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path``, and rename it to ``path`` when the block ends without an error.
 
@@ -77,8 +86,19 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def path_exists(path: str | os.PathLike[str]) -> bool:
-    """Whether a path exists; `Path.exists` raises OSError for a name that is too long, or without permission."""
-    return os.path.exists(path)  # noqa: PTH110
+    """Whether a path exists; `Path.exists` raises OSError for a name that is too long.
+
+    Raises:
+        ArtifactError: the folder of the path may not be entered.
+    """
+    try:
+        Path(path).stat()
+    except PermissionError:
+        with reading(path):
+            raise
+    except (OSError, ValueError):  # ValueError for a NUL character
+        return False
+    return True
 
 
 def display_name(name: str) -> str:
@@ -150,17 +170,16 @@ def claim(path: str | Path, *, resume: bool | None = False, overwrite: bool | No
 
     Raises:
         ArtifactError: the path is a file, or the folder has files and neither ``resume`` nor ``overwrite`` is set.
+        WriteError: the folder, or the one to make it in, may not be written to.
     """
     folder = Path(path)
     if resume and overwrite:
         raise ArtifactError("`resume` and `overwrite` exclude each other; pass one of them")
-    exists = path_exists(folder)
+    exists = os.path.exists(folder)  # noqa: PTH110 - `Path.exists` raises OSError for a name that is too long
     if exists and not folder.is_dir():
         raise ArtifactError(f"`out` {folder} is a file; name a folder")
-    try:
+    with reading(f"`out` {folder}"):
         existing = sorted(p.name for p in folder.iterdir() if p.name != LOCK) if exists else []
-    except OSError as error:
-        raise ArtifactError(f"`out` {folder} cannot be read: {error.strerror}; check its permissions") from error
     if existing and not (resume or overwrite):
         offers = {"`resume` to continue (--resume)": resume, "`overwrite` to start again (--overwrite)": overwrite}
         offered = " or ".join(offer for offer, value in offers.items() if value is not None)
@@ -168,7 +187,23 @@ def claim(path: str | Path, *, resume: bool | None = False, overwrite: bool | No
             f"`out` {folder} holds other files ({', '.join(existing[:3])}{', …' if len(existing) > 3 else ''}); "
             "name a new folder" + (f", or set {offered}" if offered else "")
         )
+    with writing(f"`out` {folder}"):
+        _check_permission(folder)
     return folder
+
+
+def _check_permission(folder: Path) -> None:
+    """Raise OSError if a folder may not be written to, or cannot be made; without this, it is known after long work."""
+    for path in (folder, *folder.absolute().parents):
+        try:
+            path.stat()
+        except FileNotFoundError:
+            if path.is_symlink():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+            continue
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return
 
 
 @contextlib.contextmanager
@@ -218,13 +253,13 @@ def _writing_folder(folder: Path, patterns: Sequence[str], *, overwrite: bool) -
                 shutil.rmtree(new)
             if _matching(folder, patterns):
                 new.mkdir()
-    return new if new.exists() else folder
+    return new if path_exists(new) else folder
 
 
 def replace_files(folder: Path, patterns: Sequence[str]) -> None:
     """Move the files that match from the sub folder `NEW`, if there is one, to ``folder``, in place of those there."""
     new, record = folder / NEW, folder / NEW / _MOVING
-    if not new.exists():
+    if not path_exists(new):
         return
     with writing(f"`out` {folder}"):
         if not record.exists():

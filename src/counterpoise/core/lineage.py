@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from counterpoise.core.files import path_exists, reading
 from counterpoise.core.tables import read_own_csv, write_csv
 
 LINEAGE_FILE = "augmented.csv"
@@ -37,7 +38,8 @@ def read_lineage(path: str | Path) -> list[dict[str, str]]:
 
 def is_lineage(path: Path) -> bool:
     """Whether a file is an augmented.csv, judging by its first line."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.readline(200).strip() == ",".join(_COLUMNS).encode()
+    with reading(path):
+        if not (path_exists(path) and path.is_file()):
+            return False
+        with path.open("rb") as file:
+            return file.readline(200).strip() == ",".join(_COLUMNS).encode()

@@ -18,7 +18,7 @@ from counterpoise.augment.operations import OPERATIONS, OperationName, allowed_o
 from counterpoise.core.codec import Artifact
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, ArtifactError
-from counterpoise.core.files import LOCK, atomic_write, claim, claimed, read_json, write_json
+from counterpoise.core.files import LOCK, atomic_write, claim, claimed, path_exists, read_json, write_json, writing
 from counterpoise.core.images import SYMMETRIES
 from counterpoise.core.lineage import LINEAGE_FILE, write_lineage
 from counterpoise.core.processes import workers
@@ -301,7 +301,8 @@ def _remove_partial_files(out: Path, expected: set[str], *, is_resumed: bool) ->
         if path.is_dir() or path.name == LOCK or (is_resumed and path.parent == out):
             continue
         if path.name.startswith(".") and path.name.endswith(".tmp"):
-            path.unlink()
+            with writing(path):
+                path.unlink()
         elif str(path) not in expected:
             problem = f"a file that `augment` did not make, {str(path.relative_to(out))!r}"
             raise ArtifactError(f"`out` has {problem}; remove it, or name a new folder")
@@ -311,7 +312,7 @@ def _write(
     result: Augmented, items: list[Item], out: Path, jobs: int | None, progress: Callable[[int, int], None]
 ) -> None:
     record = out / "augmented.json"
-    is_resumed = record.exists()
+    is_resumed = path_exists(record)
     if is_resumed:
         _check_resumed(result, record)
     _remove_partial_files(out, {item.target for item in items}, is_resumed=is_resumed)
@@ -343,7 +344,7 @@ def write_item(item: Item) -> None:
         ArtifactError: the source cannot be read, or the file cannot be written; names the file.
     """
     target = Path(item.target)
-    if target.exists() and target.stat().st_size:
+    if path_exists(target) and target.stat().st_size:
         return
     content = _content(item, "JPEG" if target.suffix.lower() in (".jpg", ".jpeg") else "PNG")
     with atomic_write(target) as file:

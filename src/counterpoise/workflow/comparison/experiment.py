@@ -17,7 +17,7 @@ from counterpoise.workflow.comparison.by_tree import tree_score
 from counterpoise.workflow.comparison.engine import Progress, Task, default_jobs, failed, run_tasks
 from counterpoise.workflow.comparison.statistics import arm_scores, differences
 from counterpoise.workflow.comparison.verdict import verdict
-from counterpoise.workflow.dataset import as_dataset
+from counterpoise.workflow.dataset import as_dataset, check_output
 from counterpoise.workflow.evaluation import evaluate
 from counterpoise.workflow.report import render
 from counterpoise.workflow.strategy import plan, split_strategies, strategy_named
@@ -75,8 +75,9 @@ def compare(
         The `Comparison`. A run that failed is contained as failed, with its error.
 
     Raises:
-        ArgumentError: an unknown strategy, model or setting; no validation or test images.
-        ArtifactError: ``out`` holds other files, or other runs.
+        ArgumentError: an unknown strategy, model or setting; no validation or test images; ``out`` inside the folder
+            of the data.
+        ArtifactError: ``out`` holds other files or other runs, or cannot be written to.
 
     Example:
         >>> import tempfile
@@ -96,6 +97,7 @@ def compare(
     for strategy in chosen or (strategy_named(BASELINE),):
         check_strategy(strategy, dataset, checked)
     claim(out, resume=resume, overwrite=overwrite)
+    check_output(dataset, out)
     setup = TrainingSetup.prepare(dataset, checked)
     audited = audit(setup.data)
     with output_folder(out, _FILES, resume=resume, overwrite=overwrite) as folder:

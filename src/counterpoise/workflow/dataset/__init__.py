@@ -1,6 +1,6 @@
 """Load labelled images from a folder, a manifest or the embedded digits: `load` returns an `ImageDataset`."""
 
 from counterpoise.workflow.dataset.images import ImageDataset
-from counterpoise.workflow.dataset.loading import as_dataset, load
+from counterpoise.workflow.dataset.loading import as_dataset, check_output, load
 
-__all__ = ["ImageDataset", "as_dataset", "load"]
+__all__ = ["ImageDataset", "as_dataset", "check_output", "load"]

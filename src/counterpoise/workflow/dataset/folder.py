@@ -263,6 +263,9 @@ def _extra_folders(scan: _Scan, splits: dict[str, Split]) -> list[Finding]:
 
 
 def _no_image(name: str, listing: Listing) -> str:
+    unreadable = [finding.reason for finding in listing.findings if finding.kind == "unreadable-folder"]
+    if unreadable:
+        return f"{display_name(name)!r} has no image that can be read. {unreadable[0]}"
     if not listing.quarantined:
         return f"{display_name(name)!r} has no image ({', '.join(FORMATS)}); {_LAYOUT}"
     first = listing.quarantined[0]

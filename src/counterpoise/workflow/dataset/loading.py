@@ -123,6 +123,15 @@ def as_dataset(data: LabeledImages | str | os.PathLike[str]) -> LabeledImages:
     return load(data) if isinstance(data, str | os.PathLike) else checked_dataset(data)
 
 
+def check_output(data: LabeledImages, out: str | os.PathLike[str]) -> None:
+    """Raise `ArgumentError` for an output folder inside an image folder, whose folders are classes."""
+    if not isinstance(data, ImageDataset) or data.root is None or data.origin.get("kind") != "folder":
+        return
+    folder, root = Path(out).resolve(), data.root.resolve()
+    if folder == root or root in folder.parents:
+        raise ArgumentError(f"`out` {out} is inside the data {root}, whose folders are classes; name another folder")
+
+
 def _checked_source(source: str | os.PathLike[str]) -> str:
     if not isinstance(source, str | os.PathLike):
         raise ArgumentTypeError(f"`source` must be a path or 'digits'; got {type(source).__name__}")

@@ -62,8 +62,7 @@ def draw_missing_splits(dataset: ImageDataset, fractions: Mapping[Split, float],
 
 def _lineage_of(root: Path) -> Path | None:
     """The lineage file in the folder or in the one above it, if `augment` made the folder; else None."""
-    files = [path for path in (root / LINEAGE_FILE, root.parent / LINEAGE_FILE) if path.is_file()]
-    return files[0] if files and is_lineage(files[0]) else None
+    return next((path for path in (root / LINEAGE_FILE, root.parent / LINEAGE_FILE) if is_lineage(path)), None)
 
 
 def draw(

@@ -15,9 +15,9 @@ import torch
 
 from counterpoise.core.artifacts import LogitTransform, Predictions, Run, Strategy
 from counterpoise.core.errors import ArtifactError
-from counterpoise.core.files import NEW, claim, output_folder
+from counterpoise.core.files import NEW, claim, output_folder, path_exists
 from counterpoise.core.images import SPLITS, LabeledImages, Split
-from counterpoise.workflow.dataset import as_dataset
+from counterpoise.workflow.dataset import as_dataset, check_output
 from counterpoise.workflow.evaluation import FittedMethod
 from counterpoise.workflow.strategy import CATALOG, strategy_named
 from counterpoise.workflow.training.loop import Progress, distributed_state
@@ -71,8 +71,9 @@ def train(
             logits of the training images are too many to save; their recall per class is in the `Run` all the same.
 
     Raises:
-        ArgumentError: an unknown strategy, model or setting, or an augmentation that is not label-preserving.
-        ArtifactError: ``out`` holds other files, or the checkpoint of another run.
+        ArgumentError: an unknown strategy, model or setting, an augmentation that is not label-preserving, or ``out``
+            inside the folder of the data.
+        ArtifactError: ``out`` holds other files or the checkpoint of another run, or cannot be written to.
         TrainingError: the loss became NaN or infinite.
 
     Example:
@@ -89,12 +90,13 @@ def train(
     check_strategy(chosen, dataset, checked)
     if is_first:
         claim(path, resume=resume, overwrite=overwrite)
+    check_output(dataset, path)
     setup = TrainingSetup.prepare(dataset, checked)
     if chosen.name not in CATALOG and (advice := setup.double_correction_advice(chosen)):
         warnings.warn(advice, UserWarning, stacklevel=2)
     with output_folder(path, FILES, resume=resume, overwrite=overwrite) if is_first else nullcontext():
         group.wait_for_everyone()
-        folder = path / NEW if (path / NEW).exists() else path
+        folder = path / NEW if path_exists(path / NEW) else path
         report = progress or (lambda done, total: None)
         run = run_training(
             setup, chosen, seed=seed, folder=RunFolder(folder), progress=lambda done: report(done, setup.settings.steps)

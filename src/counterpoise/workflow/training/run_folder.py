@@ -20,7 +20,7 @@ from torch import Tensor
 
 from counterpoise.core.artifacts import Predictions, Run, Strategy
 from counterpoise.core.errors import ArtifactError, CounterpoiseError
-from counterpoise.core.files import atomic_write, read_json, write_json, writing
+from counterpoise.core.files import atomic_write, path_exists, read_json, reading, write_json, writing
 from counterpoise.core.hyperparameters import KINDS, defaults, hyperparameters
 from counterpoise.core.images import SPLITS
 from counterpoise.core.tables import read_own_csv, write_csv
@@ -49,7 +49,7 @@ class RunFolder:
     def read_run(self) -> Run | None:
         """The run recorded in the folder, or None."""
         file = self.path / "run.json"
-        return replace(Run.load(file), directory=str(self.path)) if file.exists() else None
+        return replace(Run.load(file), directory=str(self.path)) if path_exists(file) else None
 
     def write_history(self, rows: list[dict[str, float | None]]) -> None:
         """Write history.csv: one line per epoch, floats in full precision, undefined numbers empty."""
@@ -60,7 +60,7 @@ class RunFolder:
     def read_history(self) -> list[dict[str, float | None]]:
         """The inverse of `write_history`; empty for a strategy that trains nothing."""
         file = self.path / "history.csv"
-        if not file.exists():
+        if not path_exists(file):
             return []
         rows = read_own_csv(file, HISTORY_COLUMNS)
         try:
@@ -75,7 +75,7 @@ class RunFolder:
     def read_weights(self) -> list[list[float]]:
         """The class weights of each epoch; empty if they do not change."""
         file = self.path / "weights.json"
-        if not file.exists():
+        if not path_exists(file):
             return []
         try:
             return [[float(weight) for weight in row] for row in read_json(file)["epochs"]]
@@ -89,7 +89,7 @@ class RunFolder:
     def read_predictions(self, split: str) -> Predictions | None:
         """The predictions on a split, or None."""
         file = self.path / f"predictions-{split}.npz"
-        return Predictions.load(file) if file.exists() else None
+        return Predictions.load(file) if path_exists(file) else None
 
     def write_tensors(self, name: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         """Write a .safetensors file, which cannot contain code."""
@@ -100,7 +100,7 @@ class RunFolder:
     def read_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
         """Tensors and metadata, or None if there is no such file; a damaged one is an `ArtifactError`."""
         file = self.path / name
-        if not file.exists():
+        if not path_exists(file):
             return None
         try:
             with safetensors.safe_open(file, framework="pt") as opened:
@@ -121,7 +121,7 @@ class RunFolder:
     def write_checkpoint(self, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         """Write the checkpoint with its SHA-256; the one before becomes checkpoint-previous.safetensors."""
         newest, previous = (self.path / name for name in CHECKPOINTS)
-        if newest.exists() and not self._newest_is_damaged:
+        if path_exists(newest) and not self._newest_is_damaged:
             with writing(previous):
                 newest.replace(previous)
         self.write_tensors(newest.name, tensors, {**metadata, "sha256": _digest(tensors, metadata)})
@@ -153,8 +153,12 @@ class RunFolder:
 
     def digests(self) -> dict[str, str]:
         """The SHA-256 of the model and of each file of predictions."""
-        files = (self.path / name for name in RESULTS)
-        return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.exists()}
+        found = {}
+        for name in RESULTS:
+            if path_exists(self.path / name):
+                with reading(self.path / name):
+                    found[name] = hashlib.sha256((self.path / name).read_bytes()).hexdigest()
+        return found
 
     def check_digests(self, run: Run) -> None:
         """Raise `ArtifactError` if a result of a finished run has changed; earlier versions recorded no digests."""
