@@ -135,6 +135,7 @@ def nothing_to_average() -> None:
         loss.backward()
         assert loss.item() == 0
         assert not leaf.grad.any()
+        assert (loss / (target != -100).any()).isnan()
     assert F.binary_cross_entropy_with_logits(z[:0], z[:0]).isnan()
     assert losses.binary_cross_entropy(z[:0], z[:0]).item() == 0
     with pytest.warns(UserWarning, match="`weight` is 0 for every class in this batch"):
@@ -215,6 +216,12 @@ def fractional_labels() -> None:
     same(losses.sigmoid_focal_loss(z, t, reduction="none"), t * positive + (1 - t) * negative)
     bce = losses.sigmoid_focal_loss(z, t, alpha=None, gamma=0.0)
     same(bce, sigmoid_focal_loss(z, t, alpha=-1, gamma=0.0, reduction="mean"))
+    from timm.loss import AsymmetricLossMultiLabel
+
+    different(losses.asymmetric_loss(z, t, reduction="batchmean"), AsymmetricLossMultiLabel()(z, t))
+    smp = pytest.importorskip("segmentation_models_pytorch").losses
+    different(losses.sigmoid_focal_loss(z, t, alpha=None), smp.FocalLoss("binary")(z, t))
+    same(losses.sigmoid_focal_loss(z, t > 0.5, alpha=None), smp.FocalLoss("binary")(z, (t > 0.5).to(D)))
 
 
 def one_alpha_for_a_softmax() -> None:
@@ -283,6 +290,11 @@ def clamped_probabilities() -> None:
     z.grad = None
     losses.asymmetric_loss(z, y).backward()
     assert z.grad.item() == pytest.approx(-1, rel=1e-6)
+    z.grad = None
+    loss = losses.asymmetric_loss(z.clamp(min=-18.42), y)
+    loss.backward()
+    assert z.grad.item() == 0
+    torch.testing.assert_close(loss, AsymmetricLossMultiLabel()(z, y), rtol=1e-4, atol=0)
 
 
 def smoothed_labels() -> None:
@@ -301,6 +313,106 @@ def focal_of_segmentation_models() -> None:
     theirs = smp.FocalLoss("multiclass", alpha=0.25)(z, y)
     different(losses.focal_loss(z, y), theirs)
     same(losses.sigmoid_focal_loss(z, y, alpha=0.25), theirs)
+
+
+def absent_classes() -> None:
+    smp = pytest.importorskip("segmentation_models_pytorch").losses
+    z, y = dense()
+    y = y.clamp(max=1)  # class 2 does not occur
+    theirs = smp.DiceLoss("multiclass")(z, y)
+    different(losses.dice_loss(z, y, smooth=0.0), theirs)
+    same(losses.dice_loss(z, y, smooth=0.0, reduction="none").mean(), theirs)
+
+
+def ignored_images() -> None:
+    kornia = pytest.importorskip("kornia.losses")
+    z, y = dense()
+    y[1] = -100
+    options = {"batch": False, "smooth": 0.0}
+    one = losses.dice_loss(z[:1], y[:1], **options)
+    same(losses.dice_loss(z, y, **options), one)
+    torch.testing.assert_close(kornia.dice_loss(z, y, "macro"), (one + 1) / 2, rtol=1e-4, atol=1e-5)
+
+
+def defaults_of_overlap_losses() -> None:
+    kornia = pytest.importorskip("kornia.losses")
+    z, y = dense()
+    theirs = kornia.dice_loss(z, y)
+    different(losses.dice_loss(z, y), theirs)
+    torch.testing.assert_close(losses.dice_loss(z, y, average="micro", batch=False), theirs, rtol=1e-4, atol=1e-5)
+
+
+def smoothing_of_overlap_losses() -> None:
+    kornia = pytest.importorskip("kornia.losses")
+    z = torch.tensor([[[[100.0, 100.0]], [[-100.0, -100.0]]]])
+    y = torch.tensor([[[0, 1]]])  # class 1 is never predicted; with beta = 0 that costs nothing
+    given = {"alpha": 1.0, "beta": 0.0}
+    assert kornia.tversky_loss(z, y, **given, eps=1e-8).item() == pytest.approx(0.75)
+    assert losses.tversky_loss(z, y, **given, smooth=1e-8).item() == pytest.approx(0.25)
+    assert losses.tversky_loss(z, y, alpha=1.0, beta=1e-8, smooth=0.0).item() == pytest.approx(0.75)
+    dice = losses.dice_loss(*dense(), smooth=0.0)
+    same(dice, losses.dice_loss(*dense(), smooth=1e-8))
+
+
+def exponent_per_class() -> None:
+    smp = pytest.importorskip("segmentation_models_pytorch").losses
+    z, y = dense()
+    z[:, 0] += 4.0  # the losses of the classes differ
+    theirs = smp.TverskyLoss("multiclass", gamma=2.0)(z, y)
+    different(losses.tversky_loss(z, y, gamma=2.0, smooth=0.0), theirs)
+    same(losses.tversky_loss(z, y, smooth=0.0) ** 2.0, theirs)
+    per_class = losses.tversky_loss(z, y, smooth=0.0, reduction="none")
+    same(losses.tversky_loss(z, y, gamma=2.0, smooth=0.0), (per_class**2).mean())
+
+
+def probabilities_as_input() -> None:
+    smp = pytest.importorskip("segmentation_models_pytorch").losses
+    z, y = dense()
+    with pytest.raises(TypeError, match="from_logits"):
+        losses.dice_loss(z, y, from_logits=False)
+    p = torch.softmax(z, 1)
+    same(losses.dice_loss(p.log(), y, smooth=0.0), smp.DiceLoss("multiclass", from_logits=False)(p, y))
+    p = z[:, :1].sigmoid()
+    mask = y[:, None] == 0
+    ours = losses.dice_loss(p.logit(), mask, activation="sigmoid", smooth=0.0)
+    same(ours, smp.DiceLoss("binary", from_logits=False)(p, mask))
+
+
+def logarithm_of_the_index() -> None:
+    smp = pytest.importorskip("segmentation_models_pytorch").losses
+    z, y = dense()
+    with pytest.raises(TypeError, match="log_loss"):
+        losses.dice_loss(z, y, log_loss=True)
+    ours = -torch.log(1 - losses.dice_loss(z, y, smooth=0.0, reduction="none")).mean()
+    same(ours, smp.DiceLoss("multiclass", log_loss=True)(z, y))
+
+
+OTHER_OPTIONS = {
+    losses.dice_loss: ("squared_pred", "other_act", "smooth_nr", "soft_label"),
+    losses.sigmoid_focal_loss: ("normalized", "reduced_threshold"),
+    losses.binary_cross_entropy: ("target_threshold", "sum_classes"),
+}
+
+
+def other_options() -> None:
+    z, y = multi()
+    for function, names in OTHER_OPTIONS.items():
+        for name in names:
+            with pytest.raises(TypeError, match=name):
+                function(z, y, **{name: True})
+    from timm.loss import BinaryCrossEntropy
+
+    theirs = BinaryCrossEntropy(smoothing=0.0, sum_classes=True, target_threshold=0.3)
+    t = soft()[1]
+    same(losses.binary_cross_entropy(z, t > 0.3, reduction="batchmean"), theirs(z, t))
+
+
+def one_class() -> None:
+    z = single()[0][:, 0]
+    y = torch.tensor([0.0, 1, 1, 0, 1, 0], dtype=D)
+    with pytest.raises(ValueError, match="Target size"):
+        F.binary_cross_entropy_with_logits(z, y[:, None])
+    same(losses.binary_cross_entropy(z, y[:, None]), F.binary_cross_entropy_with_logits(z, y))
 
 
 def script() -> None:
@@ -421,7 +533,7 @@ DECISIONS = (
         'returns NaN as the "mean" of an empty batch, or if all rows are ignored or have weight 0',
         "returns 0 with gradient 0, and warns if the classes of the batch have weight 0",
         "one such batch would set all parameters to NaN",
-        '`reduction="none"`, then `.mean()`',
+        "`loss / (target != ignore_index).any()`",
         nothing_to_average,
     ),
     Decision(
@@ -499,7 +611,7 @@ DECISIONS = (
     Decision(
         "fractional labels",
         "torchvision, timm, segmentation-models-pytorch",
-        "compute one modulating factor from the mixture of both labels, p t + (1 − p)(1 − t)",
+        "compute one modulating factor from the mixture of both labels",
         "weighs the loss of the positive by t and that of the negative by 1 − t, each with its own factor",
         "the loss is linear in the label, as binary cross-entropy is; for labels of 0 and 1 both are the same",
         "threshold the labels, or use `gamma=0`",
@@ -542,6 +654,87 @@ DECISIONS = (
         focal_of_segmentation_models,
     ),
     Decision(
+        "defaults of overlap losses",
+        "kornia, MONAI",
+        'sum the counts per image, kornia over all classes at once (`average="micro"`)',
+        "sums the counts over the batch, per class",
+        "an image has few pixels of a rare class, or none; the mean over classes gives each the same weight",
+        '`average="micro"`, `batch=False`',
+        defaults_of_overlap_losses,
+    ),
+    Decision(
+        "absent classes",
+        "segmentation-models-pytorch, MONAI",
+        "count a class without pixels in the mean: its loss is 0, or close to 1 in MONAI",
+        "leaves the class out of the mean",
+        "its loss does not depend on the model, or only on its false positives",
+        '`loss(…, reduction="none").mean()` for segmentation-models-pytorch',
+        absent_classes,
+    ),
+    Decision(
+        "ignored images",
+        "kornia",
+        "counts an image whose pixels are all ignored with loss 1",
+        "leaves the image out of the mean",
+        "the loss does not depend on the model",
+        "`(k * loss + n - k) / n` for k of n images with pixels that are not ignored",
+        ignored_images,
+    ),
+    Decision(
+        "smoothing of overlap losses",
+        "kornia, MONAI",
+        "add a small number to the denominator only, or another one to the numerator",
+        "adds `smooth` to both",
+        "the index is 1 where nothing is wrong; the losses differ by less than the number, unless α or β is 0",
+        "`smooth=0.0`, with α and β above 0",
+        smoothing_of_overlap_losses,
+    ),
+    Decision(
+        "exponent per class",
+        "segmentation-models-pytorch",
+        "raises the mean over the classes to the power γ",
+        "raises the loss of each class to the power γ, and takes the mean",
+        "Abraham and Khan (2019) define the focal Tversky loss in this way",
+        "`tversky_loss(…) ** gamma`",
+        exponent_per_class,
+    ),
+    Decision(
+        "probabilities as input",
+        "segmentation-models-pytorch",
+        "accepts probabilities (`from_logits=False`)",
+        "takes logits",
+        "1 − p cannot be computed from a rounded p near 1",
+        "`p.log()` for a softmax, `p.logit()` for a sigmoid",
+        probabilities_as_input,
+    ),
+    Decision(
+        "logarithm of the index",
+        "segmentation-models-pytorch",
+        "has `log_loss`, the mean of −log of the index",
+        "has 1 − index",
+        "the logarithm is one line",
+        '`-torch.log(1 - loss(…, reduction="none")).mean()`',
+        logarithm_of_the_index,
+    ),
+    Decision(
+        "other options",
+        "MONAI, segmentation-models-pytorch, timm",
+        "have squared Dice, other activations, normalized and reduced focal loss, label thresholds, sums over classes",
+        "does not have them",
+        "they are other losses, or one line",
+        '`target > threshold`, and `reduction="batchmean"` for sums over classes; the others are not available',
+        other_options,
+    ),
+    Decision(
+        "labels of one class",
+        "torch",
+        "refuses labels `(N, 1)` for logits `(N,)`",
+        "accepts them",
+        "they can mean only one thing; broadcasting to `(N, N)`, against which torch protects, does not happen",
+        "none is needed",
+        one_class,
+    ),
+    Decision(
         "reduction of the asymmetric loss",
         "timm",
         "sums over classes and averages over images by default; the authors' code sums over both",
@@ -565,7 +758,7 @@ DECISIONS = (
         "clamps probabilities to at least 1e-8 before the logarithm",
         "computes the logarithm of the sigmoid from the logit",
         "the clamp sets the gradient of a confidently wrong positive to 0",
-        "clamp the logits",
+        "`logits.clamp(min=-18.42)` for positives (log 1e-8)",
         clamped_probabilities,
     ),
     Decision(

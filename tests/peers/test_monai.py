@@ -52,17 +52,19 @@ def test_focal_loss_of_each_element(weight):
     torch.testing.assert_close(ours[0, :, 0, 0], published, rtol=0, atol=1e-5)
 
 
-def test_focal_loss_on_a_softmax():
+def test_focal_loss_on_a_softmax(cases):
     """The softmax is uniform: (2/3)² log 3 in each pixel, and MONAI's mean divides by 3 classes as well."""
     ours = losses.focal_loss(LOGITS, MASK, normalizer=LOGITS.numel())
     assert ours.item() == pytest.approx(0.16276, abs=1e-5)
     assert ours.item() == pytest.approx((2 / 3) ** 2 * torch.tensor(3.0, dtype=D).log().item() / 3)
+    cases["mean over rows and classes"] += 1
 
 
-def test_focal_loss_on_a_softmax_with_alpha():
+def test_focal_loss_on_a_softmax_with_alpha(cases):
     """α for every class but the background, whose weight is 1 − α: pixels of the classes 0, 1, 2, 0."""
     ours = losses.focal_loss(LOGITS, MASK, alpha=[0.2, 0.8, 0.8], normalizer=LOGITS.numel())
     assert ours.item() == pytest.approx(0.08138, abs=1e-5)
+    cases["one alpha for a softmax"] += 1
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
@@ -120,3 +122,111 @@ def test_foreground(cases):
 def test_what_monai_refuses_is_refused(shape, options, message):
     with pytest.raises(CounterpoiseError, match=message):
         losses.sigmoid_focal_loss(torch.ones(1, 2, 3), torch.ones(shape), **options)
+
+
+# Logits and masks of the Dice and Tversky tests. MONAI's `smooth_nr` and `smooth_dr` of Dice are those of 2 TP, so that
+# they are twice `smooth`; those of Tversky are `smooth`.
+BINARY = torch.tensor([[1.0, -1.0], [-1.0, 1.0]], dtype=D).reshape(1, 1, 2, 2)
+BINARY_MASK = torch.tensor([[1, 0], [1, 1]]).reshape(1, 1, 2, 2)
+TWO_MASKS = torch.tensor([[[1, 1], [1, 1]], [[1, 0], [1, 0]]]).reshape(2, 1, 2, 2)
+CLASSES = torch.tensor([[[-1.0, 0.0, 1.0], [1.0, 0.0, -1.0]], [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]], dtype=D)
+CLASS_MASK = torch.tensor([[1, 0, 0], [1, 1, 0]])
+
+OVERLAP = {
+    "binary dice": (losses.dice_loss, BINARY, BINARY_MASK, {"smooth": 5e-7}, 0.307576),
+    "two binary masks": (losses.dice_loss, BINARY.repeat(2, 1, 1, 1), TWO_MASKS, {"smooth": 5e-5}, 0.416657),
+    "sigmoid of two classes": (losses.dice_loss, CLASSES, CLASS_MASK, {"smooth": 5e-5}, 0.435050),
+    "its terms": (
+        losses.dice_loss,
+        CLASSES,
+        CLASS_MASK,
+        {"smooth": 5e-5, "reduction": "none"},
+        [[0.296529, 0.415136], [0.599976, 0.428559]],
+    ),
+    "softmax": (losses.dice_loss, CLASSES, CLASS_MASK, {"smooth": 5e-5, "activation": "softmax"}, 0.383713),
+    "sum of the terms": (
+        losses.dice_loss,
+        CLASSES,
+        CLASS_MASK,
+        {"smooth": 5e-5, "activation": "softmax", "reduction": "sum"},
+        1.534853,
+    ),
+    "jaccard": (losses.jaccard_loss, BINARY, BINARY_MASK, {"smooth": 5e-6}, 0.470451),
+    "tversky": (losses.tversky_loss, BINARY, BINARY_MASK, {"smooth": 1e-6}, 0.307576),
+    "false negatives weigh more": (
+        losses.tversky_loss,
+        BINARY,
+        BINARY_MASK,
+        {"smooth": 1e-6, "alpha": 0.3, "beta": 0.7},
+        0.3589,
+    ),
+    "false positives weigh more": (
+        losses.tversky_loss,
+        BINARY,
+        BINARY_MASK,
+        {"smooth": 1e-6, "alpha": 0.7, "beta": 0.3},
+        0.247366,
+    ),
+    "counts of the batch": (losses.tversky_loss, CLASSES, CLASS_MASK, {"smooth": 1e-5, "batch": True}, 0.422979),
+    "sum of sigmoids": (losses.tversky_loss, CLASSES, CLASS_MASK, {"smooth": 1e-4, "reduction": "sum"}, 1.74013),
+    "tversky on a softmax": (
+        losses.tversky_loss,
+        CLASSES,
+        CLASS_MASK,
+        {"smooth": 1e-4, "activation": "softmax", "reduction": "none"},
+        [[0.210961, 0.295339], [0.599952, 0.428547]],
+    ),
+}
+
+
+def overlap_by_formula(function, z, mask, options):
+    """1 − (TP + s)/(TP + α FP + β FN + s) per image and class, with sums over the batch for ``batch``."""
+    sigmoid = options.get("activation", "sigmoid") == "sigmoid"
+    p = z.sigmoid() if sigmoid else torch.softmax(z, 1)
+    t = mask if mask.shape == z.shape else F.one_hot(mask, z.shape[1]).movedim(-1, 1)
+    dims = [d for d in range(z.dim()) if d != 1 and (d or options.get("batch", False))]
+    tp, fp, fn = (x.sum(dims) for x in (p * t, p * (1 - t), (1 - p) * t))
+    even = 1.0 if function is losses.jaccard_loss else 0.5
+    alpha, beta, s = options.get("alpha", even), options.get("beta", even), options["smooth"]
+    terms = 1 - (tp + s) / (tp + alpha * fp + beta * fn + s)
+    return {"mean": terms.mean(), "sum": terms.sum(), "none": terms}[options.get("reduction", "mean")]
+
+
+@pytest.mark.parametrize("name", OVERLAP)
+def test_overlap_losses(name):
+    function, z, mask, options, published = OVERLAP[name]
+    ours = function(z, mask, **{"activation": "sigmoid", "batch": False, **options})
+    torch.testing.assert_close(ours, torch.tensor(published, dtype=D), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(ours, overlap_by_formula(function, z, mask, options))
+
+
+@pytest.mark.parametrize("function", [losses.dice_loss, losses.tversky_loss, losses.jaccard_loss])
+def test_a_foreground_that_is_right_has_no_loss(function):
+    z = 100.0 * torch.tensor([[[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]], [[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]])
+    mask = torch.tensor([[0, 0, 1], [0, 1, 0]])
+    assert function(z, mask, include_background=False, batch=False, smooth=0.0).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_ignored_pixels_are_as_pixels_that_are_not_there(cases):
+    z = torch.randn(1, 3, 2, 2, generator=torch.Generator().manual_seed(0), dtype=D).requires_grad_()
+    mask = torch.tensor([[[0, 1], [2, 2]]])
+    ours = losses.dice_loss(z, mask, ignore_index=2, batch=False)
+    torch.testing.assert_close(ours, losses.dice_loss(z[:, :, :1], mask[:, :1], batch=False))
+    ours.backward()
+    assert not z.grad[:, :, 1].any()
+    assert z.grad[:, :, 0].any()
+    cases[AS_THE_PEER] += 2
+
+
+@pytest.mark.parametrize("function", [losses.dice_loss, losses.tversky_loss])
+@pytest.mark.parametrize(
+    ("shape", "options", "message"),
+    [
+        ((4, 5, 6), {}, "`target`"),
+        ((1, 3), {"reduction": "unknown"}, "`reduction`"),
+        ((1, 3), {"reduction": None}, "`reduction`"),
+    ],
+)
+def test_what_monai_refuses_of_overlap_losses_is_refused(function, shape, options, message):
+    with pytest.raises(CounterpoiseError, match=message):
+        function(torch.ones(1, 2, 3), torch.ones(shape, dtype=torch.int64), **options)
