@@ -33,7 +33,7 @@ def test_no_method_lists_a_name_twice():
     [
         ("loss", "focal", {"gama": 2}, r"loss 'focal' has no hyperparameter `gama`; did you mean gamma\?"),
         ("loss", "focal", {"gamma": -1}, "`gamma` must be at least 0; got -1"),
-        ("loss", "cross_entropy", {"label_smoothing": 1.0}, "`label_smoothing` must be at least 0 and below 1"),
+        ("loss", "cross_entropy", {"label_smoothing": 1.5}, "`label_smoothing` must be at least 0 and at most 1"),
         ("loss", "asymmetric", {"reduction": "meen"}, "`reduction` must be one of 'mean'"),
         ("loss", "fokal", {}, r"loss 'fokal' is unknown; did you mean focal"),
         ("posthoc", "tau_normalize", {"tau": 1}, "it has none"),

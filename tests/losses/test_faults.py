@@ -149,7 +149,7 @@ def test_nan_logits_are_never_hidden_and_found_on_request():
         (losses.focal_loss, {"gamma": -1.0}, "`gamma` must be at least 0; got -1"),
         (losses.focal_loss, {"alpha": 0.25}, "`alpha` must have one value per class"),
         (losses.sigmoid_focal_loss, {"alpha": 1.5}, "`alpha` must be at least 0 and at most 1; got 1.5"),
-        (SOFTMAX, {"label_smoothing": 1.0}, "`label_smoothing` must be at least 0 and below 1; got 1"),
+        (SOFTMAX, {"label_smoothing": 1.1}, "`label_smoothing` must be at least 0 and at most 1; got 1.1"),
         (SOFTMAX, {"label_smoothing": -0.1}, "`label_smoothing`"),
         (SOFTMAX, {"reduction": "avg"}, "`reduction` must be one of 'mean', 'batchmean'"),
         (SOFTMAX, {"impl": "cuda"}, "`impl` must be one of 'auto'"),

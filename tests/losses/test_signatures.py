@@ -9,7 +9,10 @@ import re
 from pathlib import Path
 
 import pytest
+import timm.loss
 import torch
+import torch.nn.functional as F
+import torchvision
 from tests.contracts.loss_specs import SPECS, form_id
 
 from counterpoise import losses
@@ -101,7 +104,7 @@ MISTAKES = [
     (losses.FocalLoss, {"alpha": 0.25}, ArgumentError, "`alpha` must have one value per class"),
     (losses.CrossEntropyLoss, {"reduction": "meen"}, ArgumentError, "`reduction` must be one of 'mean'"),
     (losses.CrossEntropyLoss, {"impl": "x"}, ArgumentError, "`impl` must be one of 'auto'"),
-    (losses.CrossEntropyLoss, {"label_smoothing": 2}, ArgumentError, "`label_smoothing` must be .*below 1; got 2"),
+    (losses.CrossEntropyLoss, {"label_smoothing": 2}, ArgumentError, "`label_smoothing` must be .*at most 1; got 2"),
     (losses.CrossEntropyLoss, {"scale": 0.0}, ArgumentError, "`scale` must be above 0"),
     (losses.CrossEntropyLoss, {"poly": float("inf")}, ArgumentError, "`poly` must be finite"),
     (losses.CrossEntropyLoss, {"ignore_index": 0.5}, ArgumentTypeError, "`ignore_index`"),
@@ -180,3 +183,79 @@ def test_a_weight_can_be_set_on_a_module_made_without_one_and_moves_with_it():
         module.reweight([1.0, -1.0])
     with pytest.raises(ArgumentError, match="`reweight` needs a loss that was made with `weight`"):
         losses.FocalLoss().reweight([1.0, 1.0])
+
+
+POSITIONAL = {
+    "softmax_loss": ["weight"],
+    "cross_entropy": ["weight"],
+    "focal_loss": ["alpha", "gamma", "reduction"],
+    "poly_loss": ["epsilon"],
+    "sigmoid_loss": ["weight"],
+    "binary_cross_entropy": ["weight"],
+    "sigmoid_focal_loss": ["alpha", "gamma", "reduction"],
+    "asymmetric_loss": ["gamma_neg", "gamma_pos", "clip"],
+}
+
+
+@every_pair
+def test_only_the_arguments_that_the_guide_names_are_positional(function, module):
+    def positional(callable_):
+        parameters = inspect.signature(callable_).parameters.values()
+        return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in OF_A_BATCH]
+
+    want = POSITIONAL.get(function.__name__, [])
+    assert positional(function) == positional(module) == want
+    guide = (Path(__file__).parents[2] / "docs" / "losses.md").read_text("utf-8")
+    for name, arguments in POSITIONAL.items():
+        assert f"`{name}({', '.join(['logits', 'target', *arguments])})`" in guide
+
+
+def test_positional_arguments_are_those_of_torch_torchvision_kornia_and_timm():
+    torch.manual_seed(0)
+    z, y, w = torch.randn(6, 3), torch.arange(6) % 3, torch.tensor([1.0, 2.0, 3.0])
+    labels = (torch.randn(6, 3) > 0).float()
+    same = torch.testing.assert_close
+    same(losses.cross_entropy(z, y, w), F.cross_entropy(z, y, w))
+    same(losses.CrossEntropyLoss(w)(z, y), torch.nn.CrossEntropyLoss(w)(z, y))
+    same(losses.binary_cross_entropy(z, labels, w), F.binary_cross_entropy_with_logits(z, labels, w))
+    same(losses.BinaryCrossEntropyLoss(w)(z, labels), torch.nn.BCEWithLogitsLoss(w)(z, labels))
+    focal = torchvision.ops.sigmoid_focal_loss(z, labels, 0.3, 1.5, "sum")
+    same(losses.sigmoid_focal_loss(z, labels, 0.3, 1.5, "sum"), focal)
+    same(losses.SigmoidFocalLoss(0.3, 1.5, "sum")(z, labels), focal)
+    softmax_focal = (w[y] * (1 - z.softmax(1)[range(6), y]) ** 1.5 * F.cross_entropy(z, y, reduction="none")).sum()
+    same(losses.focal_loss(z, y, w, 1.5, "sum"), softmax_focal)
+    same(losses.FocalLoss(w, 1.5, "sum")(z, y), softmax_focal)
+    asymmetric = timm.loss.AsymmetricLossMultiLabel(3, 0.5, 0.1)(z, labels)
+    same(losses.asymmetric_loss(z, labels, 3, 0.5, 0.1, reduction="batchmean"), asymmetric)
+    same(losses.AsymmetricLoss(3, 0.5, 0.1, reduction="batchmean")(z, labels), asymmetric)
+
+
+@pytest.mark.parametrize("call", [lambda: losses.FocalLoss(2.0), lambda: losses.SigmoidFocalLoss(2.0, 0.25)])
+def test_the_order_gamma_alpha_is_refused(call):
+    with pytest.raises(ArgumentError, match="`alpha` must"):
+        call()
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=form_id)
+def test_the_first_argument_is_also_input(spec):
+    logits, target = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 4
+    want = spec.function(logits, target, **spec.options(4))
+    module = spec.module(**spec.options(4))
+    assert torch.equal(spec.function(input=logits, target=target, **spec.options(4)), want)
+    assert torch.equal(module(input=logits, target=target), want)
+    for call in (spec.function, module):
+        options = {} if call is module else spec.options(4)
+        for arguments, keywords in (((logits,), {}), ((), {"logits": logits})):
+            with pytest.raises(ArgumentTypeError, match="`input` is another name of `logits`; pass only one of them"):
+                call(*arguments, **keywords, target=target, input=logits, **options)
+
+
+def test_the_linear_loss_takes_the_names_of_torch():
+    torch.manual_seed(0)
+    hidden, target, head = torch.randn(6, 3), torch.arange(6) % 4, torch.nn.Linear(3, 4)
+    want = losses.linear_softmax_loss(hidden, head.weight, target, bias=head.bias)
+    found = losses.linear_softmax_loss(input=hidden, linear_weight=head.weight, target=target, linear_bias=head.bias)
+    assert torch.equal(found, want)
+    labels = torch.ones(2, 3)
+    named = losses.sigmoid_focal_loss(inputs=torch.zeros(2, 3), targets=labels)
+    assert torch.equal(named, losses.sigmoid_focal_loss(torch.zeros(2, 3), labels))

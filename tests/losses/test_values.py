@@ -41,7 +41,9 @@ def test_cross_entropy_is_torchs(impl, reduction, weighted):
 @pytest.mark.parametrize("impl", IMPLS)
 def test_smoothing_and_soft_targets_are_torchs(impl):
     z, y = rows()
-    close(losses.cross_entropy(z, y, label_smoothing=0.2, impl=impl), F.cross_entropy(z, y, label_smoothing=0.2))
+    for share in (0.2, 1.0):
+        smoothed = losses.cross_entropy(z, y, label_smoothing=share, impl=impl)
+        close(smoothed, F.cross_entropy(z, y, label_smoothing=share))
     soft = torch.softmax(rows(seed=1)[0], 1)
     close(losses.cross_entropy(z, soft, impl=impl), F.cross_entropy(z, soft))
     w = torch.tensor([1.0, 2.0, 3.0, 4.0, 0.5], dtype=D)
@@ -253,3 +255,9 @@ def test_logits_of_10000_keep_the_digits_of_what_is_added_to_them(name, impl):
     assert right.median() > 0.01
     assert ((rows - right).abs() / right.clamp(min=1.0)).max() <= 2e-6
     assert (gradient - slope).abs().max() <= 2e-6
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_no_clip_is_a_clip_of_zero(impl):
+    z, y = rows()
+    close(losses.asymmetric_loss(z, y, clip=None, impl=impl), losses.asymmetric_loss(z, y, clip=0.0, impl=impl))

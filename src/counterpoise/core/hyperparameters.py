@@ -99,7 +99,7 @@ _GAMMA = Hyperparameter(
 )
 _POLY = Hyperparameter("poly", "coefficient of the first polynomial term", 0.0, "κ")
 _SMOOTHING = Hyperparameter(
-    "label_smoothing", "share of the target spread over the classes", 0.0, "ε", minimum=0.0, below=1.0, per_class=True
+    "label_smoothing", "share of the target spread over the classes", 0.0, "ε", minimum=0.0, maximum=1.0, per_class=True
 )
 _REDUCTION = Hyperparameter(
     "reduction", "how the losses of a batch are combined", "mean", choices=("mean", "batchmean", "sum", "none")

@@ -6,10 +6,12 @@ inside `torch.compile` they would break the graph. `checks("always")` runs them 
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, get_args
+from typing import Any, Literal, ParamSpec, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -26,6 +28,8 @@ from counterpoise.kernels.reduction import accumulation_dtype
 
 Vector = Tensor | NDArray[Any] | Sequence[float]
 Table = Mapping[str, Hyperparameter]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 SOFTMAX: Table = hyperparameters("loss", "softmax")
 SIGMOID: Table = hyperparameters("loss", "sigmoid")
@@ -72,6 +76,33 @@ def values_readable(tensor: Tensor) -> bool:
     if is_traced(tensor) or checks.mode == "never" or in_transform():
         return False
     return tensor.device.type == "cpu" or checks.mode == "always"
+
+
+def also_named(**second_names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a function take arguments by the names that torch gives them too, such as ``input=`` for ``logits``.
+
+    `inspect.signature` and editors see the function's own signature.
+
+    Args:
+        second_names: the other name, and the argument that it stands for.
+    """
+
+    def decorated(function: Callable[P, R]) -> Callable[P, R]:
+        names = list(inspect.signature(function).parameters)
+
+        @functools.wraps(function)
+        def renamed(*arguments: P.args, **keywords: P.kwargs) -> R:
+            for other, name in second_names.items():
+                if other not in keywords:
+                    continue
+                if name in keywords or names.index(name) < len(arguments):
+                    raise ArgumentTypeError(f"`{other}` is another name of `{name}`; pass only one of them")
+                keywords[name] = keywords.pop(other)
+            return function(*arguments, **keywords)
+
+        return renamed
+
+    return decorated
 
 
 def check_choices(table: Table, reduction: object, impl: object = "auto") -> None:
@@ -140,6 +171,8 @@ def checked_parameter(name: str, value: Any, table: Table, classes: int | None =
     if name in _BOUNDS:
         return None if value is None else class_vector(value, name, classes)
     parameter = table[name]
+    if name == "clip" and value is None:
+        return 0.0
     if isinstance(value, (np.ndarray, Tensor)) and value.ndim == 0:
         if isinstance(value, Tensor) and value.requires_grad:
             return _learnable_number(parameter, value, classes)

@@ -13,7 +13,14 @@ from typing_extensions import Self
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 from counterpoise.core.hyperparameters import Hyperparameter
 from counterpoise.kernels.reduction import Reduction
-from counterpoise.losses.arguments import Vector, check_values, checked_arguments, values_readable, vector_tensor
+from counterpoise.losses.arguments import (
+    Vector,
+    also_named,
+    check_values,
+    checked_arguments,
+    values_readable,
+    vector_tensor,
+)
 
 _VECTORS = ("weight", "offset", "class_scale", "margin", "pos_weight", "neg_weight")
 
@@ -63,6 +70,7 @@ class Loss(nn.Module):
             else:
                 setattr(self, name, value)
 
+    @also_named(input="logits")
     def forward(
         self,
         logits: Tensor,
@@ -75,7 +83,7 @@ class Loss(nn.Module):
         """Return the loss of a batch.
 
         Args:
-            logits: as the function of this loss takes them.
+            logits: as the function of this loss takes them; also by the name ``input``, as in torch.
             target: as the function of this loss takes it.
             sample_weight: weight of each row or image, at least 0.
             normalizer: number to divide by, instead of the denominator of ``reduction``; not for the overlap losses.

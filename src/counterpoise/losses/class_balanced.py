@@ -7,13 +7,14 @@ from torch import Tensor
 from counterpoise.kernels.dispatch import Impl
 from counterpoise.kernels.reduction import Reduction, accumulation_dtype
 from counterpoise.losses import presets
-from counterpoise.losses.arguments import SIGMOID, SOFTMAX, Vector, class_vector
+from counterpoise.losses.arguments import SIGMOID, SOFTMAX, Vector, also_named, class_vector
 from counterpoise.losses.base import Loss
 from counterpoise.losses.sigmoid import sigmoid_loss
 from counterpoise.losses.softmax import softmax_loss
 from counterpoise.losses.targets import checked_logits, checked_row_vector, weight_of_target
 
 
+@also_named(input="logits")
 def class_balanced_loss(
     logits: Tensor, target: Tensor, *, class_counts: presets.Counts, beta: presets.Beta = 0.9999,
     gamma: float | Vector = 0.0, empty: presets.Empty = "error",
@@ -40,7 +41,7 @@ def class_balanced_loss(
         scale: factor of all logits, above 0.
         margin: subtracted from the target's logit before scaling; a number or ``(C,)``.
         poly: coefficient κ of the first polynomial term.
-        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1]; a number or ``(C,)``.
         ignore_index: rows with this target are left out.
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
@@ -83,7 +84,7 @@ class ClassBalancedLoss(Loss):
         scale: factor of all logits, above 0.
         margin: subtracted from the target's logit before scaling; a number or ``(C,)``.
         poly: coefficient κ of the first polynomial term.
-        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1]; a number or ``(C,)``.
         ignore_index: rows with this target are left out.
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
@@ -115,6 +116,7 @@ class ClassBalancedLoss(Loss):
         })
 
 
+@also_named(input="logits")
 def class_balanced_sigmoid_loss(
     logits: Tensor, target: Tensor, *, class_counts: presets.Counts, beta: presets.Beta = 0.9999, gamma: float = 0.0,
     empty: presets.Empty = "error",
@@ -209,6 +211,7 @@ class ClassBalancedSigmoidLoss(Loss):
             "inplace": inplace,
         }, class_weight=class_weight)
 
+    @also_named(input="logits")
     def forward(
         self, logits: Tensor, target: Tensor, *, sample_weight: Vector | None = None,
         normalizer: float | Tensor | None = None, **unknown: object,

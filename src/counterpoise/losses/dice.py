@@ -6,10 +6,11 @@ from torch import Tensor
 
 from counterpoise.kernels.overlap import Activation
 from counterpoise.kernels.reduction import Reduction
-from counterpoise.losses.arguments import Vector
+from counterpoise.losses.arguments import Vector, also_named
 from counterpoise.losses.overlap import Average, OverlapLoss, tversky_loss
 
 
+@also_named(input="logits")
 def dice_loss(
     logits: Tensor,
     target: Tensor,
@@ -128,6 +129,7 @@ class DiceLoss(OverlapLoss):
         )
 
 
+@also_named(input="logits")
 def jaccard_loss(
     logits: Tensor,
     target: Tensor,

@@ -14,7 +14,7 @@ from counterpoise.core.hyperparameters import check_options
 from counterpoise.hierarchy.decoding import segment_log_softmax
 from counterpoise.hierarchy.tree import ClassTree
 from counterpoise.kernels.reduction import Reduction, denominator, reduced
-from counterpoise.losses.arguments import Vector
+from counterpoise.losses.arguments import Vector, also_named
 from counterpoise.losses.targets import checked_index_target, checked_logits, checked_row_vector
 
 Balance = Literal["plain", "weighted", "logit-adjusted"]
@@ -61,6 +61,7 @@ class HierarchicalLoss(nn.Module):
     segments: Tensor
     paths: Tensor
 
+    @also_named(input="logits")
     def forward(self, logits: Tensor, target: Tensor, *, sample_weight: Vector | None = None) -> Tensor:
         """Edge logits ``(N, E)`` and class indices ``(N,)`` to the loss."""
         tree = self.tree
@@ -83,6 +84,7 @@ class HierarchicalLoss(nn.Module):
         return reduced(values, self.reduction, None if self.reduction == "sum" else mass)
 
 
+@also_named(input="logits")
 def hierarchical_loss(
     logits: Tensor,
     target: Tensor,

@@ -10,7 +10,14 @@ from counterpoise.kernels.dispatch import Impl, chosen_implementation
 from counterpoise.kernels.linear import Head, linear_softmax
 from counterpoise.kernels.reduction import Batch, Reduction
 from counterpoise.kernels.reference import SoftmaxParameters
-from counterpoise.losses.arguments import SOFTMAX, Vector, check_choices, checked_normalizer, parameters_for
+from counterpoise.losses.arguments import (
+    SOFTMAX,
+    Vector,
+    also_named,
+    check_choices,
+    checked_normalizer,
+    parameters_for,
+)
 from counterpoise.losses.softmax import softmax_loss
 from counterpoise.losses.targets import (
     check_tensor,
@@ -22,6 +29,7 @@ from counterpoise.losses.targets import (
 )
 
 
+@also_named(input="hidden", linear_weight="head_weight", linear_bias="bias")
 def linear_softmax_loss(
     hidden: Tensor, head_weight: Tensor, target: Tensor, *, bias: Tensor | None = None,
     weight: Vector | None = None, sample_weight: Vector | None = None, offset: Vector | None = None,
@@ -49,7 +57,7 @@ def linear_softmax_loss(
         margin: subtracted from the target's logit before scaling; a number or ``(C,)``.
         gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
         poly: coefficient κ of the first polynomial term.
-        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1]; a number or ``(C,)``.
         ignore_index: rows with this target are left out.
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.

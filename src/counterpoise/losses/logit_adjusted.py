@@ -7,11 +7,12 @@ from torch import Tensor
 from counterpoise.kernels.dispatch import Impl
 from counterpoise.kernels.reduction import Reduction
 from counterpoise.losses import presets
-from counterpoise.losses.arguments import SOFTMAX, Vector
+from counterpoise.losses.arguments import SOFTMAX, Vector, also_named
 from counterpoise.losses.base import Loss
 from counterpoise.losses.softmax import softmax_loss
 
 
+@also_named(input="logits")
 def logit_adjusted_loss(
     logits: Tensor, target: Tensor, *, prior: Vector, tau: float = 1.0, empty: presets.Empty = "error",
     weight: Vector | None = None, sample_weight: Vector | None = None, offset: Vector | None = None,
@@ -38,7 +39,7 @@ def logit_adjusted_loss(
         margin: subtracted from the target's logit before scaling; a number or ``(C,)``.
         gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
         poly: coefficient κ of the first polynomial term.
-        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1]; a number or ``(C,)``.
         ignore_index: rows with this target are left out.
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
@@ -81,7 +82,7 @@ class LogitAdjustedLoss(Loss):
         margin: subtracted from the target's logit before scaling; a number or ``(C,)``.
         gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
         poly: coefficient κ of the first polynomial term.
-        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1]; a number or ``(C,)``.
         ignore_index: rows with this target are left out.
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
@@ -113,6 +114,7 @@ class LogitAdjustedLoss(Loss):
         })
 
 
+@also_named(input="logits")
 def balanced_softmax_loss(
     logits: Tensor, target: Tensor, *, class_counts: presets.Counts, empty: presets.Empty = "error",
     weight: Vector | None = None, sample_weight: Vector | None = None, offset: Vector | None = None,
@@ -135,7 +137,7 @@ def balanced_softmax_loss(
         margin: subtracted from the target's logit before scaling; a number or ``(C,)``.
         gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
         poly: coefficient κ of the first polynomial term.
-        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1]; a number or ``(C,)``.
         ignore_index: rows with this target are left out.
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
@@ -177,7 +179,7 @@ class BalancedSoftmaxLoss(Loss):
         margin: subtracted from the target's logit before scaling; a number or ``(C,)``.
         gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
         poly: coefficient κ of the first polynomial term.
-        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1]; a number or ``(C,)``.
         ignore_index: rows with this target are left out.
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
@@ -209,6 +211,7 @@ class BalancedSoftmaxLoss(Loss):
         })
 
 
+@also_named(input="logits")
 def vector_scaling_loss(
     logits: Tensor, target: Tensor, *, class_counts: presets.Counts, gamma: float = 0.3, tau: float = 1.0,
     empty: presets.Empty = "error",
@@ -234,7 +237,7 @@ def vector_scaling_loss(
         scale: factor of all logits, above 0.
         margin: subtracted from the target's logit before scaling; a number or ``(C,)``.
         poly: coefficient κ of the first polynomial term.
-        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1]; a number or ``(C,)``.
         ignore_index: rows with this target are left out.
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
@@ -276,7 +279,7 @@ class VectorScalingLoss(Loss):
         scale: factor of all logits, above 0.
         margin: subtracted from the target's logit before scaling; a number or ``(C,)``.
         poly: coefficient κ of the first polynomial term.
-        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1]; a number or ``(C,)``.
         ignore_index: rows with this target are left out.
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.

@@ -7,11 +7,12 @@ from torch import Tensor
 from counterpoise.kernels.dispatch import Impl
 from counterpoise.kernels.reduction import Reduction
 from counterpoise.losses import presets
-from counterpoise.losses.arguments import SOFTMAX, Vector
+from counterpoise.losses.arguments import SOFTMAX, Vector, also_named
 from counterpoise.losses.base import Loss
 from counterpoise.losses.softmax import softmax_loss
 
 
+@also_named(input="logits")
 def ldam_loss(
     logits: Tensor, target: Tensor, *, class_counts: presets.Counts, max_margin: float = 0.5, scale: float = 30.0,
     empty: presets.Empty = "error",
@@ -38,7 +39,7 @@ def ldam_loss(
         class_scale: ``(C,)`` factor of each logit, above 0.
         gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
         poly: coefficient κ of the first polynomial term.
-        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1]; a number or ``(C,)``.
         ignore_index: rows with this target are left out.
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
@@ -81,7 +82,7 @@ class LDAMLoss(Loss):
         class_scale: ``(C,)`` factor of each logit, above 0.
         gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
         poly: coefficient κ of the first polynomial term.
-        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1]; a number or ``(C,)``.
         ignore_index: rows with this target are left out.
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
@@ -113,6 +114,7 @@ class LDAMLoss(Loss):
         })
 
 
+@also_named(input="logits")
 def label_aware_smoothing_loss(
     logits: Tensor, target: Tensor, *, class_counts: presets.Counts, head: float = 0.4, tail: float = 0.1,
     weight: Vector | None = None, sample_weight: Vector | None = None, offset: Vector | None = None,

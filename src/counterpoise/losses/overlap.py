@@ -10,7 +10,7 @@ from torch import Tensor
 from counterpoise.core.errors import ArgumentError
 from counterpoise.kernels.overlap import Activation, SoftCounts, soft_counts
 from counterpoise.kernels.reduction import Reduction, reduced, safe_divide
-from counterpoise.losses.arguments import TVERSKY, Vector, check_choices, parameters_for
+from counterpoise.losses.arguments import TVERSKY, Vector, also_named, check_choices, parameters_for
 from counterpoise.losses.base import Loss
 from counterpoise.losses.targets import (
     check_tensor,
@@ -23,6 +23,7 @@ from counterpoise.losses.targets import (
 Average = Literal["macro", "micro"]
 
 
+@also_named(input="logits")
 def tversky_loss(
     logits: Tensor, target: Tensor, *, alpha: float = 0.5, beta: float = 0.5, gamma: float = 1.0,
     average: Average = "macro", batch: bool = True, activation: Activation = "softmax",
@@ -158,6 +159,7 @@ class TverskyLoss(OverlapLoss):
         )
 
 
+@also_named(input="logits")
 def focal_tversky_loss(
     logits: Tensor, target: Tensor, *, alpha: float = 0.3, beta: float = 0.7, gamma: float = 0.75,
     average: Average = "macro", batch: bool = True, activation: Activation = "softmax",

@@ -11,6 +11,7 @@ from counterpoise.losses import presets
 from counterpoise.losses.arguments import (
     SIGMOID,
     Vector,
+    also_named,
     check_choices,
     checked_inplace,
     checked_normalizer,
@@ -25,10 +26,11 @@ from counterpoise.losses.targets import (
 )
 
 
+@also_named(input="logits")
 def sigmoid_loss(
-    logits: Tensor, target: Tensor, *, weight: Vector | None = None, sample_weight: Vector | None = None,
+    logits: Tensor, target: Tensor, weight: Vector | None = None, *, sample_weight: Vector | None = None,
     pos_weight: float | Vector | None = None, neg_weight: float | Vector | None = None, gamma_pos: float = 0.0,
-    gamma_neg: float = 0.0, clip: float = 0.0, detach_focus: bool = False, ignore_index: int = -100,
+    gamma_neg: float = 0.0, clip: float | None = 0.0, detach_focus: bool = False, ignore_index: int = -100,
     reduction: Reduction = "mean", normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
 ) -> Tensor:
     """General sigmoid loss; the other sigmoid losses are special cases.
@@ -45,7 +47,7 @@ def sigmoid_loss(
         neg_weight: weight α⁻ of the negatives, at least 0; a number or ``(C,)``.
         gamma_pos: focusing parameter γ⁺ of the positives, at least 0.
         gamma_neg: focusing parameter γ⁻ of the negatives, at least 0.
-        clip: probability margin m, in [0, 1): negatives with p below it have loss 0.
+        clip: probability margin m, in [0, 1), or None for 0: negatives with p below it have loss 0.
         detach_focus: treat the modulating factor as a constant in the gradient.
         ignore_index: labels, or rows of class indices, with this value are left out.
         reduction: "mean" (over the elements), "batchmean" (over the rows, so over the pixels of dense targets as well,
@@ -93,7 +95,7 @@ class SigmoidLoss(Loss):
         neg_weight: weight α⁻ of the negatives, at least 0; a number or ``(C,)``.
         gamma_pos: focusing parameter γ⁺ of the positives, at least 0.
         gamma_neg: focusing parameter γ⁻ of the negatives, at least 0.
-        clip: probability margin m, in [0, 1): negatives with p below it have loss 0.
+        clip: probability margin m, in [0, 1), or None for 0: negatives with p below it have loss 0.
         detach_focus: treat the modulating factor as a constant in the gradient.
         ignore_index: labels, or rows of class indices, with this value are left out.
         reduction: "mean" (over the elements), "batchmean" (over the rows, so over the pixels of dense targets as well,
@@ -113,10 +115,11 @@ class SigmoidLoss(Loss):
     """
 
     def __init__(
-        self, *, weight: Vector | None = None, pos_weight: float | Vector | None = None,
-        neg_weight: float | Vector | None = None, gamma_pos: float = 0.0, gamma_neg: float = 0.0, clip: float = 0.0,
-        detach_focus: bool = False, ignore_index: int = -100, reduction: Reduction = "mean",
-        normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
+        self, weight: Vector | None = None, *, pos_weight: float | Vector | None = None,
+        neg_weight: float | Vector | None = None, gamma_pos: float = 0.0, gamma_neg: float = 0.0,
+        clip: float | None = 0.0, detach_focus: bool = False, ignore_index: int = -100,
+        reduction: Reduction = "mean", normalizer: float | Tensor | None = None, impl: Impl = "auto",
+        inplace: bool = False,
     ) -> None:
         super().__init__(sigmoid_loss, SIGMOID, {
             "weight": weight, "pos_weight": pos_weight, "neg_weight": neg_weight, "gamma_pos": gamma_pos,
@@ -125,10 +128,11 @@ class SigmoidLoss(Loss):
         })
 
 
+@also_named(input="logits")
 def binary_cross_entropy(
-    logits: Tensor, target: Tensor, *, weight: Vector | None = None, sample_weight: Vector | None = None,
+    logits: Tensor, target: Tensor, weight: Vector | None = None, *, sample_weight: Vector | None = None,
     pos_weight: float | Vector | None = None, neg_weight: float | Vector | None = None, gamma_pos: float = 0.0,
-    gamma_neg: float = 0.0, clip: float = 0.0, detach_focus: bool = False, ignore_index: int = -100,
+    gamma_neg: float = 0.0, clip: float | None = 0.0, detach_focus: bool = False, ignore_index: int = -100,
     reduction: Reduction = "mean", normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
 ) -> Tensor:
     """Binary cross-entropy with logits, with weights or without.
@@ -145,7 +149,7 @@ def binary_cross_entropy(
         neg_weight: weight α⁻ of the negatives, at least 0; a number or ``(C,)``.
         gamma_pos: focusing parameter γ⁺ of the positives, at least 0.
         gamma_neg: focusing parameter γ⁻ of the negatives, at least 0.
-        clip: probability margin m, in [0, 1): negatives with p below it have loss 0.
+        clip: probability margin m, in [0, 1), or None for 0: negatives with p below it have loss 0.
         detach_focus: treat the modulating factor as a constant in the gradient.
         ignore_index: labels, or rows of class indices, with this value are left out.
         reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
@@ -181,7 +185,7 @@ class BinaryCrossEntropyLoss(Loss):
         neg_weight: weight α⁻ of the negatives, at least 0; a number or ``(C,)``.
         gamma_pos: focusing parameter γ⁺ of the positives, at least 0.
         gamma_neg: focusing parameter γ⁻ of the negatives, at least 0.
-        clip: probability margin m, in [0, 1): negatives with p below it have loss 0.
+        clip: probability margin m, in [0, 1), or None for 0: negatives with p below it have loss 0.
         detach_focus: treat the modulating factor as a constant in the gradient.
         ignore_index: labels, or rows of class indices, with this value are left out.
         reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
@@ -199,10 +203,11 @@ class BinaryCrossEntropyLoss(Loss):
     """
 
     def __init__(
-        self, *, weight: Vector | None = None, pos_weight: float | Vector | None = None,
-        neg_weight: float | Vector | None = None, gamma_pos: float = 0.0, gamma_neg: float = 0.0, clip: float = 0.0,
-        detach_focus: bool = False, ignore_index: int = -100, reduction: Reduction = "mean",
-        normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
+        self, weight: Vector | None = None, *, pos_weight: float | Vector | None = None,
+        neg_weight: float | Vector | None = None, gamma_pos: float = 0.0, gamma_neg: float = 0.0,
+        clip: float | None = 0.0, detach_focus: bool = False, ignore_index: int = -100,
+        reduction: Reduction = "mean", normalizer: float | Tensor | None = None, impl: Impl = "auto",
+        inplace: bool = False,
     ) -> None:
         super().__init__(sigmoid_loss, SIGMOID, {
             "weight": weight, "pos_weight": pos_weight, "neg_weight": neg_weight, "gamma_pos": gamma_pos,
@@ -211,14 +216,16 @@ class BinaryCrossEntropyLoss(Loss):
         })
 
 
+@also_named(input="logits", inputs="logits", targets="target")
 def sigmoid_focal_loss(
-    logits: Tensor, target: Tensor, *, alpha: float | None = 0.25, gamma: float = 2.0,
+    logits: Tensor, target: Tensor, alpha: float | None = 0.25, gamma: float = 2.0, reduction: Reduction = "mean", *,
     weight: Vector | None = None, sample_weight: Vector | None = None, pos_weight: float | Vector | None = None,
-    neg_weight: float | Vector | None = None, ignore_index: int = -100, reduction: Reduction = "mean",
+    neg_weight: float | Vector | None = None, ignore_index: int = -100,
     normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
 ) -> Tensor:
     """Focal loss on sigmoids: ``α (1−p)^γ (−log p)`` for positives, ``(1−α) p^γ (−log(1−p))`` for negatives.
 
+    The positional order ``alpha, gamma, reduction`` is that of torchvision, whose default is ``reduction="none"``.
     RetinaNet divides by the number of positives: ``reduction="mean", normalizer=positives``.
 
     Args:
@@ -226,12 +233,12 @@ def sigmoid_focal_loss(
         target: labels in [0, 1] of the logits' shape, any dtype, or ``(N, …)`` class indices (one-vs-rest).
         alpha: weight α of the positives, in [0, 1], or None for no weight; the paper lowers it as γ rises.
         gamma: focusing parameter γ, at least 0.
+        reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
         weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
         sample_weight: ``(N, …)`` weight of each row, or ``(N,)`` of each image, at least 0.
         pos_weight: weight of the positives, at least 0; a number or ``(C,)``; multiplied with α.
         neg_weight: weight of the negatives, at least 0; a number or ``(C,)``; multiplied with 1 − α.
         ignore_index: labels, or rows of class indices, with this value are left out.
-        reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
         inplace: reuse the memory of the logits for the gradient; their values are lost.
@@ -263,11 +270,11 @@ class SigmoidFocalLoss(Loss):
     Args:
         alpha: weight α of the positives, in [0, 1], or None for no weight; the paper lowers it as γ rises.
         gamma: focusing parameter γ, at least 0.
+        reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
         weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
         pos_weight: weight of the positives, at least 0; a number or ``(C,)``; multiplied with α.
         neg_weight: weight of the negatives, at least 0; a number or ``(C,)``; multiplied with 1 − α.
         ignore_index: labels, or rows of class indices, with this value are left out.
-        reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
         inplace: reuse the memory of the logits for the gradient; their values are lost.
@@ -282,9 +289,9 @@ class SigmoidFocalLoss(Loss):
     """
 
     def __init__(
-        self, *, alpha: float | None = 0.25, gamma: float = 2.0,
+        self, alpha: float | None = 0.25, gamma: float = 2.0, reduction: Reduction = "mean", *,
         weight: Vector | None = None, pos_weight: float | Vector | None = None,
-        neg_weight: float | Vector | None = None, ignore_index: int = -100, reduction: Reduction = "mean",
+        neg_weight: float | Vector | None = None, ignore_index: int = -100,
         normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
     ) -> None:
         own = presets.sigmoid_focal(alpha=alpha, gamma=gamma)
@@ -295,8 +302,9 @@ class SigmoidFocalLoss(Loss):
         })
 
 
+@also_named(input="logits")
 def asymmetric_loss(
-    logits: Tensor, target: Tensor, *, gamma_neg: float = 4.0, gamma_pos: float = 1.0, clip: float = 0.05,
+    logits: Tensor, target: Tensor, gamma_neg: float = 4.0, gamma_pos: float = 1.0, clip: float | None = 0.05, *,
     detach_focus: bool = True,
     weight: Vector | None = None, sample_weight: Vector | None = None, pos_weight: float | Vector | None = None,
     neg_weight: float | Vector | None = None, ignore_index: int = -100, reduction: Reduction = "mean",
@@ -304,6 +312,7 @@ def asymmetric_loss(
 ) -> Tensor:
     """Asymmetric loss: negatives are focused more than positives, and those with p below ``clip`` have loss 0.
 
+    The positional order ``gamma_neg, gamma_pos, clip`` is that of the authors and of timm.
     The paper sums over N and C: ``reduction="sum"``.
 
     Args:
@@ -311,7 +320,7 @@ def asymmetric_loss(
         target: labels in [0, 1] of the logits' shape, any dtype, or ``(N, …)`` class indices (one-vs-rest).
         gamma_neg: focusing parameter γ⁻ of the negatives, at least 0.
         gamma_pos: focusing parameter γ⁺ of the positives, at least 0.
-        clip: probability margin m, in [0, 1): negatives with p below it have loss 0.
+        clip: probability margin m, in [0, 1), or None for 0: negatives with p below it have loss 0.
         detach_focus: treat the modulating factor as a constant in the gradient.
         weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
         sample_weight: ``(N, …)`` weight of each row, or ``(N,)`` of each image, at least 0.
@@ -349,7 +358,7 @@ class AsymmetricLoss(Loss):
     Args:
         gamma_neg: focusing parameter γ⁻ of the negatives, at least 0.
         gamma_pos: focusing parameter γ⁺ of the positives, at least 0.
-        clip: probability margin m, in [0, 1): negatives with p below it have loss 0.
+        clip: probability margin m, in [0, 1), or None for 0: negatives with p below it have loss 0.
         detach_focus: treat the modulating factor as a constant in the gradient.
         weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
         pos_weight: weight α⁺ of the positives, at least 0; a number or ``(C,)``.
@@ -370,7 +379,7 @@ class AsymmetricLoss(Loss):
     """
 
     def __init__(
-        self, *, gamma_neg: float = 4.0, gamma_pos: float = 1.0, clip: float = 0.05, detach_focus: bool = True,
+        self, gamma_neg: float = 4.0, gamma_pos: float = 1.0, clip: float | None = 0.05, *, detach_focus: bool = True,
         weight: Vector | None = None, pos_weight: float | Vector | None = None,
         neg_weight: float | Vector | None = None, ignore_index: int = -100, reduction: Reduction = "mean",
         normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,

@@ -11,6 +11,7 @@ from counterpoise.losses import presets
 from counterpoise.losses.arguments import (
     SOFTMAX,
     Vector,
+    also_named,
     check_choices,
     checked_inplace,
     checked_normalizer,
@@ -26,8 +27,9 @@ from counterpoise.losses.targets import (
 )
 
 
+@also_named(input="logits")
 def softmax_loss(
-    logits: Tensor, target: Tensor, *, weight: Vector | None = None, sample_weight: Vector | None = None,
+    logits: Tensor, target: Tensor, weight: Vector | None = None, *, sample_weight: Vector | None = None,
     offset: Vector | None = None, class_scale: Vector | None = None, scale: float = 1.0,
     margin: float | Vector | None = None, gamma: float | Vector = 0.0, poly: float = 0.0,
     label_smoothing: float | Vector = 0.0, ignore_index: int = -100, reduction: Reduction = "mean",
@@ -49,7 +51,7 @@ def softmax_loss(
         margin: m, subtracted from the target's logit before scaling; a number or ``(C,)``.
         gamma: focusing parameter γ, at least 0: rows that are already right count less; a number or ``(C,)``.
         poly: coefficient κ of the first polynomial term.
-        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1]; a number or ``(C,)``.
         ignore_index: rows with this target are left out, also where it is the index of a class.
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows, so over the pixels of
             dense targets as well, where `torch.nn.KLDivLoss` divides by N), "sum" or "none".
@@ -99,7 +101,7 @@ class SoftmaxLoss(Loss):
         margin: m, subtracted from the target's logit before scaling; a number or ``(C,)``.
         gamma: focusing parameter γ, at least 0: rows that are already right count less; a number or ``(C,)``.
         poly: coefficient κ of the first polynomial term.
-        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1]; a number or ``(C,)``.
         ignore_index: rows with this target are left out, also where it is the index of a class.
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
@@ -116,7 +118,7 @@ class SoftmaxLoss(Loss):
     """
 
     def __init__(
-        self, *, weight: Vector | None = None, offset: Vector | None = None, class_scale: Vector | None = None,
+        self, weight: Vector | None = None, *, offset: Vector | None = None, class_scale: Vector | None = None,
         scale: float = 1.0, margin: float | Vector | None = None, gamma: float | Vector = 0.0, poly: float = 0.0,
         label_smoothing: float | Vector = 0.0, ignore_index: int = -100, reduction: Reduction = "mean",
         normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
@@ -128,8 +130,9 @@ class SoftmaxLoss(Loss):
         })
 
 
+@also_named(input="logits")
 def cross_entropy(
-    logits: Tensor, target: Tensor, *, weight: Vector | None = None, sample_weight: Vector | None = None,
+    logits: Tensor, target: Tensor, weight: Vector | None = None, *, sample_weight: Vector | None = None,
     offset: Vector | None = None, class_scale: Vector | None = None, scale: float = 1.0,
     margin: float | Vector | None = None, gamma: float | Vector = 0.0, poly: float = 0.0,
     label_smoothing: float | Vector = 0.0, ignore_index: int = -100, reduction: Reduction = "mean",
@@ -151,7 +154,7 @@ def cross_entropy(
         margin: subtracted from the target's logit before scaling; a number or ``(C,)``.
         gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
         poly: coefficient κ of the first polynomial term.
-        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1]; a number or ``(C,)``.
         ignore_index: rows with this target are left out.
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
@@ -188,7 +191,7 @@ class CrossEntropyLoss(Loss):
         margin: subtracted from the target's logit before scaling; a number or ``(C,)``.
         gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
         poly: coefficient κ of the first polynomial term.
-        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1]; a number or ``(C,)``.
         ignore_index: rows with this target are left out.
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
@@ -205,7 +208,7 @@ class CrossEntropyLoss(Loss):
     """
 
     def __init__(
-        self, *, weight: Vector | None = None, offset: Vector | None = None, class_scale: Vector | None = None,
+        self, weight: Vector | None = None, *, offset: Vector | None = None, class_scale: Vector | None = None,
         scale: float = 1.0, margin: float | Vector | None = None, gamma: float | Vector = 0.0, poly: float = 0.0,
         label_smoothing: float | Vector = 0.0, ignore_index: int = -100, reduction: Reduction = "mean",
         normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
@@ -217,20 +220,25 @@ class CrossEntropyLoss(Loss):
         })
 
 
+@also_named(input="logits")
 def focal_loss(
-    logits: Tensor, target: Tensor, *, gamma: float | Vector = 2.0, alpha: Vector | None = None,
+    logits: Tensor, target: Tensor, alpha: Vector | None = None, gamma: float | Vector = 2.0,
+    reduction: Reduction = "mean", *,
     weight: Vector | None = None, sample_weight: Vector | None = None, offset: Vector | None = None,
     class_scale: Vector | None = None, scale: float = 1.0, margin: float | Vector | None = None, poly: float = 0.0,
-    label_smoothing: float | Vector = 0.0, ignore_index: int = -100, reduction: Reduction = "mean",
+    label_smoothing: float | Vector = 0.0, ignore_index: int = -100,
     normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
 ) -> Tensor:
     """Focal loss on a softmax, ``−w_y (1 − p_y)^γ log p_y``: well-classified rows count less.
 
+    The positional order ``alpha, gamma, reduction`` is that of torchvision and kornia.
+
     Args:
         logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; −inf masks a class of a row.
         target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
-        gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
         alpha: ``(C,)`` class weights under the paper's name; one number would only rescale the loss and is refused.
+        gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
+        reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         weight: ``(C,)`` weight of each class, at least 0; multiplied with ``alpha``, and not part of p.
         sample_weight: ``(N, …)`` weight of each row, or ``(N,)`` of each image, at least 0.
         offset: ``(C,)`` added to the logits; −inf masks the class.
@@ -238,9 +246,8 @@ def focal_loss(
         scale: factor of all logits, above 0.
         margin: subtracted from the target's logit before scaling; a number or ``(C,)``.
         poly: coefficient κ of the first polynomial term.
-        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1]; a number or ``(C,)``.
         ignore_index: rows with this target are left out.
-        reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
         inplace: reuse the memory of the logits for the gradient; their values are lost.
@@ -271,17 +278,17 @@ class FocalLoss(Loss):
     """Focal loss on a softmax as a module; see `focal_loss` for the formula.
 
     Args:
-        gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
         alpha: ``(C,)`` class weights under the paper's name; one number would only rescale the loss and is refused.
+        gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
+        reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         weight: ``(C,)`` weight of each class, at least 0; multiplied with ``alpha``, and not part of p.
         offset: ``(C,)`` added to the logits; −inf masks the class.
         class_scale: ``(C,)`` factor of each logit, above 0.
         scale: factor of all logits, above 0.
         margin: subtracted from the target's logit before scaling; a number or ``(C,)``.
         poly: coefficient κ of the first polynomial term.
-        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1]; a number or ``(C,)``.
         ignore_index: rows with this target are left out.
-        reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
         impl: "auto", "reference", "closed_form" or "triton".
         inplace: reuse the memory of the logits for the gradient; their values are lost.
@@ -296,10 +303,10 @@ class FocalLoss(Loss):
     """
 
     def __init__(
-        self, *, gamma: float | Vector = 2.0, alpha: Vector | None = None,
+        self, alpha: Vector | None = None, gamma: float | Vector = 2.0, reduction: Reduction = "mean", *,
         weight: Vector | None = None, offset: Vector | None = None, class_scale: Vector | None = None,
         scale: float = 1.0, margin: float | Vector | None = None, poly: float = 0.0,
-        label_smoothing: float | Vector = 0.0, ignore_index: int = -100, reduction: Reduction = "mean",
+        label_smoothing: float | Vector = 0.0, ignore_index: int = -100,
         normalizer: float | Tensor | None = None, impl: Impl = "auto", inplace: bool = False,
     ) -> None:
         own = presets.focal(gamma=gamma, alpha=alpha)
@@ -310,8 +317,9 @@ class FocalLoss(Loss):
         })
 
 
+@also_named(input="logits")
 def poly_loss(
-    logits: Tensor, target: Tensor, *, epsilon: float = 1.0,
+    logits: Tensor, target: Tensor, epsilon: float = 1.0, *,
     weight: Vector | None = None, sample_weight: Vector | None = None, offset: Vector | None = None,
     class_scale: Vector | None = None, scale: float = 1.0, margin: float | Vector | None = None,
     gamma: float | Vector = 0.0, label_smoothing: float | Vector = 0.0, ignore_index: int = -100,
@@ -330,7 +338,7 @@ def poly_loss(
         scale: factor of all logits, above 0.
         margin: subtracted from the target's logit before scaling; a number or ``(C,)``.
         gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
-        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1]; a number or ``(C,)``.
         ignore_index: rows with this target are left out.
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
@@ -369,7 +377,7 @@ class PolyLoss(Loss):
         scale: factor of all logits, above 0.
         margin: subtracted from the target's logit before scaling; a number or ``(C,)``.
         gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
-        label_smoothing: share ε of the target spread over the classes, in [0, 1); a number or ``(C,)``.
+        label_smoothing: share ε of the target spread over the classes, in [0, 1]; a number or ``(C,)``.
         ignore_index: rows with this target are left out.
         reduction: "mean" (over the summed weight of the targets), "batchmean" (over the rows), "sum" or "none".
         normalizer: denominator of "mean" and "batchmean" instead of their own; see `global_normalizer`.
@@ -386,7 +394,7 @@ class PolyLoss(Loss):
     """
 
     def __init__(
-        self, *, epsilon: float = 1.0,
+        self, epsilon: float = 1.0, *,
         weight: Vector | None = None, offset: Vector | None = None, class_scale: Vector | None = None,
         scale: float = 1.0, margin: float | Vector | None = None, gamma: float | Vector = 0.0,
         label_smoothing: float | Vector = 0.0, ignore_index: int = -100, reduction: Reduction = "mean",
