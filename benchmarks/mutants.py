@@ -44,6 +44,7 @@ SAMPLERS, TUNING = "tests/contracts/test_samplers.py", "tests/posthoc/test_tunin
 TRAIN, TREE = "tests/workflow/training/test_train.py", "tests/hierarchy/test_tree.py"
 ARTIFACTS, VERDICT = "tests/core/test_artifacts.py", "tests/workflow/comparison/test_verdict.py"
 STATISTICS = "tests/workflow/comparison/test_statistics.py"
+ARRAYS, SCALE = "tests/core/test_array_files.py", "tests/benchmarks/test_comparison_scale.py"
 
 EDITS = (
     # kernels and losses
@@ -211,6 +212,29 @@ EDITS = (
         "if set(predictions.classes.tolist()) != set(classes):",
         "tests/workflow/comparison/test_tree.py",
     ),
+    # artifacts of many classes
+    Edit("core/arrays.py", "if hashlib.sha256(content).hexdigest() != stated.sha256:", "if False:", ARRAYS),
+    Edit("core/arrays.py", "if Path(stated.file).name != stated.file or", "if", ARRAYS),
+    Edit("core/arrays.py", "if keep is None or file.name != keep.file:", "if keep is None:", ARRAYS),
+    Edit("core/arrays.py", "> max(4 * _ALWAYS_READ, _MAX_COMPRESSION * size)", "> 1 << 60", ARRAYS),
+    Edit("core/codec.py", "version = value.versions[-1 if self.compact else 0]", "version = value.versions[0]", ARRAYS),
+    Edit("core/codec.py", "table.astype(np.min_scalar_type(table.max(initial=0)))", "table.astype(np.uint8)", ARRAYS),
+    Edit("core/codec.py", "self._array(np.array(one, float),", "self._array(np.array(one, np.float32),", ARRAYS),
+    Edit("core/codec.py", "all(x is None or math.isfinite(x) for x in items)", "True", ARRAYS),
+    Edit(
+        "core/confusion.py",
+        "if latest is None or latest[0] != i:",
+        "if latest is None:",
+        "tests/core/test_confusion.py",
+    ),
+    Edit("core/confusion.py", "self.labels, (i, i + 1))", "self.labels, (i, i + 2))", "tests/core/test_confusion.py"),
+    Edit(
+        "core/files.py",
+        "if len(value) > _LONG_LIST and not any(isinstance(item, dict | list) for item in value):",
+        "if len(value) > 9:",
+        ARRAYS,
+    ),
+    Edit("workflow/report/collect_classes.py", "row = matrix.predicted(i)", "row = dict(enumerate(matrix[i]))", SCALE),
     # strategies and the comparison
     Edit(
         "workflow/strategy/planning.py", "if facts.ratio > BALANCED:", "if facts.ratio > 1:", "tests/workflow/strategy"

@@ -198,17 +198,25 @@ def test_arrays_much_larger_than_their_file_are_not_decompressed(saved: Path):
 
 
 @pytest.mark.fault("C5")
-@pytest.mark.parametrize(
-    "name", ["../e.npz", "/dev/zero", "sub/e.npz", "/tmp/e.npz", "e.json", "", "..", "f" * 300 + ".npz"]
-)
-def test_only_a_file_beside_the_json_file_is_read(saved: Path, name: str):
-    with pytest.raises(ArtifactError, match=r"must be an \.npz file beside it|does not exist"):
-        Evaluation.load(forged(saved, beside(saved).read_bytes(), file=name))
+@pytest.mark.parametrize("name", ["../e.npz", "sub/e.npz", "{folder}/sub/e.npz", "sub/../e.npz", "e.json", "", ".."])
+def test_only_a_file_beside_the_json_file_is_read(tmp_path: Path, name: str):
+    saved = tmp_path / "folder" / "e.json"
+    EVALUATION.save(saved)
+    (saved.parent / "sub").mkdir()
+    for folder in (tmp_path, saved.parent, saved.parent / "sub"):
+        shutil.copy(beside(saved), folder / "e.npz")
+    forged(saved, beside(saved).read_bytes(), file=name.format(folder=saved.parent))
+    with pytest.raises(ArtifactError, match=r"e\.json: the file of arrays must be an \.npz file beside it; got '"):
+        Evaluation.load(saved)
 
 
 def test_a_fifo_or_a_folder_in_place_of_the_file_of_arrays_is_refused(saved: Path):
     beside(saved).unlink()
     os.mkfifo(beside(saved))
+    with pytest.raises(ArtifactError, match="does not exist or is no file"):
+        Evaluation.load(saved)
+    beside(saved).unlink()
+    beside(saved).mkdir()
     with pytest.raises(ArtifactError, match="does not exist or is no file"):
         Evaluation.load(saved)
 
@@ -260,6 +268,14 @@ def test_a_field_that_does_not_fit_is_named_with_the_file(saved: Path, change, m
     saved.write_text(json.dumps(data))
     with pytest.raises(ArtifactError, match=rf"e\.json: .*{message}"):
         Evaluation.load(saved)
+
+
+def test_infinity_and_inexact_numbers_are_refused_in_columns_too(saved: Path):
+    text, first = saved.read_text(), repr(EVALUATION.classes[0].recall_low)
+    for number in ("1e999", "-1e999", str(2**53 + 1), "1" + "0" * 400):
+        saved.write_text(text.replace(first, number, 1))
+        with pytest.raises(ArtifactError, match=r"classes\.recall_low\[\d+\]: expected a number that a float can hold"):
+            Evaluation.load(saved)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from tests.workflow.report import samples
 
 from counterpoise.core.artifacts import (
     Evaluation,
@@ -73,6 +74,28 @@ def test_artifacts_are_frozen():
 def test_a_foreign_or_damaged_artifact_is_refused_by_field(change, message):
     with pytest.raises(ArtifactError, match=message):
         Strategy.from_dict({**STRATEGY.to_dict(), **change})
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "1" + "0" * 400, str(2**53 + 1), "true", '"1"'])
+def test_a_number_that_a_float_cannot_hold_is_refused(number, tmp_path):
+    RUN.save(tmp_path / "run.json")
+    text = (tmp_path / "run.json").read_text()
+    for old, new, field in (
+        ('seconds": 1.5', f'seconds": {number}', "seconds"),
+        ("  0.5", f"  {number}", "train_recall"),
+    ):
+        (tmp_path / "bad.json").write_text(text.replace(old, new))
+        assert new in (tmp_path / "bad.json").read_text()
+        with pytest.raises(ArtifactError, match=rf"bad\.json: Run\.{field}.*: expected .*float"):
+            Run.load(tmp_path / "bad.json")
+
+
+def test_an_evaluation_of_other_classes_is_no_part_of_a_comparison():
+    whole = samples.comparison()
+    other = samples.evaluation(samples.NAMES[::-1])
+    for evaluations in ((other,), (whole.arms[0].test[0], samples.evaluation(samples.NAMES[:2]))):
+        with pytest.raises(ArgumentError, match="`arms`: an evaluation of 'baseline' has other classes than `audit`"):
+            dataclasses.replace(whole, arms=(dataclasses.replace(whole.arms[0], test=evaluations), *whole.arms[1:]))
 
 
 @pytest.mark.fault("R4")

@@ -347,6 +347,9 @@ class Comparison(Artifact):
 
     ``tree`` is the class tree where a strategy uses one: ``links`` from child to parent, and ``classes``. Files with
     more than 100 classes have format version 2; see `Evaluation`.
+
+    Raises:
+        ArgumentError: an evaluation has other classes than ``audit``.
     """
 
     versions: ClassVar[tuple[int, ...]] = (1, 2)
@@ -361,6 +364,15 @@ class Comparison(Artifact):
     settings: dict[str, Any]
     environment: dict[str, str]
     tree: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [c.name for c in self.audit.classes]
+        for arm in self.arms:
+            if any(e.classes and [c.name for c in e.classes] != names for e in (*arm.validation, *arm.test)):
+                raise ArgumentError(
+                    f"`arms`: an evaluation of {arm.strategy.name!r} has other classes than `audit`; compare runs of "
+                    "one dataset"
+                )
 
 
 _KINDS: dict[str, type[Artifact]] = {

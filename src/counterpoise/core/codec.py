@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import types
 import typing
@@ -30,7 +31,6 @@ COLUMNS: dict[str, Any] = {"compact": "columns"}
 ARRAYS: dict[str, Any] = {"compact": "arrays"}
 """Metadata of a field with numbers ``[seed][epoch][class]``: in the compact layout one array per seed."""
 _BESIDE = "arrays"
-_MAX_FLOAT = 2**1023
 _CELLS = ("labels", "predictions", "counts")
 
 
@@ -186,8 +186,8 @@ class _Reader:
             return self._nested(typing.cast(type, kind), value, where)
         if typing.get_origin(kind) is not None:
             return self._generic(kind, value, where)
-        if kind is float and type(value) is int and abs(value) < _MAX_FLOAT:
-            return float(value)
+        if kind is float:
+            return exact_float(value, where)
         return _expect(
             isinstance(value, kind) and not (kind is int and isinstance(value, bool)), value, kind.__name__, where
         )
@@ -224,8 +224,9 @@ class _Reader:
         return self._items(kind, _expect(isinstance(value, list), value, "a list", where), where)
 
     def _items(self, kind: Any, items: list[Any], where: str) -> tuple[Any, ...]:
-        # Most lists are long and have the right types throughout.
-        if set(map(type, items)) <= _scalars(kind):
+        # Most lists are long and fit throughout.
+        types_ = set(map(type, items))
+        if types_ <= _scalars(kind) and (float not in types_ or all(x is None or math.isfinite(x) for x in items)):
             return tuple(items)
         return tuple(self.typed(kind, item, f"{where}[{i}]") for i, item in enumerate(items))
 
@@ -290,6 +291,17 @@ class _Reader:
         return array
 
 
+def exact_float(value: Any, where: str) -> float:
+    """A number of a JSON file as a float; one that is none there, such as 1e999 or 2**53 + 1, is an `ArtifactError`."""
+    _expect(isinstance(value, int | float) and not isinstance(value, bool), value, "float", where)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    _expect(math.isfinite(number) and number == value, value, "a number that a float can hold", where)
+    return number
+
+
 @cache
 def _scalars(kind: Any) -> frozenset[type]:
     """The types that fit without conversion; empty if a value must be looked into."""
@@ -317,5 +329,10 @@ def _made(kind: type, values: dict[str, Any], where: str) -> Any:
 
 def _expect(fits: bool, value: Any, wanted: str, where: str) -> Any:
     if not fits:
-        raise ArtifactError(f"{where}: expected {wanted}, got {value!r:.80}")
+        raise ArtifactError(f"{where}: expected {wanted}, got {_text(value)}")
     return value
+
+
+def _text(value: Any) -> str:
+    """The start of a value; an integer of thousands of digits has no text."""
+    return "a huge number" if isinstance(value, int) and abs(value) > 10**80 else f"{value!r:.80}"
