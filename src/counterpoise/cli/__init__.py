@@ -23,6 +23,7 @@ from counterpoise.cli import (
     evaluate,
     explain,
     export,
+    make_longtail,
     plan,
     predict,
     report,
@@ -119,9 +120,10 @@ def _with_option_names(message: str, command: str) -> str:
     )
 
 
-for _module in (demo, audit, plan, augment, train, compare, evaluate, report, predict, export, weights, explain):
+_MODULES = (demo, audit, plan, augment, make_longtail, train, compare, evaluate, report, predict, export, weights)
+for _module in (*_MODULES, explain):
     _name = _module.__name__.rpartition(".")[2]
-    _add_command(_name, getattr(_module, _name))
+    _add_command(_name.replace("_", "-"), getattr(_module, _name))
 
 
 def main() -> None:

@@ -239,7 +239,7 @@ def test_what_an_interruption_left_is_taken_away_and_what_is_not_ours_refused(ph
     (out / "train/plane").mkdir()
     (out / "train/plane/foreign.png").write_bytes(b"x")
     with pytest.raises(
-        ArtifactError, match=r"a file that `augment` did not make, 'train/plane/foreign.png'; remove it"
+        ArtifactError, match=r"a file that is not part of this copy, 'train/plane/foreign.png'; remove it"
     ):
         augment(photos, out, resume=True)
     other = tmp_path / "other"

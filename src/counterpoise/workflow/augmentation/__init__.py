@@ -1,6 +1,7 @@
-"""Write a balanced copy of a dataset's training images to disk, with a record of the source of every new file."""
+"""Copies of a dataset on disk: balanced by augmented images, or long-tailed, with the source of every file."""
 
 from counterpoise.core.lineage import read_lineage
 from counterpoise.workflow.augmentation.balanced_copy import Augmented, augment, preview
+from counterpoise.workflow.augmentation.longtail import LongTail, longtail_counts, make_longtail
 
-__all__ = ["Augmented", "augment", "preview", "read_lineage"]
+__all__ = ["Augmented", "LongTail", "augment", "longtail_counts", "make_longtail", "preview", "read_lineage"]

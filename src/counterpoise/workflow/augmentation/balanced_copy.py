@@ -18,10 +18,11 @@ from counterpoise.augment.operations import OPERATIONS, OperationName, allowed_o
 from counterpoise.core.codec import Artifact
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, ArtifactError
-from counterpoise.core.files import LOCK, atomic_write, claim, claimed, path_exists, read_json, write_json, writing
+from counterpoise.core.files import atomic_write, claim, claimed, path_exists, read_json, write_json
 from counterpoise.core.images import SYMMETRIES
 from counterpoise.core.lineage import LINEAGE_FILE, write_lineage
 from counterpoise.core.processes import workers
+from counterpoise.workflow.augmentation.folders import check_folder, remove_partial_files, unused_path
 from counterpoise.workflow.dataset import ImageDataset, as_dataset
 from counterpoise.workflow.dataset.decoding import read_image
 
@@ -163,7 +164,9 @@ def _planned(
     dataset = as_dataset(data)
     if not isinstance(dataset, ImageDataset):
         raise ArgumentTypeError(f"`data` must be an ImageDataset, got {type(dataset).__name__}; use `load`")
-    _check_folder(dataset, out)
+    if dataset.root is None:
+        raise ArgumentError(f"{dataset.name} has no files to copy; augment its images in training, with `augment=`")
+    check_folder(dataset, out)
     counts = dataset.counts("train")
     after = target_counts(counts, target)
     result = Augmented(
@@ -207,20 +210,6 @@ def target_counts(counts: ClassCounts, target: str) -> NDArray[np.int64]:
     return raised
 
 
-def _check_folder(dataset: ImageDataset, out: Path) -> None:
-    """Raise `ArgumentError` unless the dataset has files and ``out`` is a folder apart from them."""
-    if dataset.root is None:
-        raise ArgumentError(f"{dataset.name} has no files to copy; augment its images in training, with `augment=`")
-    if os.path.islink(out):  # noqa: PTH114 - `Path.is_symlink` raises OSError for a name that is too long
-        raise ArgumentError(f"`out` {out} is a link; name a folder")
-    folder, source = out.resolve(), dataset.root.resolve()
-    # Only the folders of the images matter to a manifest: it finds no image that it does not name.
-    is_manifest = dataset.origin.get("kind") == "manifest"
-    sources = {(source / path).parent for path in dataset.paths} if is_manifest else {source}
-    if any(folder == f or folder in f.parents or (not is_manifest and f in folder.parents) for f in sources):
-        raise ArgumentError(f"`out` {out} and the data {dataset.root} lie inside each other; name a folder elsewhere")
-
-
 def _items(dataset: ImageDataset, out: Path, result: Augmented) -> list[Item]:
     """The files to write: the originals in the order of the dataset, then the new images, class by class."""
     allowed = allowed_operations(None, dataset.symmetries)
@@ -231,7 +220,7 @@ def _items(dataset: ImageDataset, out: Path, result: Augmented) -> list[Item]:
         if split != "train" and not result.splits:
             continue
         name = dataset.paths[i].rpartition("/")[2]
-        target = _unused_path(names, f"{out}/{split}/{dataset.classes[label]}", name)
+        target = unused_path(names, f"{out}/{split}/{dataset.classes[label]}", name)
         item = Item(target, str(dataset.file(i)), dataset.paths[i])
         items.append(item)
         if split == "train":
@@ -243,7 +232,7 @@ def _items(dataset: ImageDataset, out: Path, result: Augmented) -> list[Item]:
         for k in range(result.after[label] - len(sources)):
             item, copy = sources[order[k % len(sources)]], k // len(sources)
             own_seed = _seed_of(result.seed, item.path, copy)
-            target = _unused_path(names, item.target.rpartition("/")[0], _new_name(item.target, copy + 1))
+            target = unused_path(names, item.target.rpartition("/")[0], _new_name(item.target, copy + 1))
             drawn = draw_operations(own_seed, allowed)
             items.append(Item(target, item.source, item.path, drawn, strength, own_seed))
     return items
@@ -254,17 +243,6 @@ def _new_name(original: str, number: int) -> str:
     stem, dot, suffix = name.rpartition(".")
     kept = suffix if dot and suffix.lower() in ("jpg", "jpeg", "png") else "png"
     return f"{stem or name}-aug{number:04d}.{kept}"
-
-
-def _unused_path(names: set[str], folder: str, name: str) -> str:
-    """A path that is not in ``names``, also on file systems that ignore case; adds it."""
-    stem, dot, suffix = name.rpartition(".")
-    path, number = f"{folder}/{name}", 1
-    while path.casefold() in names:
-        number += 1
-        path = f"{folder}/{stem}~{number}{dot}{suffix}" if dot else f"{folder}/{name}~{number}"
-    names.add(path.casefold())
-    return path
 
 
 def _seed_of(seed: int, path: str, copy: int) -> int:
@@ -295,19 +273,6 @@ def _check_resumed(result: Augmented, record: Path) -> None:
     raise ArgumentError(f"`out` {record.parent} has an augmentation of other data; name a new folder")
 
 
-def _remove_partial_files(out: Path, expected: set[str], *, is_resumed: bool) -> None:
-    """Remove temporary files of an interrupted process; refuse any other file, because it would join a class."""
-    for path in sorted(out.rglob("*")):
-        if path.is_dir() or path.name == LOCK or (is_resumed and path.parent == out):
-            continue
-        if path.name.startswith(".") and path.name.endswith(".tmp"):
-            with writing(path):
-                path.unlink()
-        elif str(path) not in expected:
-            problem = f"a file that `augment` did not make, {str(path.relative_to(out))!r}"
-            raise ArtifactError(f"`out` has {problem}; remove it, or name a new folder")
-
-
 def _write(
     result: Augmented, items: list[Item], out: Path, jobs: int | None, progress: Callable[[int, int], None]
 ) -> None:
@@ -315,7 +280,7 @@ def _write(
     is_resumed = path_exists(record)
     if is_resumed:
         _check_resumed(result, record)
-    _remove_partial_files(out, {item.target for item in items}, is_resumed=is_resumed)
+    remove_partial_files(out, {item.target for item in items}, is_resumed=is_resumed)
     write_json(record, result.to_dict())
     write_lineage(out / LINEAGE_FILE, [item.lineage(out) for item in items if item.operations])
     number = jobs or os.cpu_count() or 1
