@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from counterpoise.core.artifacts import Artifact
 from counterpoise.core.checks import checked_choice, checked_number
+from counterpoise.core.codec import Artifact
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, ArtifactError
 from counterpoise.core.files import atomic_write, claimed, read_json
 from counterpoise.core.tables import write_csv
@@ -125,7 +125,8 @@ def longtail_counts(counts: Sequence[int] | NDArray[np.int64], ratio: float) -> 
     rank[np.argsort(-n, kind="stable")] = np.arange(len(n))
     present = max(1, int((n > 0).sum()) - 1)
     profile = np.floor(n.max() * float(ratio) ** (-rank / present) + 1e-9).astype(np.int64)
-    return np.minimum(n, np.maximum(profile, 1))
+    kept: NDArray[np.int64] = np.minimum(n, np.maximum(profile, 1))
+    return kept
 
 
 def _classes(dataset: ImageDataset, one_vs_rest: str | None) -> tuple[tuple[str, ...], NDArray[np.int64]]:
