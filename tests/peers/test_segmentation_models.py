@@ -86,15 +86,27 @@ def test_class_weights(name, mode, weight):
 
 
 @every_loss
-@pytest.mark.parametrize(("classes", "ours"), [([1, 2], {"include_background": False}), ([0], {"weight": [1.0, 0, 0]})])
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ({"classes": [1, 2]}, {"include_background": False}),
+        (
+            {"classes": [1, 2], "class_weights": [1.0, 2.0, 5.0]},
+            {"include_background": False, "weight": [1.0, 2.0, 5.0]},
+        ),
+        ({"classes": [0]}, {"weight": [1.0, 0.0, 0.0]}),
+    ],
+    ids=["no background", "weights without background", "one class"],
+)
 @pytest.mark.parametrize("mode", ["multiclass", "multilabel"])
-def test_some_classes(name, mode, classes, ours):
-    function, theirs, given = LOSSES[name]
+def test_some_classes(name, mode, theirs, ours):
+    function, peer, given = LOSSES[name]
     z, y = batch(mode)
     assert_agree(
         lambda z: function(z, y, activation=activation(mode), smooth=0.0, **ours, **given),
-        lambda z: theirs(mode, classes=classes, **given)(z, y),
+        lambda z: peer(mode, **theirs, **given)(z, y),
         z,
+        rtol=1e-6,
     )
 
 
