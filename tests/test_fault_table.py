@@ -10,9 +10,7 @@ PARTS = {"L": 38, "W": 6, "S": 17, "D": 33, "H": 6, "C": 18, "R": 11}
 LATER = {
     "D22": "waits for the COCO reader",
     "D28": "waits for the reader of segmentation masks",
-    "D30": "the audit has no partial result: it writes its report when it ends",
-    "D32": "the audit keeps no cache on disk",
-    "C18": "the device is the one that accelerate finds; there is no option that could name a wrong one",
+    "D32": "waits for a cache on disk",
 }
 
 

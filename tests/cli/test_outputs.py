@@ -308,3 +308,42 @@ def test_inputs_that_may_not_be_read_are_named(photos, tmp_path, as_a_user):
     (tmp_path / "photos/augmented.csv").write_text("file,source\n")
     (tmp_path / "photos/augmented.csv").chmod(0)
     assert "augmented.csv cannot be read: Permission denied" in as_a_user(refused, "plan", tmp_path / "photos")
+
+
+@pytest.mark.fault("D30")
+@pytest.mark.parametrize("place", ["counterpoise.workflow.audit.audit", "counterpoise.workflow.report.render"])
+def test_an_interrupted_audit_leaves_the_earlier_result_and_no_partial_one(photos, tmp_path, monkeypatch, place):
+    call("audit", photos, "--out", tmp_path / "out")
+    before = contents(tmp_path / "out")
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    again = ("audit", photos, "--val-fraction", "0.5", "--out")
+    with monkeypatch.context() as patched:
+        patched.setattr(place, interrupted)
+        assert call(*again, tmp_path / "out", "--overwrite", code=130).stderr == "error: interrupted\n"
+        call(*again, tmp_path / "new", code=130)
+    after = {name: data for name, data in contents(tmp_path / "out").items() if ".counterpoise-new" not in name}
+    assert after == before
+    assert not (tmp_path / "new/audit.html").exists()
+    call(*again, tmp_path / "out", "--overwrite")
+    assert contents(tmp_path / "out").keys() == before.keys()
+    assert contents(tmp_path / "out") != before
+
+
+@pytest.mark.fault("D30")
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_an_audit_that_is_ended_while_it_reads_leaves_nothing(photos, tmp_path):
+    wait = "lambda *_, **__: (print(1, flush=True), time.sleep(60))"
+    script = f"import time, counterpoise.workflow.audit as stage; stage.audit = {wait}"
+    script += "; from counterpoise.cli import main; main()"
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, "audit", str(photos), "--out", str(tmp_path / "out")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert child.stdout.readline() == "1\n"
+    child.terminate()
+    assert child.communicate(timeout=30) == ("", "")
+    assert child.returncode == -signal.SIGTERM
+    assert not (tmp_path / "out").exists()

@@ -138,11 +138,13 @@ class TrainingOptions:
     tree: Annotated[str, _training("--tree", "T", _TREE)] = _SETTINGS.tree
 
     def settings(self) -> dict[str, Any]:
-        """Keyword arguments of `train` and `compare`, checked before any image is read."""
+        """Keyword arguments of `train` and `compare`, checked with the device before any image is read."""
+        from counterpoise.workflow.training import check_device
+
         chosen = dataclasses.asdict(self)
         if self.augment != "auto":
             chosen["augment"] = tuple(_names(self.augment))
-        Settings.from_options(chosen)
+        check_device(Settings.from_options(chosen).precision)
         return chosen
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
+import os
 import shutil
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -170,6 +172,37 @@ def test_folders_that_cannot_be_written_to_are_refused_before_anything_is(photos
         augment(photos, tmp_path / "file")
     assert digests(photos) == before
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def killed_by(item):
+    """Write a file, unless its source kills the process, as a fault of a decoder would."""
+    if item.path == "train/car/=a 3.jpg":
+        os.kill(os.getpid(), signal.SIGKILL)
+    balanced_copy.write_item(item)
+
+
+def write_all(items):
+    for item in items:
+        killed_by(item)
+
+
+@pytest.mark.fault("D29")
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_file_that_kills_its_process_is_named_and_the_others_are_written(photos, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(balanced_copy, "MAX_SERIAL", 0)
+        patched.setattr(balanced_copy, "CHUNK", 3)
+        patched.setattr(balanced_copy, "_write_items", write_all)
+        patched.setattr(balanced_copy, "write_item", killed_by)
+        message = r"^the processes that read 1 image were killed, .*: 'train/car/=a 3.jpg'; all other files are written"
+        with pytest.raises(ArtifactError, match=message):
+            augment(photos, tmp_path / "out", target="count:14", jobs=2)
+    augment(photos, tmp_path / "whole", target="count:14", jobs=1)
+    missing = digests(tmp_path / "whole").keys() - digests(tmp_path / "out").keys()
+    assert missing
+    assert all("=a 3" in name for name in missing)
+    augment(photos, tmp_path / "out", target="count:14", jobs=1, resume=True)
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
 @pytest.mark.fault("D31")

@@ -6,6 +6,8 @@ import hashlib
 import io
 import os
 from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from counterpoise.core.files import atomic_write, claim, claimed, path_exists, r
 from counterpoise.core.images import SYMMETRIES
 from counterpoise.core.lineage import LINEAGE_FILE, write_lineage
 from counterpoise.core.processes import workers
+from counterpoise.core.text import listed, plural
 from counterpoise.workflow.augmentation.folders import check_folder, remove_partial_files, unused_path
 from counterpoise.workflow.dataset import ImageDataset, as_dataset
 from counterpoise.workflow.dataset.decoding import read_image
@@ -289,12 +292,36 @@ def _write(
             write_item(item)
             progress(done, len(items))
         return
+    chunks, lost = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)], []
     with workers(number, initializer=torch.set_num_threads, arguments=(1,)) as pool:
-        # Not `pool.map`: on an interrupt it cancels the remaining tasks, and the terminated pool then prints errors.
-        chunks = [pool.submit(_write_items, items[start : start + CHUNK]) for start in range(0, len(items), CHUNK)]
-        for done, chunk in enumerate(chunks, start=1):
-            chunk.result()
+        futures = [pool.submit(_write_items, chunk) for chunk in chunks]
+        for done, (chunk, future) in enumerate(zip(chunks, futures, strict=True), start=1):
+            lost += [] if _is_written(future) else chunk
             progress(min(done * CHUNK, len(items)), len(items))
+    if lost:
+        _write_one_by_one(lost)
+
+
+def _is_written(future: Future[None]) -> bool:
+    """Whether a task ended; False if its process was killed."""
+    try:
+        future.result()
+    except BrokenProcessPool:
+        return False
+    return True
+
+
+def _write_one_by_one(items: list[Item]) -> None:
+    """Write the files of processes that were killed, and name those that kill their process again."""
+    with workers(1, initializer=torch.set_num_threads, arguments=(1,)) as pool:
+        fatal = [item.path for item in items if not _is_written(pool.submit(write_item, item))]
+    if fatal:
+        number = plural(len(dict.fromkeys(fatal)), "image")
+        raise ArtifactError(
+            f"the processes that read {number} were killed, perhaps because memory ran out: "
+            f"{listed(dict.fromkeys(fatal), 5)}; all other files are written. Remove or replace them, or free memory "
+            "and continue with `resume` (--resume)"
+        )
 
 
 def _write_items(items: list[Item]) -> None:

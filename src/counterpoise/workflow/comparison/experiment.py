@@ -26,6 +26,7 @@ from counterpoise.workflow.training import (
     RunFolder,
     Settings,
     TrainingSetup,
+    check_device,
     check_strategy,
     open_run,
     run_posthoc,
@@ -92,6 +93,7 @@ def compare(
     if strategies is not None and not strategies:
         raise ArgumentError("`strategies` is empty; name at least one, or leave it out for the advice of `plan`")
     chosen = _with_requirements(strategies) if strategies is not None else None
+    check_device(checked.precision)
     dataset = as_dataset(data)
     _check_splits(dataset)
     for strategy in chosen or (strategy_named(BASELINE),):

@@ -20,7 +20,7 @@ from counterpoise.core.images import SPLITS, LabeledImages, Split
 from counterpoise.workflow.dataset import as_dataset, check_output
 from counterpoise.workflow.evaluation import FittedMethod
 from counterpoise.workflow.strategy import CATALOG, strategy_named
-from counterpoise.workflow.training.loop import Progress, distributed_state
+from counterpoise.workflow.training.loop import Progress, check_device, distributed_state, own_accelerator_state
 from counterpoise.workflow.training.posthoc import apply_posthoc, final_logit_prior
 from counterpoise.workflow.training.recipe import ClassPrior
 from counterpoise.workflow.training.run_folder import FILES, RunFolder, error_text, linear_head, open_run
@@ -82,6 +82,7 @@ def train(
     """
     chosen = strategy_named(strategy) if isinstance(strategy, str) else strategy
     checked = Settings.from_options(settings)
+    check_device(checked.precision)
     group = distributed_state()
     path = Path(out if out is not None else f"runs/{chosen.folder_name}-seed{seed}")
     # With several processes the first one checks and writes the folder; the others only read it.
@@ -124,7 +125,7 @@ def _trained(
 ) -> Run:
     """Train what remains of a run, and write its files."""
     clock = time.monotonic()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), own_accelerator_state():
         trainer = (SeparateTrainer if strategy.separate else Trainer).create_or_resume(setup, strategy, seed, folder)
         starts = (*run.starts, trainer.step)
         run = replace(run, status="running", error=None, starts=starts, directory=str(folder.path))
