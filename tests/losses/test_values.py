@@ -54,6 +54,16 @@ def test_smoothing_and_soft_targets_are_torchs(impl):
 
 
 @pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("ignore_index", [-100, 1])
+def test_smoothing_with_ignored_rows_is_torchs(ignore_index, impl):
+    z, y = rows()
+    y[0] = ignore_index
+    options = {"label_smoothing": 0.15, "ignore_index": ignore_index}
+    ours, theirs = losses.cross_entropy(z, y, **options, impl=impl), F.cross_entropy(z, y, **options)
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
 def test_dense_prediction_is_torchs(impl):
     z = torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(0), dtype=D)
     y = torch.randint(4, (2, 3, 5), generator=torch.Generator().manual_seed(1))

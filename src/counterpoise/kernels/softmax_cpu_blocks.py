@@ -168,7 +168,8 @@ def index_blocks(
     weight = 1.0 if params.weight is None else params.weight.index_select(0, y.flatten()).view(y.shape)
     share = of_target(params.label_smoothing, y)
     if valid is not None:
-        weight, share = valid.unsqueeze(1) * weight, valid.unsqueeze(1) * share
+        kept = valid.unsqueeze(1).to(accumulation_dtype(z))  # a boolean times a number would be float32
+        weight, share = kept * weight, kept * share
     factor: Tensor | float = params.scale
     if coefficient is not None:
         factor = coefficient * params.scale
