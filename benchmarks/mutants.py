@@ -93,6 +93,12 @@ EDITS = (
     Edit("samplers/permutation.py", "outside = outside[walked >= size[outside]]", "outside = outside[:0]", SAMPLERS),
     # corrections after training
     Edit(
+        "kernels/asymmetric_softmax.py",
+        "(1.0 - params.gamma_neg * nll)",
+        "(1.0 + params.gamma_neg * nll)",
+        "tests/losses/test_asymmetric_softmax.py",
+    ),
+    Edit(
         "kernels/overlap.py",
         "own * (slope * rest[block].unsqueeze(dim) - others))",
         "own * (slope * (1.0 - own) - others))",

@@ -58,13 +58,17 @@ placed_losses = _Placed()
 
 @dataclass(frozen=True)
 class LossSpec:
-    """One loss: its function, its module, its family, and options for C classes (``per_class`` ones permute)."""
+    """One loss: its function, its module, its family, and options for C classes (``per_class`` ones permute).
+
+    A loss with ``one_implementation`` has no argument ``impl``.
+    """
 
     function: Callable[..., Tensor]
     module: type[nn.Module]
     family: Literal["softmax", "sigmoid", "overlap"]
     options: Callable[[int], Options] = field(default=lambda c: {})
     per_class: tuple[str, ...] = ()
+    one_implementation: bool = False
 
     @property
     def name(self) -> str:
@@ -72,7 +76,7 @@ class LossSpec:
 
     @property
     def impls(self) -> tuple[str | None, ...]:
-        return (None,) if self.family == "overlap" else FORMS
+        return (None,) if self.family == "overlap" or self.one_implementation else FORMS
 
     def loss(self, c: int, impl: str | None, **more: Any) -> Callable[..., Tensor]:
         """The function with its options for C classes; more options go on top."""
@@ -142,6 +146,7 @@ SPECS = (
         lambda c: {"class_counts": counts(c)},
         per_class=("class_counts",),
     ),
+    LossSpec(losses.asymmetric_softmax_loss, losses.AsymmetricSoftmaxLoss, "softmax", one_implementation=True),
     LossSpec(
         losses.sigmoid_loss,
         losses.SigmoidLoss,
@@ -173,7 +178,7 @@ SPECS = (
 
 BY_NAME = {spec.name: spec for spec in SPECS}
 EVERY_FORM = [(spec, impl) for spec in SPECS for impl in spec.impls]
-EQUATIONS = [(spec, impl) for spec, impl in EVERY_FORM if spec.family != "overlap"]
+EQUATIONS = [(spec, impl) for spec, impl in EVERY_FORM if impl is not None]
 
 
 def form_id(value: Any) -> str | None:

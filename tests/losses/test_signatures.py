@@ -194,6 +194,7 @@ POSITIONAL = {
     "binary_cross_entropy": ["weight"],
     "sigmoid_focal_loss": ["alpha", "gamma", "reduction"],
     "asymmetric_loss": ["gamma_neg", "gamma_pos", "clip"],
+    "asymmetric_softmax_loss": ["gamma_pos", "gamma_neg", "label_smoothing"],
 }
 
 
@@ -228,6 +229,7 @@ def test_positional_arguments_are_those_of_torch_torchvision_kornia_and_timm():
     asymmetric = timm.loss.AsymmetricLossMultiLabel(3, 0.5, 0.1)(z, labels)
     same(losses.asymmetric_loss(z, labels, 3, 0.5, 0.1, reduction="batchmean"), asymmetric)
     same(losses.AsymmetricLoss(3, 0.5, 0.1, reduction="batchmean")(z, labels), asymmetric)
+    same(losses.AsymmetricSoftmaxLoss(0.5, 3, 0.2)(z, y), timm.loss.AsymmetricLossSingleLabel(0.5, 3, 0.2)(z, y))
 
 
 @pytest.mark.parametrize("call", [lambda: losses.FocalLoss(2.0), lambda: losses.SigmoidFocalLoss(2.0, 0.25)])

@@ -194,6 +194,12 @@ _LOSSES: dict[str, tuple[Hyperparameter, ...]] = {
         replace(_CLIP, default=0.05),
         replace(_DETACH, default=True),
     ),
+    "asymmetric_softmax": (
+        replace(_GAMMA_POS, default=1.0),
+        replace(_GAMMA_NEG, default=4.0),
+        replace(_SMOOTHING, default=0.1, maximum=1.0, below=math.inf, per_class=False),
+        _REDUCTION,
+    ),
     "class_balanced_sigmoid": (_BETA_OR_AUTO, replace(_GAMMA, per_class=False), *_WEIGHTED_BCE, _REDUCTION),
     "tversky": (_FALSE_POSITIVES, _FALSE_NEGATIVES, _TVERSKY_GAMMA, *_OVERLAP),
     "dice": _OVERLAP,

@@ -128,6 +128,9 @@ ALIASES: tuple[Alias, ...] = (
           "The number of samples of the largest class over that of the smallest."),
     Alias("Dice", "dice",
           "One minus the overlap of predicted and true mask, averaged over the classes.", loss="dice"),
+    Alias("single-label ASL, single-label asymmetric loss", "asymmetric_softmax",
+          "Label-smoothed cross-entropy with focusing parameters for the class of the image and for the others.",
+          loss="asymmetric_softmax"),
     Alias("Jaccard, IoU, intersection over union", "jaccard",
           "The intersection of predicted and true mask over their union.", loss="jaccard"),
 )

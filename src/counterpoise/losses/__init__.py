@@ -6,6 +6,7 @@ logits, or a pixel of ``(N, C, H, W)`` logits.
 """
 
 from counterpoise.losses.arguments import checks
+from counterpoise.losses.asymmetric_softmax import AsymmetricSoftmaxLoss, asymmetric_softmax_loss
 from counterpoise.losses.class_balanced import (
     ClassBalancedLoss,
     ClassBalancedSigmoidLoss,
@@ -49,6 +50,7 @@ from counterpoise.losses.softmax import (
 
 __all__ = [
     "AsymmetricLoss",
+    "AsymmetricSoftmaxLoss",
     "BalancedSoftmaxLoss",
     "BinaryCrossEntropyLoss",
     "ClassBalancedLoss",
@@ -69,6 +71,7 @@ __all__ = [
     "TverskyLoss",
     "VectorScalingLoss",
     "asymmetric_loss",
+    "asymmetric_softmax_loss",
     "balanced_softmax_loss",
     "binary_cross_entropy",
     "checks",

@@ -34,6 +34,7 @@ R = TypeVar("R")
 SOFTMAX: Table = hyperparameters("loss", "softmax")
 SIGMOID: Table = hyperparameters("loss", "sigmoid")
 TVERSKY: Table = hyperparameters("loss", "tversky")
+ASYMMETRIC_SOFTMAX: Table = hyperparameters("loss", "asymmetric_softmax")
 
 # The arguments that are always vectors (C,): at least 0, or −inf for masked classes, or above 0.
 _BOUNDS: Mapping[str, Mapping[str, float]] = {"weight": {"minimum": 0.0}, "offset": {}, "class_scale": {"above": 0.0}}

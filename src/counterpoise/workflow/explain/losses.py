@@ -194,6 +194,22 @@ def asymmetric(*, gamma_neg: float, gamma_pos: float, clip: float, **_: Any) -> 
     return Content("asymmetric", _sigmoid_charts("asymmetric", settings))
 
 
+def asymmetric_softmax(*, gamma_pos: float, gamma_neg: float, label_smoothing: float, **_: Any) -> Content:
+    """Asymmetric loss of one class per row without focusing, with each of the two, and with both."""
+    settings = {
+        "cross-entropy, smoothed": (0.0, 0.0),
+        f"γ⁺ = {gamma_pos:g}": (gamma_pos, 0.0),
+        f"γ⁻ = {gamma_neg:g}": (0.0, gamma_neg),
+        f"γ⁺ = {gamma_pos:g}, γ⁻ = {gamma_neg:g}": (gamma_pos, gamma_neg),
+    }
+    loss = losses.asymmetric_softmax_loss
+    curves = {
+        name: (loss, 0, {"gamma_pos": pos, "gamma_neg": neg, "label_smoothing": label_smoothing})
+        for name, (pos, neg) in settings.items()
+    }
+    return Content("asymmetric_softmax", softmax_charts("asymmetric-softmax", curves))
+
+
 def class_balanced_sigmoid(*, beta: float, gamma: float, **_: Any) -> Content:
     """Class-balanced sigmoid loss of one image per class, with all other logits at −3."""
     options: dict[str, Any] = {"class_counts": COUNTS, "beta": beta, "gamma": gamma, "reduction": "none"}
@@ -288,7 +304,8 @@ def hierarchical(*, balance: Any, **_: Any) -> Content:
 
 _FUNCTIONS: tuple[Callable[..., Content], ...] = (
     softmax, cross_entropy, focal, class_balanced, logit_adjusted, balanced_softmax, vector_scaling, ldam, poly,
-    label_aware_smoothing, sigmoid, binary_cross_entropy, sigmoid_focal, asymmetric, class_balanced_sigmoid, tversky,
+    label_aware_smoothing, sigmoid, binary_cross_entropy, sigmoid_focal, asymmetric, asymmetric_softmax,
+    class_balanced_sigmoid, tversky,
     dice, jaccard, focal_tversky, hierarchical,
 )  # fmt: skip
 LOSS_PAGES = {function.__name__: function for function in _FUNCTIONS}
