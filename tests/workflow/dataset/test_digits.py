@@ -16,7 +16,7 @@ def test_training_falls_exponentially_from_30_to_1_and_the_test_is_balanced():
     np.testing.assert_array_equal(train, np.floor(90 * 30 ** (-np.arange(10) / 9) + 0.5))
     assert data.counts("train").imbalance_ratio == 30
     np.testing.assert_array_equal(data.counts("test").counts, [50] * 10)
-    np.testing.assert_array_equal(data.counts("val").counts, np.maximum(1, np.floor(train / 4 + 0.5)))
+    np.testing.assert_array_equal(data.counts("val").counts, np.maximum(30, np.floor(train / 4 + 0.5)))
     assert data.classes == tuple("0123456789")
     assert data.symmetries == frozenset()
     assert len(set(data.paths)) == len(data)

@@ -16,7 +16,7 @@ from PIL import Image
 from counterpoise.core.checks import checked_choice, checked_number
 from counterpoise.core.codec import Artifact
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, ArtifactError
-from counterpoise.core.files import atomic_write, claimed, read_json
+from counterpoise.core.files import atomic_write, claimed, read_json, writing
 from counterpoise.core.tables import write_csv
 from counterpoise.workflow.augmentation.folders import check_folder, remove_partial_files, unused_path
 from counterpoise.workflow.dataset import ImageDataset, as_dataset
@@ -176,7 +176,8 @@ def _write_file(dataset: ImageDataset, row: int, target: Path) -> None:
         return
     source = dataset.file(row)
     if source is not None:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(source, target)
         except FileNotFoundError as error:

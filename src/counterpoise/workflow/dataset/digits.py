@@ -12,15 +12,16 @@ from counterpoise.workflow.dataset.images import ImageDataset
 from counterpoise.workflow.dataset.splits import ranks
 
 IMBALANCE_RATIO = 30
-TEST_IMAGES = 50
+TEST_IMAGES, LEAST_VALIDATION = 50, 30
 
 
 def read_digits(*, val_fraction: float, seed: int, name: str) -> ImageDataset:
     """The digits 0 to 9; 0 is the most frequent class and 9 the rarest, with 30:1 in the training images.
 
-    The test split is balanced, with 50 images per class, and the val split has the share ``val_fraction`` of the other
-    images. Pixels 0..16 become 0..255, and grey is repeated in three channels. A rotated 6 is a 9 and a mirrored digit
-    is not a digit, so there are no label-preserving flips or rotations.
+    The test split is balanced, with 50 images per class. The val split has the share ``val_fraction`` of the other
+    images, but at least 30 per class, because a recall measured on one or two images decides nothing. Pixels 0..16
+    become 0..255, and grey is repeated in three channels. A rotated 6 is a 9 and a mirrored digit is not a digit, so
+    there are no label-preserving flips or rotations.
     """
     from sklearn.datasets import load_digits
 
@@ -66,8 +67,8 @@ def profile(available: int, *, val_fraction: float) -> list[int]:
 
 
 def _validation(train: int, fraction: float) -> int:
-    """Number of validation images for ``train`` training images, so that their share is ``fraction``; at least one."""
-    return max(1, math.floor(train * fraction / (1 - fraction) + 0.5)) if fraction > 0 else 0
+    """Number of validation images for ``train`` training images, so that their share is ``fraction``; at least 30."""
+    return max(LEAST_VALIDATION, math.floor(train * fraction / (1 - fraction) + 0.5)) if fraction > 0 else 0
 
 
 def _rgb(grey: NDArray[np.float64]) -> NDArray[np.uint8]:
