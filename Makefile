@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
 
-.PHONY: demo test lint types contracts tests fix bench-losses bench-samplers bench-kernels bench-gpu clean
+.PHONY: demo test lint types contracts tests fix bench-losses bench-samplers bench-audit bench-kernels bench-gpu clean
 
 demo: $(VENV)/installed
 	@$(BIN)/counterpoise demo --out demo
@@ -34,6 +34,10 @@ bench-losses: $(VENV)/installed
 
 bench-samplers: $(VENV)/installed
 	$(BIN)/python benchmarks/samplers.py
+
+# Makes 200,000 small files and a manifest of 2 million rows in the folder for temporary files.
+bench-audit: $(VENV)/installed
+	$(BIN)/python benchmarks/audit.py
 
 # Needs an NVIDIA GPU, and says so without one.
 bench-kernels: $(VENV)/installed

@@ -7,13 +7,14 @@ one by one.
 from __future__ import annotations
 
 import itertools
+import operator
 import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,8 @@ from counterpoise.workflow.dataset.splits import SPLIT_NAMES
 if TYPE_CHECKING:
     import polars as pl
 
+Paths: TypeAlias = "pl.Series | list[str]"
+Codes: TypeAlias = "NDArray[np.unsignedinteger[Any]]"
 MANIFESTS = (".csv", ".tsv", ".parquet", ".pq")
 _REQUIRED = ("path", "label")
 _REFUSED = {"labels": "several labels per image are not supported; write one label per image into the column `label`"}
@@ -49,7 +52,7 @@ class _Rows:
     """The rows of a manifest as columns: resolved paths, labels (indices into ``classes``) and splits."""
 
     table: TextTable
-    paths: pl.Series | list[str]
+    paths: Paths
     labels: NDArray[np.int32]
     splits: NDArray[np.int8]
     classes: tuple[str, ...]
@@ -63,11 +66,6 @@ class _Rows:
         """The split of a row; None if the table has no splits."""
         code = int(self.splits[row])
         return None if code == NO_SPLIT else SPLITS[code]
-
-    def selected_paths(self, rows: NDArray[np.int64]) -> pl.Series | list[str]:
-        """The paths of some rows."""
-        paths = self.paths
-        return [paths[row] for row in rows.tolist()] if isinstance(paths, list) else paths.gather(rows)
 
 
 def read_manifest(file: Path) -> Listing:
@@ -94,17 +92,18 @@ def read_manifest(file: Path) -> Listing:
     code_of = {name: code for code, name in enumerate(classes)}
     of_name = [code_of[class_of[name]] if name in class_of else _NO_LABEL for name in names]
     rows = _Rows(table, paths, np.array(of_name, dtype=np.int32)[codes], splits, classes)
-    order, repeats = _order(paths, folders)
+    order, in_order, repeats = _order(paths, folders)
     faults = _faults(rows, order, repeats)
     is_faulty = np.zeros(len(table), dtype=np.bool_)
     is_faulty[list(faults)] = True
-    kept, faulty = order[~is_faulty[order]], order[is_faulty[order]].tolist()
+    is_kept = ~is_faulty[order]
+    kept, faulty = order[is_kept], order[~is_kept].tolist()
     return Listing(
         "manifest",
         root,
         table.name,
         classes,
-        paths=rows.selected_paths(kept),
+        paths=_selected(in_order, is_kept),
         labels=rows.labels[kept],
         splits=splits[kept],
         quarantined=[
@@ -149,7 +148,7 @@ def _encoding_findings(table: TextTable) -> list[Finding]:
     return [Finding("manifest-encoding", "warning", reason, (table.name,))]
 
 
-def _distinct(values: pl.Series) -> tuple[list[str], NDArray[np.uint32]]:
+def _distinct(values: pl.Series) -> tuple[list[str], Codes]:
     """The distinct strings in the order of their first row, and for each row the index of its own."""
     import polars as pl
 
@@ -157,27 +156,33 @@ def _distinct(values: pl.Series) -> tuple[list[str], NDArray[np.uint32]]:
     return distinct.to_list(), values.cast(pl.Enum(distinct)).to_physical().to_numpy()
 
 
-def _order(paths: pl.Series | list[str], folders: pl.Series) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The rows sorted by path, those of equal paths in their order, and which have the path of the one before.
+def _order(paths: Paths, folders: tuple[list[str], Codes]) -> tuple[NDArray[np.int64], Paths, NDArray[np.bool_]]:
+    """The rows sorted by path, those of equal paths in their order; the sorted paths, and which repeat the last.
 
     Rows that are grouped by folder first are sorted in half the time.
     """
     import polars as pl
 
+    order = np.arange(len(paths))
     if isinstance(paths, list):
         order = np.array(sorted(range(len(paths)), key=paths.__getitem__), dtype=np.int64)
-        equal = [paths[a] == paths[b] for a, b in itertools.pairwise(order.tolist())]
-        return order, np.array([False, *equal])
-    order = np.arange(len(paths))
+        paths = [paths[row] for row in order.tolist()]
+        return order, paths, np.array([False, *map(operator.eq, paths, itertools.islice(paths, 1, None))])
     if not (paths.head(-1) <= paths.tail(-1)).all():
-        names, codes = _distinct(folders)
+        names, codes = folders
         rank = np.empty(len(names), dtype=np.min_scalar_type(len(names)))
         rank[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
         order = np.argsort(rank[codes], kind="stable")
         table = pl.DataFrame({"path": paths.gather(order), "row": order}).sort("path")
         order, paths = table["row"].to_numpy(), table["path"]
     repeats = np.concatenate([[False], (paths.head(-1) == paths.tail(-1)).to_numpy()])
-    return order[np.lexsort((order, np.cumsum(~repeats)))] if repeats.any() else order, repeats
+    return order[np.lexsort((order, np.cumsum(~repeats)))] if repeats.any() else order, paths, repeats
+
+
+def _selected(paths: Paths, is_kept: NDArray[np.bool_]) -> Paths:
+    if is_kept.all():
+        return paths
+    return list(itertools.compress(paths, is_kept)) if isinstance(paths, list) else paths.filter(is_kept)
 
 
 def _faults(rows: _Rows, order: NDArray[np.int64], repeats: NDArray[np.bool_]) -> dict[int, str]:
@@ -230,16 +235,17 @@ def _splits(table: TextTable) -> NDArray[np.int8]:
     return np.array([SPLITS.index(SPLIT_NAMES[name.lower()]) for name in names], dtype=np.int8)[codes]
 
 
-def _resolved_paths(table: TextTable, root: str) -> tuple[pl.Series | list[str], pl.Series]:
-    """The paths relative to the root with links resolved, and their folders before that.
+def _resolved_paths(table: TextTable, root: str) -> tuple[Paths, tuple[list[str], Codes]]:
+    """The paths relative to the root with links resolved, and the folders of the rows before that.
 
     A path outside the root is an error. The paths are a list if one is not valid Unicode, as the target of a link may
     be.
     """
     given = table.columns["path"]
     paths = _without_root(given, root)
-    is_plain, folders = _plain_and_folders(paths)
-    is_checked = is_plain & ~_may_have_links(folders, root)
+    is_plain, folder = _plain_and_folders(paths)
+    folders = _distinct(folder)
+    is_checked = is_plain & ~_may_have_links(*folders, root)
     real: dict[str, str] = {}
     changed: dict[int, str] = {}
     for row in (~is_checked).arg_true().to_list():
@@ -254,7 +260,7 @@ def _resolved_paths(table: TextTable, root: str) -> tuple[pl.Series | list[str],
     return _replaced(paths, changed), folders
 
 
-def _replaced(paths: pl.Series, changed: Mapping[int, str]) -> pl.Series | list[str]:
+def _replaced(paths: pl.Series, changed: Mapping[int, str]) -> Paths:
     """The paths with some of them replaced; a list if one is not valid Unicode."""
     if any(display_name(path) != path for path in changed.values()):
         every = paths.to_list()
@@ -291,11 +297,10 @@ def _plain_and_folders(paths: pl.Series) -> tuple[pl.Series, pl.Series]:
     return is_plain, folders if is_plain.all() else folders.set(~is_plain, "")
 
 
-def _may_have_links(folders: pl.Series, root: str) -> pl.Series:
+def _may_have_links(names: Sequence[str], codes: Codes, root: str) -> pl.Series:
     """Which rows may lead through a link, by looking at each folder once instead of at each file."""
     import polars as pl
 
-    names, codes = _distinct(folders)
     numbers = np.bincount(codes, minlength=len(names)).tolist()
     linked: dict[str, bool] = {"": False}
     found = [
