@@ -150,7 +150,7 @@ def softmax_denominator(logits: Tensor, params: Params, batch: Batch) -> Tensor:
     return denominator(batch.target, valid, batch.reduction, params.weight, batch.sample_weight, dtype)
 
 
-def _sigmoid_denominator(logits: Tensor, params: Params, batch: Batch) -> Tensor:
+def sigmoid_denominator(logits: Tensor, params: Params, batch: Batch) -> Tensor:
     """The number of elements ("mean") or rows ("batchmean") that are not ignored."""
     dtype, by_rows = accumulation_dtype(logits), batch.reduction == "batchmean"
     valid = kept(batch.target, batch.ignore_index)
@@ -173,7 +173,7 @@ REFERENCE_LOSS: dict[Equation, Callable[..., Tensor]] = {
 }
 _REFERENCE: dict[Equation, Callable[..., Tensor]] = {"softmax": softmax_rows, "sigmoid": sigmoid_elements}
 _CLOSED_FORM: dict[Equation, Callable[..., Tensor]] = {"softmax": softmax_closed, "sigmoid": sigmoid_closed}
-_DENOMINATOR: dict[Equation, Callable[..., Tensor]] = {"softmax": softmax_denominator, "sigmoid": _sigmoid_denominator}
+_DENOMINATOR: dict[Equation, Callable[..., Tensor]] = {"softmax": softmax_denominator, "sigmoid": sigmoid_denominator}
 
 
 def rows_and_gradient(

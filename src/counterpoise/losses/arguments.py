@@ -112,6 +112,11 @@ def check_choices(table: Table, reduction: object, impl: object = "auto") -> Non
     checked_choice("impl", impl, get_args(Impl))
 
 
+def shape_of(value: float | Vector | None) -> tuple[int, ...]:
+    """Return the shape of an argument; () of numbers and None."""
+    return tuple(value.shape) if isinstance(value, Tensor) else np.asarray(value).shape
+
+
 def vector_tensor(value: Vector, name: str) -> Tensor:
     """Return any vector as a tensor of at least float32."""
     if not isinstance(value, Tensor):
@@ -147,6 +152,17 @@ def class_vector(value: Vector, name: str, classes: int | None, bounds: Mapping[
     return given
 
 
+def checked_element_weight(weight: Vector) -> Tensor:
+    """Return a weight of any shape, as torch's binary cross-entropy takes it, if it is finite and at least 0."""
+    values = vector_tensor(weight, "weight")
+    if values_readable(values):
+        good = torch.isfinite(values) & (values >= 0)
+        if not good.all():
+            where = tuple((~good).nonzero()[0].tolist())
+            raise ArgumentError(f"`weight` must be finite and at least 0; the value at {where} is {values[where]:g}")
+    return values
+
+
 def check_values(
     vector: Tensor,
     name: str,
@@ -169,6 +185,8 @@ def check_values(
 
 def checked_parameter(name: str, value: Any, table: Table, classes: int | None = None) -> Any:
     """Return a hyperparameter of an equation as a number, a boolean or a checked ``(C,)`` tensor; None stays None."""
+    if name == "weight" and table is SIGMOID and len(shape_of(value)) != 1:
+        return None if value is None else checked_element_weight(value)
     if name in _BOUNDS:
         return None if value is None else class_vector(value, name, classes)
     parameter = table[name]
@@ -222,7 +240,7 @@ def checked_arguments(arguments: Mapping[str, Any], table: Table) -> dict[str, A
             raise ArgumentTypeError(f"`ignore_index` must be a whole number; got {value!r}")
         elif name in _BOUNDS or name in table:
             checked[name] = checked_parameter(name, value, table)
-    lengths = {name: len(value) for name, value in checked.items() if isinstance(value, Tensor) and value.dim()}
+    lengths = {name: len(value) for name, value in checked.items() if isinstance(value, Tensor) and value.dim() == 1}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"`{name}` has {length}" for name, length in lengths.items())
         raise ArgumentError(f"all vectors of a loss must have one value per class; {listed}{_DERIVED}")

@@ -11,7 +11,7 @@ from counterpoise.losses.arguments import SIGMOID, SOFTMAX, Vector, also_named, 
 from counterpoise.losses.base import Loss
 from counterpoise.losses.sigmoid import sigmoid_loss
 from counterpoise.losses.softmax import softmax_loss
-from counterpoise.losses.targets import checked_logits, checked_row_vector, weight_of_target
+from counterpoise.losses.targets import checked_logits, checked_row_vector, weight_of_target, with_class_dimension
 
 
 @also_named(input="logits")
@@ -28,7 +28,7 @@ def class_balanced_loss(
     ``w_c = (1 − β) / (1 − β^n_c)``, normalised to sum to C. The paper divides by N: ``reduction="batchmean"``.
 
     Args:
-        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; −inf masks a class of a row.
+        logits: ``(N, C)``, ``(N, C, …)`` or ``(C,)``, any floating dtype; −inf masks a class of a row.
         target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
         class_counts: ``(C,)`` training images per class: a `ClassCounts`, an array or a ``{name: count}`` mapping.
         beta: β in [0, 1]: 0 weighs all classes alike, 1 by inverse frequency; "auto" is (N − 1)/N.
@@ -129,13 +129,14 @@ def class_balanced_sigmoid_loss(
     The paper sums over the classes and divides by N (``reduction="batchmean"``), and starts the last bias at −log(C−1).
 
     Args:
-        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; ``(N,)`` is one class.
+        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; ``(N,)`` and ``()`` are one class.
         target: ``(N, …)`` class indices, or labels of the logits' shape whose rows sum to 1.
         class_counts: ``(C,)`` training images per class: a `ClassCounts`, an array or a ``{name: count}`` mapping.
         beta: β in [0, 1]: 0 weighs all classes alike, 1 by inverse frequency; "auto" is (N − 1)/N.
         gamma: focusing parameter γ, at least 0; 0 is binary cross-entropy.
         empty: "error" refuses classes without images; "exclude" gives them weight 0.
-        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
+        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0; or of each element, in another
+            shape that broadcasts to the logits.
         sample_weight: ``(N, …)`` weight of each row, or ``(N,)`` of each image, at least 0.
         pos_weight: weight α⁺ of the positives, at least 0; a number or ``(C,)``.
         neg_weight: weight α⁻ of the negatives, at least 0; a number or ``(C,)``.
@@ -159,12 +160,14 @@ def class_balanced_sigmoid_loss(
         tensor(0.6931)
     """
     class_weight, own = presets.class_balanced_sigmoid(class_counts=class_counts, beta=beta, gamma=gamma, empty=empty)
+    shape, logits, target = with_class_dimension(logits, target, class_weight)
     sample_weight = _weight_of_class(logits, target, class_weight, sample_weight, ignore_index)
-    return sigmoid_loss(
+    loss = sigmoid_loss(
         logits, target, **presets.combined_sigmoid(own, {"pos_weight": pos_weight, "neg_weight": neg_weight}),
         weight=weight, sample_weight=sample_weight, ignore_index=ignore_index, reduction=reduction,
         normalizer=normalizer, impl=impl, inplace=inplace,
     )
+    return loss.reshape(shape) if reduction == "none" else loss
 
 
 class ClassBalancedSigmoidLoss(Loss):
@@ -175,7 +178,8 @@ class ClassBalancedSigmoidLoss(Loss):
         beta: β in [0, 1]: 0 weighs all classes alike, 1 by inverse frequency; "auto" is (N − 1)/N.
         gamma: focusing parameter γ, at least 0; 0 is binary cross-entropy.
         empty: "error" refuses classes without images; "exclude" gives them weight 0.
-        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
+        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0; or of each element, in another
+            shape that broadcasts to the logits.
         pos_weight: weight α⁺ of the positives, at least 0; a number or ``(C,)``.
         neg_weight: weight α⁻ of the negatives, at least 0; a number or ``(C,)``.
         ignore_index: labels, or rows of class indices, with this value are left out.
@@ -217,8 +221,10 @@ class ClassBalancedSigmoidLoss(Loss):
         normalizer: float | Tensor | None = None, **unknown: object,
     ) -> Tensor:
         """Return the loss of a batch; the arguments are those of `Loss.forward`."""
+        shape, logits, target = with_class_dimension(logits, target, self.class_weight)
         sample_weight = _weight_of_class(logits, target, self.class_weight, sample_weight, self.ignore_index)
-        return super().forward(logits, target, sample_weight=sample_weight, normalizer=normalizer, **unknown)
+        loss = super().forward(logits, target, sample_weight=sample_weight, normalizer=normalizer, **unknown)
+        return loss.reshape(shape) if self.reduction == "none" else loss
 
 
 def _weight_of_class(

@@ -15,7 +15,7 @@ from counterpoise.hierarchy.decoding import segment_log_softmax
 from counterpoise.hierarchy.tree import ClassTree
 from counterpoise.kernels.reduction import Reduction, denominator, reduced
 from counterpoise.losses.arguments import Vector, also_named
-from counterpoise.losses.targets import checked_index_target, checked_logits, checked_row_vector
+from counterpoise.losses.targets import checked_index_target, checked_logits, checked_row_vector, with_batch_dimension
 
 Balance = Literal["plain", "weighted", "logit-adjusted"]
 
@@ -63,8 +63,9 @@ class HierarchicalLoss(nn.Module):
 
     @also_named(input="logits")
     def forward(self, logits: Tensor, target: Tensor, *, sample_weight: Vector | None = None) -> Tensor:
-        """Edge logits ``(N, E)`` and class indices ``(N,)`` to the loss."""
+        """Edge logits ``(N, E)`` and class indices ``(N,)``, or ``(E,)`` and one index, to the loss."""
         tree = self.tree
+        unbatched, logits, target = with_batch_dimension(logits, target)
         logits = checked_logits(logits)
         if logits.shape[1:] != (tree.num_edges,):
             raise ArgumentError(f"`logits` must have shape (N, {tree.num_edges}); got {tuple(logits.shape)}")
@@ -81,7 +82,8 @@ class HierarchicalLoss(nn.Module):
         u = checked_row_vector(sample_weight, z)
         mass = denominator(target, valid, self.reduction, None, u, z.dtype)
         values = torch.where(valid, summed if u is None else summed * u, 0.0)
-        return reduced(values, self.reduction, None if self.reduction == "sum" else mass)
+        loss = reduced(values, self.reduction, None if self.reduction == "sum" else mass)
+        return loss.squeeze(0) if unbatched and self.reduction == "none" else loss
 
 
 @also_named(input="logits")

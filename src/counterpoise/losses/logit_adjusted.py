@@ -26,7 +26,7 @@ def logit_adjusted_loss(
     ``τ log(π_frequent/π_rare)`` between them.
 
     Args:
-        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; −inf masks a class of a row.
+        logits: ``(N, C)``, ``(N, C, …)`` or ``(C,)``, any floating dtype; −inf masks a class of a row.
         target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
         prior: ``(C,)`` class prior π of the training images, as sampled.
         tau: strength τ of the adjustment, at least 0; 0 is cross-entropy.
@@ -125,7 +125,7 @@ def balanced_softmax_loss(
     """Balanced softmax: cross-entropy of ``z + log n_c``, which is logit adjustment with τ = 1.
 
     Args:
-        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; −inf masks a class of a row.
+        logits: ``(N, C)``, ``(N, C, …)`` or ``(C,)``, any floating dtype; −inf masks a class of a row.
         target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
         class_counts: ``(C,)`` training images per class: a `ClassCounts`, an array or a ``{name: count}`` mapping.
         empty: "error" refuses classes without images; "exclude" masks them.
@@ -225,7 +225,7 @@ def vector_scaling_loss(
     γ = 0 is logit adjustment, τ = 0 class-dependent temperatures (CDT).
 
     Args:
-        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; −inf masks a class of a row.
+        logits: ``(N, C)``, ``(N, C, …)`` or ``(C,)``, any floating dtype; −inf masks a class of a row.
         target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
         class_counts: ``(C,)`` training images per class: a `ClassCounts`, an array or a ``{name: count}`` mapping.
         gamma: exponent γ of the class scale, at least 0; it is not a focusing parameter.

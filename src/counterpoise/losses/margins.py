@@ -27,7 +27,7 @@ def ldam_loss(
     `counterpoise.models.CosineHead` gives: on unnormalised logits a scale of 30 diverges.
 
     Args:
-        logits: ``(N, C)`` or ``(N, C, …)`` cosines in [−1, 1], any floating dtype; −inf masks a class of a row.
+        logits: ``(N, C)``, ``(N, C, …)`` or ``(C,)`` cosines in [−1, 1], any floating dtype; −inf masks a class.
         target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
         class_counts: ``(C,)`` training images per class: a `ClassCounts`, an array or a ``{name: count}`` mapping.
         max_margin: margin of the rarest class, at least 0.
@@ -127,7 +127,7 @@ def label_aware_smoothing_loss(
     ``ε_c = tail + (head − tail) sin(π/2 · (n_c − n_min)/(n_max − n_min))``.
 
     Args:
-        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; −inf masks a class of a row.
+        logits: ``(N, C)``, ``(N, C, …)`` or ``(C,)``, any floating dtype; −inf masks a class of a row.
         target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
         class_counts: ``(C,)`` training images per class: a `ClassCounts`, an array or a ``{name: count}`` mapping.
         head: label smoothing of the largest class, in [0, 1); not a layer.

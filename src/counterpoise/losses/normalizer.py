@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from counterpoise.core.checks import checked_choice
+from counterpoise.core.checks import checked_choice, checked_count
 from counterpoise.core.errors import ArgumentError
 from counterpoise.kernels.reduction import Reduction, across_ranks, denominator, kept, valid_rows
 from counterpoise.losses.arguments import Vector, check_values, values_readable, vector_tensor
@@ -25,6 +25,7 @@ def global_normalizer(
     reduction: Reduction = "mean",
     group: dist.ProcessGroup | None = None,
     family: Literal["softmax", "sigmoid"] = "softmax",
+    num_classes: int | None = None,
 ) -> Tensor:
     """Denominator with which one process, several ranks and accumulated micro-batches give the same gradient.
 
@@ -40,7 +41,10 @@ def global_normalizer(
         ignore_index: targets with this value are left out.
         reduction: "mean" or "batchmean", as the loss has it.
         group: process group; None is all ranks, or this process alone without torch.distributed.
-        family: "softmax" counts rows; "sigmoid" counts elements ("mean") or rows ("batchmean") of ``(N, C, …)`` labels.
+        family: "softmax" counts rows; "sigmoid" counts elements ("mean") or rows ("batchmean") of ``(N, C, …)`` labels,
+            or of class indices if ``num_classes`` is given.
+        num_classes: C of a sigmoid loss whose targets are class indices ``(N, …)``, each of which stands for C
+            elements; 1 for labels ``(N,)`` of one class.
 
     Returns:
         A float64 scalar on the targets' device (float32 where the device has no float64).
@@ -56,6 +60,8 @@ def global_normalizer(
     """
     checked_choice("reduction", reduction, ("mean", "batchmean"))
     checked_choice("family", family, ("softmax", "sigmoid"))
+    if num_classes is not None:
+        num_classes = checked_count("num_classes", num_classes)
     window = [targets] if isinstance(targets, Tensor) else list(targets)
     if not window:
         raise ArgumentError("`targets` must hold at least one tensor; got an empty list")
@@ -63,7 +69,9 @@ def global_normalizer(
         check_tensor("targets", target)
     dtype = torch.float32 if window[0].device.type == "mps" else torch.float64
     counts = [
-        _count(target, weight, u, ignore_index, reduction, family, dtype)
+        _count_labels(target, ignore_index, reduction, num_classes, dtype)
+        if family == "sigmoid"
+        else _count_rows(target, weight, u, ignore_index, reduction, dtype)
         for target, u in zip(window, _weights_of(sample_weight, window), strict=True)
     ]
     return across_ranks(torch.stack(counts).sum(), group)
@@ -81,17 +89,14 @@ def _weights_of(sample_weight: Vector | Sequence[Tensor] | None, window: list[Te
     return [vector_tensor(u, "sample_weight") for u in given]
 
 
-def _count(
+def _count_rows(
     target: Tensor,
     weight: Vector | None,
     sample_weight: Tensor | None,
     ignore_index: int,
     reduction: Reduction,
-    family: str,
     dtype: torch.dtype,
 ) -> Tensor:
-    if family == "sigmoid":
-        return _count_labels(target, ignore_index, reduction, dtype)
     target = target if target.is_floating_point() else target.to(torch.int64)
     w = None if weight is None else vector_tensor(weight, "weight").to(target.device, dtype)
     if w is not None and values_readable(w):
@@ -103,8 +108,16 @@ def _count(
     return denominator(target, valid, reduction, w, u, dtype)
 
 
-def _count_labels(target: Tensor, ignore_index: int, reduction: Reduction, dtype: torch.dtype) -> Tensor:
-    if target.dim() < 2:
-        raise ArgumentError(f'`targets` of family="sigmoid" must have shape (N, C, ...); got {tuple(target.shape)}')
+def _count_labels(
+    target: Tensor, ignore_index: int, reduction: Reduction, num_classes: int | None, dtype: torch.dtype
+) -> Tensor:
+    """The elements ("mean") or rows that are not ignored, of labels or, with ``num_classes``, of class indices."""
+    if target.dim() < 2 and num_classes is None and reduction == "mean":
+        raise ArgumentError(
+            f'`targets` of family="sigmoid" must have shape (N, C, ...); got {tuple(target.shape)}. Pass num_classes=C '
+            "for class indices, or num_classes=1 for labels of one class"
+        )
     valid = kept(target, ignore_index)
+    if target.dim() < 2 or num_classes is not None:
+        return valid.sum(dtype=dtype) * (num_classes if num_classes and reduction == "mean" else 1)
     return (valid.any(1) if reduction == "batchmean" else valid).sum(dtype=dtype)

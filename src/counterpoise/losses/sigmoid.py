@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from counterpoise.kernels.dispatch import Impl, sigmoid_equation
-from counterpoise.kernels.reduction import Reduction
+from counterpoise.kernels.dispatch import Impl, sigmoid_denominator, sigmoid_equation
+from counterpoise.kernels.reduction import Batch, Reduction, reduced
 from counterpoise.kernels.reference import SigmoidParameters
 from counterpoise.losses import presets
 from counterpoise.losses.arguments import (
@@ -22,6 +22,7 @@ from counterpoise.losses.targets import (
     checked_logits,
     checked_multilabel_target,
     checked_row_vector,
+    element_weight,
     with_class_dimension,
 )
 
@@ -39,9 +40,10 @@ def sigmoid_loss(
     ``u · Σ_c w_c [α⁺ t_c (1 − p)^γ⁺ (−log p) + α⁻ (1 − t_c) p_m^γ⁻ (−log(1 − p_m))]``.
 
     Args:
-        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; ``(N,)`` is one class.
+        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; ``(N,)`` and ``()`` are one class.
         target: labels in [0, 1] of the logits' shape, any dtype, or ``(N, …)`` class indices (one-vs-rest).
-        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
+        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0; or of each element, in another
+            shape that broadcasts to the logits.
         sample_weight: ``(N, …)`` weight of each row (image or pixel), or ``(N,)`` of each image, at least 0.
         pos_weight: weight α⁺ of the positives, at least 0; a number or ``(C,)``.
         neg_weight: weight α⁻ of the negatives, at least 0; a number or ``(C,)``.
@@ -70,19 +72,26 @@ def sigmoid_loss(
         tensor(1.3863)
     """
     check_choices(SIGMOID, reduction, impl)
-    shape, logits, target = with_class_dimension(logits, target)
+    shape, logits, target = with_class_dimension(logits, target, weight, pos_weight, neg_weight)
     logits = checked_logits(logits)
+    each = element_weight(weight, logits)
     target = checked_multilabel_target(target, logits, ignore_index)
     parameters = SigmoidParameters(**parameters_for(logits, SIGMOID, {
-        "weight": weight, "pos_weight": 1.0 if pos_weight is None else pos_weight,
+        "weight": weight if each is None else None, "pos_weight": 1.0 if pos_weight is None else pos_weight,
         "neg_weight": 1.0 if neg_weight is None else neg_weight, "gamma_pos": gamma_pos, "gamma_neg": gamma_neg,
         "clip": clip, "detach_focus": detach_focus,
     }))
+    below = checked_normalizer(normalizer, reduction, logits.device)
+    u = checked_row_vector(sample_weight, logits)
     loss = sigmoid_equation(
-        logits, target, parameters, sample_weight=checked_row_vector(sample_weight, logits), ignore_index=ignore_index,
-        reduction=reduction, denominator=checked_normalizer(normalizer, reduction, logits.device), impl=impl,
+        logits, target, parameters, sample_weight=u, ignore_index=ignore_index,
+        reduction=reduction if each is None else "none", denominator=below if each is None else None, impl=impl,
         inplace=checked_inplace(inplace, logits, impl),
     )
+    if each is not None:
+        if below is None and reduction in ("mean", "batchmean"):
+            below = sigmoid_denominator(logits, parameters, Batch(target, u, ignore_index, reduction))
+        loss = reduced(loss * each, reduction, below)
     return loss.reshape(shape) if reduction == "none" else loss
 
 
@@ -90,7 +99,8 @@ class SigmoidLoss(Loss):
     """General sigmoid loss as a module; see `sigmoid_loss` for the formula.
 
     Args:
-        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
+        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0; or of each element, in another
+            shape that broadcasts to the logits.
         pos_weight: weight α⁺ of the positives, at least 0; a number or ``(C,)``.
         neg_weight: weight α⁻ of the negatives, at least 0; a number or ``(C,)``.
         gamma_pos: focusing parameter γ⁺ of the positives, at least 0.
@@ -141,9 +151,10 @@ def binary_cross_entropy(
     ``gamma_neg`` above 0 this is focal loss (`sigmoid_focal_loss`, `asymmetric_loss`).
 
     Args:
-        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; ``(N,)`` is one class.
+        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; ``(N,)`` and ``()`` are one class.
         target: labels in [0, 1] of the logits' shape, any dtype, or ``(N, …)`` class indices (one-vs-rest).
-        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
+        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0; or of each element, in another
+            shape that broadcasts to the logits.
         sample_weight: ``(N, …)`` weight of each row (image or pixel), or ``(N,)`` of each image, at least 0.
         pos_weight: weight α⁺ of the positives, at least 0; a number or ``(C,)``.
         neg_weight: weight α⁻ of the negatives, at least 0; a number or ``(C,)``.
@@ -180,7 +191,8 @@ class BinaryCrossEntropyLoss(Loss):
     """Binary cross-entropy with logits as a module; see `binary_cross_entropy` for the arguments of other losses.
 
     Args:
-        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
+        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0; or of each element, in another
+            shape that broadcasts to the logits.
         pos_weight: weight α⁺ of the positives, at least 0; a number or ``(C,)``.
         neg_weight: weight α⁻ of the negatives, at least 0; a number or ``(C,)``.
         gamma_pos: focusing parameter γ⁺ of the positives, at least 0.
@@ -229,12 +241,13 @@ def sigmoid_focal_loss(
     RetinaNet divides by the number of positives: ``reduction="mean", normalizer=positives``.
 
     Args:
-        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; ``(N,)`` is one class.
+        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; ``(N,)`` and ``()`` are one class.
         target: labels in [0, 1] of the logits' shape, any dtype, or ``(N, …)`` class indices (one-vs-rest).
         alpha: weight α of the positives, in [0, 1], or None for no weight; the paper lowers it as γ rises.
         gamma: focusing parameter γ, at least 0.
         reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
-        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
+        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0; or of each element, in another
+            shape that broadcasts to the logits.
         sample_weight: ``(N, …)`` weight of each row, or ``(N,)`` of each image, at least 0.
         pos_weight: weight of the positives, at least 0; a number or ``(C,)``; multiplied with α.
         neg_weight: weight of the negatives, at least 0; a number or ``(C,)``; multiplied with 1 − α.
@@ -271,7 +284,8 @@ class SigmoidFocalLoss(Loss):
         alpha: weight α of the positives, in [0, 1], or None for no weight; the paper lowers it as γ rises.
         gamma: focusing parameter γ, at least 0.
         reduction: "mean" (over the elements), "batchmean" (over the rows), "sum" or "none".
-        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
+        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0; or of each element, in another
+            shape that broadcasts to the logits.
         pos_weight: weight of the positives, at least 0; a number or ``(C,)``; multiplied with α.
         neg_weight: weight of the negatives, at least 0; a number or ``(C,)``; multiplied with 1 − α.
         ignore_index: labels, or rows of class indices, with this value are left out.
@@ -316,13 +330,14 @@ def asymmetric_loss(
     The paper sums over N and C: ``reduction="sum"``.
 
     Args:
-        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; ``(N,)`` is one class.
+        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; ``(N,)`` and ``()`` are one class.
         target: labels in [0, 1] of the logits' shape, any dtype, or ``(N, …)`` class indices (one-vs-rest).
         gamma_neg: focusing parameter γ⁻ of the negatives, at least 0.
         gamma_pos: focusing parameter γ⁺ of the positives, at least 0.
         clip: probability margin m, in [0, 1), or None for 0: negatives with p below it have loss 0.
         detach_focus: treat the modulating factor as a constant in the gradient.
-        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
+        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0; or of each element, in another
+            shape that broadcasts to the logits.
         sample_weight: ``(N, …)`` weight of each row, or ``(N,)`` of each image, at least 0.
         pos_weight: weight α⁺ of the positives, at least 0; a number or ``(C,)``.
         neg_weight: weight α⁻ of the negatives, at least 0; a number or ``(C,)``.
@@ -360,7 +375,8 @@ class AsymmetricLoss(Loss):
         gamma_pos: focusing parameter γ⁺ of the positives, at least 0.
         clip: probability margin m, in [0, 1), or None for 0: negatives with p below it have loss 0.
         detach_focus: treat the modulating factor as a constant in the gradient.
-        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0.
+        weight: ``(C,)`` weight of each class, positives and negatives alike, at least 0; or of each element, in another
+            shape that broadcasts to the logits.
         pos_weight: weight α⁺ of the positives, at least 0; a number or ``(C,)``.
         neg_weight: weight α⁻ of the negatives, at least 0; a number or ``(C,)``.
         ignore_index: labels, or rows of class indices, with this value are left out.

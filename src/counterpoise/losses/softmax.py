@@ -24,6 +24,7 @@ from counterpoise.losses.targets import (
     checked_row_vector,
     checked_target,
     warn_if_no_weight,
+    with_batch_dimension,
 )
 
 
@@ -41,7 +42,7 @@ def softmax_loss(
     ``u · Σ_c w_c q_c [(1 − p_c)^γ (−log p_c) + κ (1 − p_c)^(γ+1)]``, where q is the smoothed target.
 
     Args:
-        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; −inf masks a class of a row.
+        logits: ``(N, C)``, ``(N, C, …)`` or ``(C,)``, any floating dtype; −inf masks a class of a row.
         target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
         weight: ``(C,)`` weight w of each class, at least 0.
         sample_weight: ``(N, …)`` weight u of each row (image or pixel), or ``(N,)`` of each image, at least 0.
@@ -74,6 +75,7 @@ def softmax_loss(
         tensor(0.7253)
     """
     check_choices(SOFTMAX, reduction, impl)
+    unbatched, logits, target = with_batch_dimension(logits, target)
     target = checked_target(target, checked_logits(logits), ignore_index)
     parameters = SoftmaxParameters(**parameters_for(logits, SOFTMAX, {
         "weight": weight, "offset": offset, "class_scale": class_scale, "scale": scale, "margin": margin,
@@ -84,10 +86,11 @@ def softmax_loss(
     normalizer = checked_normalizer(normalizer, reduction, logits.device)
     if reduction == "mean" and normalizer is None:
         warn_if_no_weight(target, ignore_index, parameters.weight, u)
-    return softmax_equation(
+    loss = softmax_equation(
         logits, target, parameters, sample_weight=u, ignore_index=ignore_index, reduction=reduction,
         denominator=normalizer, impl=impl, inplace=checked_inplace(inplace, logits, impl),
     )
+    return loss.squeeze(0) if unbatched and reduction == "none" else loss
 
 
 class SoftmaxLoss(Loss):
@@ -144,7 +147,7 @@ def cross_entropy(
     `focal_loss`.
 
     Args:
-        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; −inf masks a class of a row.
+        logits: ``(N, C)``, ``(N, C, …)`` or ``(C,)``, any floating dtype; −inf masks a class of a row.
         target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
         weight: ``(C,)`` weight of each class, at least 0.
         sample_weight: ``(N, …)`` weight of each row, or ``(N,)`` of each image, at least 0.
@@ -234,7 +237,7 @@ def focal_loss(
     The positional order ``alpha, gamma, reduction`` is that of torchvision and kornia.
 
     Args:
-        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; −inf masks a class of a row.
+        logits: ``(N, C)``, ``(N, C, …)`` or ``(C,)``, any floating dtype; −inf masks a class of a row.
         target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
         alpha: ``(C,)`` class weights under the paper's name; one number would only rescale the loss and is refused.
         gamma: focusing parameter γ, at least 0; a number or ``(C,)``.
@@ -328,7 +331,7 @@ def poly_loss(
     """Poly-1 loss: cross-entropy ``+ ε (1 − p_y)``; with ``gamma`` focal loss ``+ ε (1 − p_y)^(γ+1)``.
 
     Args:
-        logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; −inf masks a class of a row.
+        logits: ``(N, C)``, ``(N, C, …)`` or ``(C,)``, any floating dtype; −inf masks a class of a row.
         target: ``(N, …)`` class indices of any integer dtype, or ``(N, C, …)`` probabilities.
         epsilon: coefficient ε of the first polynomial term.
         weight: ``(C,)`` weight of each class, at least 0.

@@ -10,7 +10,14 @@ from torch import Tensor
 
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 from counterpoise.kernels.reduction import accumulation_dtype, class_view, row_mass, valid_rows
-from counterpoise.losses.arguments import Vector, checks, values_readable, vector_tensor
+from counterpoise.losses.arguments import (
+    Vector,
+    checked_element_weight,
+    checks,
+    shape_of,
+    values_readable,
+    vector_tensor,
+)
 
 
 def check_tensor(name: str, value: object) -> None:
@@ -93,13 +100,51 @@ def checked_multilabel_target(target: Tensor, logits: Tensor, ignore_index: int)
     return target
 
 
-def with_class_dimension(logits: Tensor, target: Tensor) -> tuple[torch.Size, Tensor, Tensor]:
-    """Return the logits' shape, and both tensors with a dimension of classes: logits ``(N,)`` are one class."""
+def with_batch_dimension(logits: Tensor, target: Tensor) -> tuple[bool, Tensor, Tensor]:
+    """Return whether logits ``(C,)`` have no batch dimension, and both tensors with one: the logits of one row."""
     check_tensor("logits", logits)
     check_tensor("target", target)
-    if logits.dim() == 1:
-        return logits.shape, logits.unsqueeze(1), target.unsqueeze(1) if target.shape == logits.shape else target
-    return logits.shape, logits, target
+    if logits.dim() != 1:
+        return False, logits, target
+    if target.dim() != 0 and not (target.is_floating_point() and target.shape == logits.shape):
+        raise ArgumentError(
+            f"`target` must be one class index of shape (), or probabilities of shape {tuple(logits.shape)}, for "
+            f"logits of shape {tuple(logits.shape)}; got {target.dtype} of shape {tuple(target.shape)}"
+        )
+    return True, logits.unsqueeze(0), target.unsqueeze(0)
+
+
+def with_class_dimension(
+    logits: Tensor, target: Tensor, *per_class: float | Vector | None
+) -> tuple[torch.Size, Tensor, Tensor]:
+    """Return the logits' shape, and both tensors with dimensions of batch and classes.
+
+    Logits ``()`` are one row of one class. Logits ``(N,)`` are one class, or one row where the target is a class index
+    or an argument of ``per_class`` has one value for each of them.
+    """
+    check_tensor("logits", logits)
+    check_tensor("target", target)
+    if logits.dim() > 1:
+        return logits.shape, logits, target
+    if logits.dim() == 0:
+        return logits.shape, logits.reshape(1, 1), target.reshape(1, 1) if target.dim() == 0 else target
+    if target.dim() == 0 or (len(logits) > 1 and any(shape_of(value) == logits.shape for value in per_class)):
+        return logits.shape, logits.unsqueeze(0), target.unsqueeze(0)
+    return logits.shape, logits.unsqueeze(1), target.unsqueeze(1) if target.shape == logits.shape else target
+
+
+def element_weight(weight: Vector | None, logits: Tensor) -> Tensor | None:
+    """Return a weight that is no vector ``(C,)`` in the shape of the logits, broadcast as in torch; otherwise None."""
+    if weight is None or len(shape_of(weight)) == 1:
+        return None
+    values = checked_element_weight(weight).to(device=logits.device, dtype=accumulation_dtype(logits))
+    try:
+        return values.expand(logits.shape)
+    except RuntimeError as error:
+        raise ArgumentError(
+            f"`weight` must have shape (C,), or one that broadcasts to the logits' {tuple(logits.shape)}; "
+            f"got {tuple(values.shape)}"
+        ) from error
 
 
 def checked_row_vector(sample_weight: Vector | None, logits: Tensor) -> Tensor | None:
@@ -108,6 +153,8 @@ def checked_row_vector(sample_weight: Vector | None, logits: Tensor) -> Tensor |
         return None
     u = vector_tensor(sample_weight, "sample_weight")
     batch_shape = _batch_shape(logits)
+    if batch_shape == (1,) and u.dim() == 0:
+        u = u.reshape(1)
     if u.shape == batch_shape[:1]:
         u = u.reshape(-1, *[1] * (len(batch_shape) - 1)).expand(batch_shape)
     if u.shape != batch_shape:
