@@ -342,5 +342,6 @@ def test_blocks_change_nothing(function, monkeypatch):
                 monkeypatch.setattr("counterpoise.kernels.closed_softmax._SOFT_BLOCK", size)
                 monkeypatch.setattr("counterpoise.kernels.closed_softmax._CPU_BLOCK", size)
                 monkeypatch.setattr("counterpoise.kernels.closed_sigmoid._BLOCK", size)
+                monkeypatch.setattr("counterpoise.kernels.closed_sigmoid._SMALLEST_BLOCK", size)
                 torch.testing.assert_close(value_and_gradient(partial(function, **extra), logits, y), want)
             monkeypatch.undo()

@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from counterpoise.kernels.autograd import Fold, Recomputed, blocks, empty_gradient, fused_loss, is_traced, power
-from counterpoise.kernels.reduction import accumulation_dtype, class_view, kept
+from counterpoise.kernels.reduction import accumulation_dtype, all_kept, class_view, kept
 from counterpoise.kernels.reference import SigmoidParameters, dense_labels
+from counterpoise.kernels.sigmoid_cpu_blocks import label_blocks
 
-# Elements per block and thread. In smaller blocks torch's overhead per operation dominates; the temporary tensors of
-# larger ones do not fit the cache. Measured on 4096 x 1000 float32 with 1 and 4 threads.
-_BLOCK = 1 << 17
+# Elements per block: at least the first number, at most the second times the number of threads, otherwise a share of
+# all elements that keeps the block's temporary tensors, about six, small beside the gradient.
+_SMALLEST_BLOCK, _BLOCK, _SHARE = 1 << 17, 1 << 18, 20
 
 
 def sigmoid_closed(
@@ -56,37 +57,50 @@ def _loss_and_gradient(
     loss = None if total else empty_gradient(logits, dtype)
     z, y = fold.classes(logits), fold.classes(target) if dense else fold.rows(target)
     f, g = (None if tensor is None else fold.classes(tensor) for tensor in (loss, memory))
-    c = fold.rows(coefficient.expand((logits.shape[0], *logits.shape[2:])))
-    sums = [torch.zeros((), dtype=dtype, device=logits.device)]
-    size = _BLOCK if is_traced(z) else _BLOCK * torch.get_num_threads()
+    by_row = fold.rows(coefficient) if coefficient.dim() else None
+    sums, on_cpu, size = [torch.zeros((), dtype=dtype, device=logits.device)], None, _BLOCK
+    applied = by_row is None and not late  # `on_cpu` multiplies by a coefficient that is a number
+    if z.device.type == "cpu" and not is_traced(z):
+        number = float(coefficient) if applied else 1.0
+        on_cpu = label_blocks(z, y, SigmoidParameters(*params), ignore_index, number)
+        size = min(_BLOCK * torch.get_num_threads(), max(_SMALLEST_BLOCK, z.numel() // _SHARE))
     for n, at in blocks(z, size):
-        labels = y[at if dense else n]
-        pair = _block(z[at], labels, SigmoidParameters(*params), ignore_index, want_slope=g is not None)
-        scale = c[n].unsqueeze(1)
-        if f is None:
-            sums.append((pair[0].sum(1) * c[n]).sum())
+        labels, out = y[at if dense else n], None if g is None else g[at]
+        scale = coefficient if by_row is None else by_row[n].unsqueeze(1)
+        found = None if on_cpu is None else on_cpu.loss_and_slope(z[at], labels, out)
+        done = found is not None and applied
+        value, slope = found or _block(z[at], labels, SigmoidParameters(*params), ignore_index, out is not None)
+        if f is not None:
+            f[at] = value if done else value * scale
+        elif by_row is None:
+            sums.append(value.sum() if done else value.sum() * scale)
         else:
-            f[at] = pair[0] * scale
-        if g is not None:
-            g[at] = pair[1] if late else pair[1].mul_(scale)
+            sums.append((value.sum(1) * by_row[n]).sum())
+        if out is not None and slope is not None:
+            slope = slope if done or late else slope.mul_(scale)
+            out = slope if slope is out else out.copy_(slope)
     return torch.stack(sums).sum() if loss is None else loss, memory, [coefficient] if late else []
 
 
 def _block(
-    z: Tensor, target: Tensor, params: SigmoidParameters, ignore_index: int, *, want_slope: bool
-) -> list[Tensor]:
+    z: Tensor, target: Tensor, params: SigmoidParameters, ignore_index: int, want_slope: bool
+) -> tuple[Tensor, Tensor | None]:
     """Loss and, if wanted, derivative of each element of a block, in new memory."""
     z = z.to(accumulation_dtype(z))
+    on_cpu = z.device.type == "cpu" and not is_traced(z)
+    z = z.contiguous() if on_cpu else z
     w = 1.0 if params.weight is None else class_view(params.weight, z.dim())
     pos, neg = (w * class_view(alpha, z.dim()) for alpha in (params.pos_weight, params.neg_weight))
     pair = list(_negative(z, params)[: 1 + want_slope])
     if isinstance(neg, Tensor) or neg != 1.0:
         pair = [x.mul_(neg) for x in pair]
-    if z.device.type == "cpu" and not is_traced(z):
-        return _with_few_positives(pair, z, target, pos, params, ignore_index)
-    t, valid, wrong = dense_labels(z, target, ignore_index)
-    pair = [t * pos * f + (1.0 - t) * g for f, g in zip(_positive(z, params), pair, strict=False)]
-    return [torch.where(wrong, torch.nan, torch.where(valid, x, 0.0)) for x in pair]
+    if on_cpu:
+        pair = _with_few_positives(pair, z, target, pos, params, ignore_index)
+    else:
+        t, valid, wrong = dense_labels(z, target, ignore_index)
+        pair = [t * pos * f + (1.0 - t) * g for f, g in zip(_positive(z, params), pair, strict=False)]
+        pair = [torch.where(wrong, torch.nan, torch.where(valid, x, 0.0)) for x in pair]
+    return pair[0], pair[1] if want_slope else None
 
 
 def _with_few_positives(
@@ -94,31 +108,33 @@ def _with_few_positives(
 ) -> list[Tensor]:
     """Compute α⁺ t f + (1 − t) g only where t > 0: few labels are positive, everywhere else the loss is g."""
     where, t, ignored = _active(z, target, ignore_index)
-    share = t * (pos.reshape(-1)[where[1]] if isinstance(pos, Tensor) and pos.dim() else pos)
-    for f, g in zip(_positive(z[where], params), pair, strict=False):
-        g[where] = share * f + (1.0 - t) * g[where]
+    inner = z[0, 0].numel() if len(z) else 1
+    if isinstance(pos, Tensor) and pos.dim():
+        pos = pos.reshape(-1).index_select(0, where.div(inner, rounding_mode="floor").remainder_(z.shape[1]))
+    share = t * pos
+    for f, g in zip(_positive(z.view(-1).index_select(0, where), params), pair, strict=False):
+        flat = g.view(-1)
+        flat.index_copy_(0, where, f.mul_(share).addcmul_(1.0 - t, flat.index_select(0, where)))
     return pair if ignored is None else [x.masked_fill_(ignored, 0.0) for x in pair]
 
 
-def _active(z: Tensor, target: Tensor, ignore_index: int) -> tuple[tuple[Tensor, ...], Tensor, Tensor | None]:
-    """Positions where t > 0, t at these positions, and the mask of ignored elements or None."""
+def _active(z: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Positions in the flattened block where t > 0, t at these positions, and the mask of ignored elements or None."""
     if target.dim() < z.dim():
-        rows = target != ignore_index
-        row, *rest = rows.nonzero(as_tuple=True)
-        where = (row, target[rows], *rest)
-        return where, torch.ones_like(where[0], dtype=z.dtype), None if rows.all() else ~rows.unsqueeze(1)
+        row = torch.arange(0, z.numel(), z[:1].numel() or 1).view(-1, *[1] * (target.dim() - 1))
+        inner = z[0, 0].numel() if len(z) else 1
+        where = row + (torch.arange(inner) if target.dim() > 1 else 0) + target * inner
+        valid = target != ignore_index
+        every = bool(valid.all())
+        where = where.reshape(-1) if every else where[valid]
+        return where, z.new_ones(where.shape), None if every else ~valid.unsqueeze(1)
     ignored = None
-    if target.dtype != torch.bool and not _all_labels(target, ignore_index):
+    if not all_kept(target, ignore_index):
         ignored = ~kept(target, ignore_index)
         target = target.masked_fill(ignored, 0)
-    where = target.bool().nonzero(as_tuple=True)
-    return where, target[where].to(z.dtype), ignored
-
-
-def _all_labels(target: Tensor, ignore_index: int) -> bool:
-    """Whether nothing is ignored: decided from the minimum and maximum, ten times faster than a comparison."""
-    low, high = target.aminmax()
-    return bool(low >= 0) and bool(high <= 1) and not 0 <= ignore_index <= 1
+    target = target.reshape(-1)
+    where = target.nonzero().squeeze(1)
+    return where, target.index_select(0, where).to(z.dtype), ignored
 
 
 def _positive(z: Tensor, params: SigmoidParameters) -> tuple[Tensor, Tensor]:

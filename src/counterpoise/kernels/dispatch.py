@@ -23,6 +23,7 @@ from counterpoise.kernels.reduction import (
     Batch,
     Reduction,
     accumulation_dtype,
+    all_kept,
     denominator,
     kept,
     reduced,
@@ -145,18 +146,30 @@ def _triton_kernels(equation: Equation) -> Callable[..., Tensor]:
 
 
 def softmax_denominator(logits: Tensor, params: Params, batch: Batch) -> Tensor:
-    valid = valid_rows(batch.target, batch.ignore_index)
     dtype = accumulation_dtype(logits)
+    if _is_counted(batch) and not batch.target.is_floating_point() and params.weight is None:
+        return torch.tensor(float(batch.target.numel()), dtype=dtype)
+    valid = valid_rows(batch.target, batch.ignore_index)
     return denominator(batch.target, valid, batch.reduction, params.weight, batch.sample_weight, dtype)
 
 
 def sigmoid_denominator(logits: Tensor, params: Params, batch: Batch) -> Tensor:
     """The number of elements ("mean") or rows ("batchmean") that are not ignored."""
     dtype, by_rows = accumulation_dtype(logits), batch.reduction == "batchmean"
+    if _is_counted(batch._replace(sample_weight=None)):
+        return torch.tensor(float(logits.numel() // logits.shape[1] if by_rows else logits.numel()), dtype=dtype)
     valid = kept(batch.target, batch.ignore_index)
     if valid.dim() == logits.dim():
         return (valid.any(1) if by_rows else valid).sum(dtype=dtype)
     return valid.sum(dtype=dtype) * (1 if by_rows else logits.shape[1])
+
+
+def _is_counted(batch: Batch) -> bool:
+    """Whether all rows have weight 1, which is known without a sum over them: on a CPU, none is ignored."""
+    target = batch.target
+    if batch.sample_weight is not None or target.device.type != "cpu" or is_traced(target) or in_transform():
+        return False
+    return all_kept(target, batch.ignore_index)
 
 
 def _reference_loss(equation: Equation, params_type: Callable[..., Params], logits: Tensor, *arguments: Any) -> Tensor:

@@ -54,6 +54,14 @@ def kept(target: Tensor, ignore_index: int) -> Tensor:
     return target != ignore_index
 
 
+def all_kept(target: Tensor, ignore_index: int) -> bool:
+    """Whether no element is ``ignore_index``; where the extremes decide it, which is faster than a comparison."""
+    if target.numel() == 0 or target.dtype == torch.bool:
+        return bool(kept(target, ignore_index).all())
+    low, high = target.aminmax()
+    return not bool(low <= ignore_index) or not bool(high >= ignore_index) or bool(kept(target, ignore_index).all())
+
+
 def denominator(
     target: Tensor,
     valid: Tensor,

@@ -61,6 +61,8 @@ def check_unmasked(target: Tensor, ignore_index: int, *logits: Tensor | None) ->
     for values in logits:
         if values is None or not values_readable(values):
             continue
+        if values.numel() and bool(values.detach().amin() > -torch.inf):
+            continue  # nothing is masked
         bad = _on_masked_class(target, values.detach(), ignore_index)
         if bad.any():
             where = tuple(torch.nonzero(bad)[0].tolist())
@@ -79,6 +81,8 @@ def checked_index_target(target: Tensor, logits: Tensor, ignore_index: int) -> T
     target = target.to(torch.int64)
     if values_readable(target):
         classes = logits.shape[1]
+        if not target.numel() or _within(target, 0, classes - 1):
+            return target
         wrong = ((target < 0) | (target >= classes)) & (target != ignore_index)
         if wrong.any():
             where = tuple(torch.nonzero(wrong)[0].tolist())
@@ -291,8 +295,7 @@ def _checked_indices(target: Tensor, logits: Tensor, ignore_index: int) -> Tenso
 
 
 def _check_labels(target: Tensor, ignore_index: int) -> None:
-    low, high = target.aminmax() if target.dtype != torch.bool else (torch.tensor(0), torch.tensor(1))
-    if low >= 0 and high <= 1:
+    if target.dtype == torch.bool or _within(target, 0, 1):
         return
     wrong = ~((target >= 0) & (target <= 1)) & (target != ignore_index)
     if wrong.any():
@@ -301,3 +304,9 @@ def _check_labels(target: Tensor, ignore_index: int) -> None:
             f"`target` of labels must be in [0, 1] or {ignore_index} (`ignore_index`); the label at {where} is "
             f"{target[where].item():g}"
         )
+
+
+def _within(target: Tensor, low: int, high: int) -> bool:
+    """Whether all values are in [low, high], from the extremes, which is faster than comparisons."""
+    least, most = target.aminmax()
+    return bool(least >= low) and bool(most <= high)
