@@ -32,7 +32,8 @@ def dice_loss(
     - segmentation-models-pytorch, ``DiceLoss("multiclass")``: the sum over the classes that are present, over C:
       ``dice_loss(logits, target, smooth=0.0, reduction="none").mean()``; of ``DiceLoss("binary")`` and ``"multilabel"``
       the same with ``activation="sigmoid"``;
-    - kornia, ``dice_loss(average="macro")`` and ``"micro"``: ``dice_loss(…, average=…, batch=False, smooth=0.0)``;
+    - kornia, ``dice_loss`` with its default ``average="micro"``, and "macro" likewise:
+      ``dice_loss(…, average="micro", batch=False, smooth=0.0)``;
     - MONAI, ``DiceLoss(softmax=True, to_onehot_y=True)``: ``dice_loss(…, batch=False, smooth=5e-6)``, if each image
       has all classes: MONAI counts an absent class as almost 1.
 

@@ -148,7 +148,8 @@ def binary_cross_entropy(
     """Binary cross-entropy with logits, with weights or without.
 
     The arguments from ``gamma_pos`` to ``detach_focus`` add the terms of `sigmoid_loss`; with ``gamma_pos`` or
-    ``gamma_neg`` above 0 this is focal loss (`sigmoid_focal_loss`, `asymmetric_loss`).
+    ``gamma_neg`` above 0 this is focal loss (`sigmoid_focal_loss`, `asymmetric_loss`). The "mean" is that of torch and
+    timm; timm's ``BinaryCrossEntropy(sum_classes=True)`` is ``binary_cross_entropy(…, reduction="batchmean")``.
 
     Args:
         logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; ``(N,)`` and ``()`` are one class.
@@ -237,8 +238,9 @@ def sigmoid_focal_loss(
 ) -> Tensor:
     """Focal loss on sigmoids: ``α (1−p)^γ (−log p)`` for positives, ``(1−α) p^γ (−log(1−p))`` for negatives.
 
-    The positional order ``alpha, gamma, reduction`` is that of torchvision, whose default is ``reduction="none"``.
-    RetinaNet divides by the number of positives: ``reduction="mean", normalizer=positives``.
+    The positional order ``alpha, gamma, reduction`` is that of torchvision. Its default, and kornia's, is
+    ``reduction="none"``; their "mean" is over the elements, as here and in segmentation-models-pytorch. RetinaNet
+    divides by the number of positives: ``sigmoid_focal_loss(…, normalizer=target.sum().clamp(min=1))``.
 
     Args:
         logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; ``(N,)`` and ``()`` are one class.
@@ -327,7 +329,8 @@ def asymmetric_loss(
     """Asymmetric loss: negatives are focused more than positives, and those with p below ``clip`` have loss 0.
 
     The positional order ``gamma_neg, gamma_pos, clip`` is that of the authors and of timm.
-    The paper sums over N and C: ``reduction="sum"``.
+    "mean" divides by N·C, and timm's default by N: ``asymmetric_loss(…, reduction="batchmean", detach_focus=False)``.
+    The paper and the authors' code sum over both: ``asymmetric_loss(…, reduction="sum")``.
 
     Args:
         logits: ``(N, C)`` or ``(N, C, …)``, any floating dtype; ``(N,)`` and ``()`` are one class.

@@ -144,7 +144,9 @@ def cross_entropy(
     """Cross-entropy ``−w_y log p_y``, with class weights or without.
 
     The arguments from ``offset`` to ``label_smoothing`` add the terms of `softmax_loss`; with ``gamma`` above 0 this is
-    `focal_loss`.
+    `focal_loss`. timm's ``LabelSmoothingCrossEntropy()`` is ``cross_entropy(logits, target, label_smoothing=0.1)``. Its
+    ``SoftTargetCrossEntropy()``, and torch for weighted probabilities, divide by the number of rows:
+    ``cross_entropy(logits, target, reduction="batchmean")``.
 
     Args:
         logits: ``(N, C)``, ``(N, C, …)`` or ``(C,)``, any floating dtype; −inf masks a class of a row.
@@ -234,7 +236,8 @@ def focal_loss(
 ) -> Tensor:
     """Focal loss on a softmax, ``−w_y (1 − p_y)^γ log p_y``: well-classified rows count less.
 
-    The positional order ``alpha, gamma, reduction`` is that of torchvision and kornia.
+    The positional order ``alpha, gamma, reduction`` is that of torchvision and kornia. kornia's default is
+    ``reduction="none"``, and its "mean" divides by the number of logits: ``focal_loss(…, normalizer=logits.numel())``.
 
     Args:
         logits: ``(N, C)``, ``(N, C, …)`` or ``(C,)``, any floating dtype; −inf masks a class of a row.
