@@ -459,3 +459,45 @@ def test_a_warning_is_one_line_without_the_place_in_the_source():
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True, timeout=120)
     (line,) = done.stderr.splitlines()
     assert line.startswith("warning: beta=0.5 has no effect")
+
+
+def test_a_class_without_images_gets_weight_0_and_is_named():
+    told = call("weights", "0,10,30,0", "--json")
+    assert json.loads(told.stdout) == pytest.approx({"0": 0.0, "1": 1.5, "2": 0.5, "3": 0.0})
+    reason = "weight 0, and not counted in the average; add images to train on it"
+    assert told.stderr == f"warning: classes '0', '3' have no images: {reason}\n"
+    assert call("weights", "0,10").stderr.startswith("warning: class '0' has no images: weight 0")
+    assert call("weights", "5,10").stderr == ""
+
+
+def test_the_options_that_write_pages_are_named(run_folder, tmp_path):
+    for name in ("page.svg", "page.png", "page.pdf", "page"):
+        error = call("report", run_folder, "--to", tmp_path / name, code=2).stderr
+        assert error == f"error: `--to` must end in one of .html, .md, .json; got '{name}'\n"
+    error = call("explain", "focal", "--out", tmp_path / "page.pdf", code=2).stderr
+    assert error == "error: `--out` must end in one of .html, .png, .svg, .md, .json; got 'page.pdf'\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_option_that_belongs_to_another_scheme_is_refused():
+    error = call("weights", "5,50", "--scheme", "inverse", "--beta", "0.9", code=2).stderr
+    assert error == 'error: `--beta` belongs to scheme="effective_number"; remove it, or use that scheme\n'
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "hint"),
+    [
+        (cp.train, "lr", "learning_rate"),
+        (cp.train, "seeds", "seed"),
+        (cp.train, "num_epochs", "epochs"),
+        (cp.train, "overwrit", "overwrite"),
+        (cp.compare, "lr", "learning_rate"),
+        (cp.compare, "seed", "seeds"),
+        (cp.compare, "job", "jobs"),
+        (cp.compare, "wd", "weight_decay"),
+    ],
+)
+def test_a_misspelt_argument_gets_a_hint(function, name, hint):
+    data = {"strategy": "focal"} if function is cp.train else {}
+    with pytest.raises(cp.errors.ArgumentError, match=rf"`{name}` is an unknown training setting; did you mean {hint}"):
+        function(data="digits", **data, **{name: 1})

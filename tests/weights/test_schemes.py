@@ -168,7 +168,8 @@ def test_beta_near_one_is_finite_monotone_and_tends_to_the_inverse(beta: float) 
 @pytest.mark.fault("W5")
 def test_an_imbalance_of_ten_million_survives_float32() -> None:
     for scheme in SCHEMES:
-        weights = class_weights([10_000_000, 1], scheme, beta="auto").astype(np.float32)
+        options = {"beta": "auto"} if scheme == "effective_number" else {}
+        weights = class_weights([10_000_000, 1], scheme, **options).astype(np.float32)
         assert np.isfinite(weights).all()
         assert (weights > 0).all()
 
@@ -262,3 +263,12 @@ def test_what_cannot_be_is_refused_by_its_argument(arguments: dict[str, object],
 def test_no_images_at_all_is_refused() -> None:
     with pytest.raises(ArgumentError, match="above 0"):
         class_weights([0, 0], empty="exclude")
+
+
+@pytest.mark.parametrize("scheme", ["inverse", "ISNS", "balanced", "uniform", "median_frequency", [1.0, 2.0]])
+@pytest.mark.parametrize("beta", [0.9, "auto"])
+def test_a_beta_that_the_scheme_does_not_have_is_refused(scheme, beta):
+    with pytest.raises(ArgumentError, match=r'`beta` belongs to scheme="effective_number"; remove it, or use that'):
+        class_weights([5, 50], scheme, beta=beta)
+    class_weights([5, 50], scheme, beta=0.9999)
+    class_weights([5, 50], "ENS", beta=beta)

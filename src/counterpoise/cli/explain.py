@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from counterpoise.cli.options import flag, option
+from counterpoise.cli.options import check_suffix, flag, option
 from counterpoise.cli.output import Result, print_text
 from counterpoise.core.errors import ArtifactError
 from counterpoise.core.files import path_exists, reading
@@ -72,6 +72,7 @@ def _write(result: Explanation, target: Path, *, overwrite: bool) -> None:
     exists = path_exists(target)
     if exists and target.is_dir():
         raise ArtifactError(f"`out` {target} is a folder; name a file")
+    check_suffix("out", target, (".html", ".png", ".svg", ".md", ".json"))
     if exists and not overwrite:
         raise ArtifactError(f"`out` {target} exists; name another file, or give `overwrite` to replace it")
     render(result, target)

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -146,6 +146,12 @@ class TrainingOptions:
             chosen["augment"] = tuple(_names(self.augment))
         check_device(Settings.from_options(chosen).precision)
         return chosen
+
+
+def check_suffix(argument: str, file: Path, suffixes: Sequence[str]) -> None:
+    """Raise `ArgumentError` for a file to write whose name does not end in one of the suffixes."""
+    if file.suffix.lower() not in suffixes:
+        raise ArgumentError(f"`{argument}` must end in one of {', '.join(suffixes)}; got {file.name!r}")
 
 
 def spread_groups(command: Callable[..., Any]) -> Callable[..., Any]:

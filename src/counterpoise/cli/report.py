@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from counterpoise.cli.options import option
+from counterpoise.cli.options import check_suffix, option
 from counterpoise.cli.output import Result, print_text
 from counterpoise.core.errors import ArtifactError
 from counterpoise.core.files import path_exists
@@ -32,6 +32,8 @@ def report(directory: Folder, to: Target = None) -> Result:
     from counterpoise.core.artifacts import read_artifact
     from counterpoise.workflow.report import render
 
+    if to is not None:
+        check_suffix("to", to, (".html", ".md", ".json"))
     source = _source(directory)
     target = to or source.with_name(SOURCES.get(source.name, f"{source.stem}.html"))
     artifact = read_artifact(source)

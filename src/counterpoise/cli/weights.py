@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from counterpoise.cli.options import DataOptions, option, read_counts
-from counterpoise.cli.output import Result, print_table
+from counterpoise.cli.output import Result, print_note, print_table
+from counterpoise.core.text import listed
 
 if TYPE_CHECKING:
     from counterpoise.core.counts import ClassCounts
@@ -30,6 +31,10 @@ def weights(
     from counterpoise.weights import class_weights
 
     counts = _counts(data, reading)
+    if counts.empty:
+        number = "class {} has" if len(counts.empty) == 1 else "classes {} have"
+        without = number.format(listed(counts.empty))
+        print_note(f"warning: {without} no images: weight 0, and not counted in the average; add images to train on it")
     chosen: Any = scheme
     values = class_weights(counts, chosen, beta=beta, max_weight=max_weight, empty="exclude").tolist()
 

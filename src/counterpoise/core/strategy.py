@@ -161,6 +161,7 @@ class Strategy(Artifact):
             raise ArgumentError(f"`{_OPTIONS[kind]}` {options} are given without `{kind}`; name the method, too")
 
     def _check_combination(self) -> None:
+        self._check_loss()
         balanced = self.loss == "class_balanced"
         if balanced and self.weights:
             raise ArgumentError(
@@ -196,6 +197,20 @@ class Strategy(Artifact):
                 "`separate` trains one model per node of the class tree for a fixed number of steps; use `head` "
                 "'hierarchical' and a loss of flat classes, such as 'cross_entropy', and leave out `reweighting`, "
                 "`retraining`, and the posthoc methods 'adjust_logits' and 'tau_normalize'"
+            )
+
+    def _check_loss(self) -> None:
+        """Raise for a head or a posthoc method that the loss rules out."""
+        if self.loss == "ldam" and self.head != "cosine":
+            raise ArgumentError(
+                f"loss 'ldam' subtracts its margins from cosines and diverges with the logits of `head` {self.head!r}; "
+                "use `head` 'cosine'"
+            )
+        adjusts = self.loss in ("logit_adjusted", "balanced_softmax") and self.loss_options.get("tau", 1.0) == 1.0
+        if adjusts and self.posthoc == "adjust_logits":
+            raise ArgumentError(
+                f"loss {self.loss!r} already corrects for the whole class prior, so that posthoc 'adjust_logits' would "
+                "be a second correction; keep one of the two"
             )
 
     def _owners(self, name: str) -> tuple[Kind, ...]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from counterpoise.core.checks import checked_choice, checked_indices, checked_vector
 from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
-from counterpoise.core.hyperparameters import check_options
+from counterpoise.core.hyperparameters import check_options, hyperparameters
 from counterpoise.core.names import resolve
 from counterpoise.core.text import listed
 
@@ -73,8 +73,8 @@ def class_weights(
         float64 ``(C,)``, finite and non-negative.
 
     Raises:
-        ArgumentError: an unknown scheme, a value out of range, an empty class (named), or names that do not match
-            (listed).
+        ArgumentError: an unknown scheme, an option that it does not have, a value out of range, an empty class
+            (named), or names that do not match (listed).
         ArgumentTypeError: counts that are not whole numbers, or weights that are not numbers.
 
     Warns:
@@ -92,6 +92,8 @@ def class_weights(
         raise ArgumentError('`pixels_in_images` belongs to scheme="median_frequency"; remove it, or use that scheme')
     if power is not None and name != "inverse":
         raise ArgumentError('`power` is the exponent of scheme="inverse"; remove it, or use that scheme')
+    if name != "effective_number" and beta != hyperparameters("weights", "effective_number")["beta"].default:
+        raise ArgumentError('`beta` belongs to scheme="effective_number"; remove it, or use that scheme')
     options = {"max_weight": max_weight, "normalize": "auto" if normalize is None else normalize}
     options |= {"power": power} if name == "inverse" else {"beta": beta} if name == "effective_number" else {}
     check_options("weights", name or "uniform", options)

@@ -60,7 +60,8 @@ def built(strategy, epochs=4):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_loss_takes_every_hyperparameter_of_the_table(loss):
-    plain = Strategy("mine", "", loss=loss, head="hierarchical" if loss == "hierarchical" else "linear")
+    head = {"hierarchical": "hierarchical", "ldam": "cosine"}.get(loss, "linear")
+    plain = Strategy("mine", "", loss=loss, head=head)
     for name, parameter in hyperparameters("loss", loss).items():
         if isinstance(parameter.default, str):
             value = next(choice for choice in parameter.choices if choice != parameter.default)
@@ -81,8 +82,9 @@ def stored(loss):
 @pytest.mark.parametrize("loss", ["cross_entropy", "focal", "balanced_softmax", "vector_scaling", "ldam"])
 def test_label_smoothing_reaches_the_loss(loss):
     logits, target = torch.tensor([[2.0, 0.5, -1.0]]), torch.tensor([0])
+    head = "cosine" if loss == "ldam" else "linear"
     plain, smooth = (
-        built(Strategy("mine", "", loss=loss, loss_options={"label_smoothing": share})).loss(logits, target)
+        built(Strategy("mine", "", loss=loss, loss_options={"label_smoothing": share}, head=head)).loss(logits, target)
         for share in (0.0, 0.3)
     )
     assert smooth > plain
@@ -201,12 +203,30 @@ def test_double_correction_is_advised_against_with_the_numbers(change, advice):
         ({"separate": True, "head": "hierarchical", "retraining": "head"}, "only with plain cross-entropy on a linear"),
         ({"separate": True, "head": "hierarchical", "loss": "hierarchical"}, "`separate` .* a loss of flat classes"),
         ({"separate": True, "head": "hierarchical", "posthoc": "adjust_logits"}, "`separate` .* 'adjust_logits'"),
+        ({"loss": "ldam"}, "loss 'ldam' subtracts its margins from cosines .* `head` 'linear'; use `head` 'cosine'"),
+        ({"loss": "ldam", "head": "hierarchical", "separate": True}, "loss 'ldam' .*; use `head` 'cosine'"),
+        (
+            {"loss": "logit_adjusted", "posthoc": "adjust_logits"},
+            "loss 'logit_adjusted' already corrects .*'adjust_logits' would be a second correction; keep one of the",
+        ),
+        (
+            {"loss": "balanced_softmax", "posthoc": "adjust_logits", "posthoc_options": {"tau": 0.5}},
+            "loss 'balanced_softmax' already corrects for the whole class prior",
+        ),
         ({"retraining": "head", "retraining_options": {"share": 1}}, "`share` must be above 0 and below 1; got 1"),
     ],
 )
 def test_a_strategy_is_checked_when_it_is_made(options, message):
     with pytest.raises(ArgumentError, match=f"strategy 'mine': .*{message}"):
         Strategy("mine", "", **options)
+
+
+def test_a_prior_that_the_loss_leaves_may_be_corrected_afterwards():
+    half = Strategy("half", "", loss="logit_adjusted", loss_options={"tau": 0.5}, posthoc="adjust_logits")
+    prior = np.sqrt(np.array([50, 10, 5]))
+    scores = np.zeros((1, 3))
+    got = build_posthoc(half, built(half).prior)(scores, []).apply(scores)
+    np.testing.assert_allclose(got, -np.log(prior / prior.sum())[None], rtol=1e-12)
 
 
 def test_a_strategy_that_was_saved_and_makes_no_sense_is_refused_when_it_is_read():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,7 +88,8 @@ def compare(
     """
     if jobs is not None and jobs < 1:
         raise ArgumentError(f"`jobs` must be at least 1; got {jobs}")
-    seed_list, checked = _checked_seeds(seeds), Settings.from_options(settings)
+    checked = Settings.from_options(settings, arguments=inspect.signature(compare).parameters)
+    seed_list = _checked_seeds(seeds)
     if isinstance(strategies, str):
         strategies = split_strategies(strategies)
     if strategies is not None and not strategies:

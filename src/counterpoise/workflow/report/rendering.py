@@ -174,7 +174,7 @@ def _all_figures(page: Page) -> VegaSpec:
     """Every figure of the page, one below the other."""
     specs = [_standalone(figure) for figure in page.figures.values()]
     if not specs:
-        raise ArgumentError(f"`path`: this {page.kind.lower()} has no figure; write .html, .md or .json")
+        raise ArgumentError(f"this {page.kind.lower()} has no figure; write an .html, .md or .json file")
     shared = (*SHARED, "config")
     title = {"text": one_line(page.title, 80), "anchor": "start", "fontSize": 20, "color": theme.LIGHT["text"]}
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 import warnings
 from collections.abc import Callable
@@ -81,7 +82,7 @@ def train(
         >>> run = train("logit-adjusted", "digits", epochs=1, out=tempfile.mkdtemp())  # doctest: +SKIP
     """
     chosen = strategy_named(strategy) if isinstance(strategy, str) else strategy
-    checked = Settings.from_options(settings)
+    checked = Settings.from_options(settings, arguments=inspect.signature(train).parameters)
     check_device(checked.precision)
     group = distributed_state()
     path = Path(out if out is not None else f"runs/{chosen.folder_name}-seed{seed}")

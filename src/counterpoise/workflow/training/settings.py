@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -22,6 +22,8 @@ PHOTO_SIZE, PRETRAINED_SIZE = 128, 224
 FULL_BATCH, SMALL_BATCH, SMALL_DATASET = 128, 32, 2048
 Precision = Literal["no", "bf16", "fp16"]
 Resize = Literal["crop", "pad", "squash"]
+_OTHER_NAMES = {"lr": "learning_rate", "bs": "batch_size", "wd": "weight_decay", "amp": "precision"}
+"""Short names of settings in other libraries, for hints; `did_you_mean` finds those that are more alike."""
 BASE_AUGMENTATIONS = ("crop", *SYMMETRIES)
 
 
@@ -97,12 +99,16 @@ class Settings:
             checked_choice("augment", name, BASE_AUGMENTATIONS)
 
     @classmethod
-    def from_options(cls, options: Mapping[str, Any]) -> Settings:
-        """Settings from keyword arguments; an unknown one is an `ArgumentError` with the nearest name."""
+    def from_options(cls, options: Mapping[str, Any], *, arguments: Iterable[str] = ()) -> Settings:
+        """Settings from keyword arguments; an unknown one is an `ArgumentError` with the nearest name.
+
+        ``arguments`` are those of the function that takes the settings: one of them may be meant, too.
+        """
         names = [f.name for f in dataclasses.fields(cls)]
         for key in options:
             if key not in names:
-                raise ArgumentError(f"`{key}` is an unknown training setting; {did_you_mean(key, names)}")
+                hint = did_you_mean(_OTHER_NAMES.get(key, key), [*names, *arguments])
+                raise ArgumentError(f"`{key}` is an unknown training setting; {hint}")
         if isinstance(options.get("augment"), list):
             options = {**options, "augment": tuple(options["augment"])}
         return cls(**options)
