@@ -17,6 +17,7 @@ from counterpoise.core.artifacts import Strategy
 from counterpoise.core.errors import ArgumentError, ArtifactError
 from counterpoise.models import build_model
 from counterpoise.workflow.training import RunFolder, train
+from counterpoise.workflow.training.run_folder import HISTORY_COLUMNS
 
 SOURCE = Path(__file__).parents[1] / "src"
 
@@ -136,3 +137,37 @@ def test_pretrained_weights_come_over_https_with_their_checksum(monkeypatch):
     ((url, options),) = calls
     assert url.startswith("https://")
     assert options["check_hash"] is True
+
+
+def test_tensors_without_elements_are_saved_with_their_digest(tmp_path):
+    run, loaded = RunFolder(tmp_path), []
+    tensors = {"a": torch.tensor([]), "b": torch.ones(2, 0), "c": torch.tensor(1.5)}
+    run.write_checkpoint(tensors, {"step": "1", "note": ""})
+    run.load_checkpoint(lambda found, metadata: loaded.append(found))
+    assert {name: tensor.shape for name, tensor in loaded[0].items()} == {name: t.shape for name, t in tensors.items()}
+
+
+def test_a_checkpoint_of_nothing_is_refused(tmp_path):
+    (tmp_path / "checkpoint.safetensors").write_bytes(safetensors_file({}, b""))
+    with pytest.raises(ArtifactError, match="does not have the SHA-256"):
+        RunFolder(tmp_path).load_checkpoint(lambda found, metadata: None)
+
+
+@pytest.mark.parametrize(
+    "epochs", ["12", ["12"], {"a": [1.0]}, [[1.0, "2"]], [[True]], [[None]], [[2**53 + 1]], [[10**400]], None, [1.0]]
+)
+def test_class_weights_of_epochs_are_numbers_and_not_cast(tmp_path, epochs):
+    (tmp_path / "weights.json").write_text(json.dumps({"classes": ["a"], "epochs": epochs}))
+    with pytest.raises(ArtifactError, match=r"weights\.json is damaged \(.*epochs"):
+        RunFolder(tmp_path).read_weights()
+
+
+@pytest.mark.parametrize("number", ["1_0", "١", "１", " 1", "1 ", "0x1", "infinity", "\u20281"])
+def test_numbers_of_the_history_are_as_they_were_written(tmp_path, number):
+    run = RunFolder(tmp_path)
+    run.write_history([dict.fromkeys(HISTORY_COLUMNS, 7.5)])
+    assert run.read_history()[0]["loss"] == 7.5
+    text = (tmp_path / "history.csv").read_text("utf-8")
+    (tmp_path / "history.csv").write_text(text.replace("7.5", number), "utf-8")
+    with pytest.raises(ArtifactError, match=r"history\.csv is damaged \(.* is not a number"):
+        run.read_history()

@@ -16,7 +16,8 @@ from counterpoise.core.artifacts import (
     read_artifact,
 )
 from counterpoise.core.errors import ArgumentError, ArtifactError, WriteError
-from counterpoise.core.files import LOCK, atomic_write, claim, locked, read_json, write_json
+from counterpoise.core.files import LOCK, NEW, atomic_write, claim, locked, read_json, replace_files, write_json
+from counterpoise.workflow.evaluation import evaluate
 
 STRATEGY = Strategy(
     "s",
@@ -293,3 +294,43 @@ def test_a_folder_that_cannot_be_locked_is_an_error_of_ours(tmp_path):
     (tmp_path / LOCK).mkdir()
     with pytest.raises(ArtifactError, match=r"cannot write to `out` .*Is a directory"), locked(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("kind", [["Run"], {"a": 1}, None, 1, "x" * 5000])
+def test_a_kind_that_is_none_is_refused_in_short(tmp_path, kind):
+    write_json(tmp_path / "a.json", {"artifact": kind})
+    with pytest.raises(ArtifactError, match=r"a\.json is not a Counterpoise artifact") as caught:
+        read_artifact(tmp_path / "a.json")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "9007199254740993", "1" + "0" * 400, "true", '"1"'])
+def test_a_number_that_no_float_is_is_refused(tmp_path, number):
+    value = evaluate(([[2.0, 0.0], [0.0, 1.0]], [0, 1])).to_dict()
+    content = json.dumps({**value, "confidence": 123.25}).replace("123.25", number)
+    (tmp_path / "e.json").write_text(content)
+    with pytest.raises(ArtifactError, match=r"e\.json: Evaluation.confidence: expected "):
+        read_artifact(tmp_path / "e.json")
+    (tmp_path / "e.json").write_text(content.replace(f'"confidence": {number}', '"confidence": 1'))
+    assert read_artifact(tmp_path / "e.json").confidence == 1.0
+
+
+@pytest.mark.parametrize("version", [True, 1.0, "1", None, 2])
+def test_the_version_is_the_number_itself(tmp_path, version):
+    with pytest.raises(ArtifactError, match="format version"):
+        Strategy.from_dict({**Strategy("a").to_dict(), "version": version})
+
+
+@pytest.mark.parametrize(
+    "names", [["../x"], ["kept.txt"], [1], [["run.json"]], {"run.json": 1}, "run.json", None, ["run.jsom"]]
+)
+def test_a_damaged_record_of_a_replacement_moves_and_deletes_nothing(tmp_path, names):
+    out, new = tmp_path / "out", tmp_path / "out" / NEW
+    new.mkdir(parents=True)
+    for file in (tmp_path / "x", out / "kept.txt", out / "run.json", new / "run.json"):
+        file.write_text(str(file))
+    write_json(new / "moving.json", names)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    with pytest.raises(ArtifactError, match=r"moving\.json is damaged: it must list files of .*; delete "):
+        replace_files(out, ["run.json"])
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before

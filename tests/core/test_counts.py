@@ -119,3 +119,76 @@ def test_counts_that_no_integer_holds_are_refused_and_not_wrapped(counts):
 
 def test_the_largest_counts_stay_exact():
     assert ClassCounts([2**53 - 1, 1]).counts.tolist() == [2**53 - 1, 1]
+
+
+@pytest.mark.parametrize("name", [b"cat", None, 2.5, True, ("a", "b"), np.nan])
+def test_class_names_are_strings_and_not_made_of_something_else(name):
+    for call in (lambda: ClassCounts({name: 1}), lambda: ClassCounts([1], names=[name])):
+        with pytest.raises(ArgumentTypeError, match=r"`names` must be strings; got .*; convert it"):
+            call()
+    assert ClassCounts({3: 1, np.int64(4): 2}).names == ("3", "4")
+
+
+@pytest.mark.parametrize(
+    "total",
+    [True, "5", 3.7, 1.0, float("nan"), float("inf"), -1, 2**53 + 1, 10**400, 10**5000],
+    ids=lambda t: str(type(t)),
+)
+def test_the_total_is_a_whole_number(total):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match="`total` must be"):
+        ClassCounts([1, 0], total=total)
+    assert ClassCounts([1, 0], total=np.int64(7)).total == 7
+
+
+@pytest.mark.parametrize(
+    "counts", [[[1], 2], [1, [2, 3]], [[1, 2], [3]], {"a": [1], "b": [1, 2]}, "12", 5, np.zeros(0, "S1")]
+)
+def test_what_is_no_flat_list_of_numbers_is_refused_or_empty(counts):
+    if isinstance(counts, np.ndarray):
+        assert len(ClassCounts(counts)) == 0
+        return
+    with pytest.raises((ArgumentError, ArgumentTypeError), match="`counts` must "):
+        ClassCounts(counts)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["cat", 0], "whole numbers or strings, not both; got int, str"),
+        ([0, True], "whole numbers or strings, not both; got bool, int"),
+        ([True, False], "not both; got bool"),
+        (np.array([True]), "got dtype bool"),
+        ([b"cat"], r"got dtype \|S3"),
+        (np.array([b"cat"]), r"got dtype \|S3"),
+        ([0, 10**12], "must be class indices, at least 0 and below 16,777,216; row 1 is 1000000000000"),
+        (np.array([2**64 - 1], np.uint64), "row 0 is 18446744073709551615"),
+        ([0, 2**70], "got dtype object"),
+        ([[0], [1, 2]], "must be a flat list"),
+        (5, "must be a list or an array with one label per image; got 5"),
+        ("cat", "must be a list or an array with one label per image; got 'cat'"),
+        ([0.0, 1.0], "got dtype float64"),
+    ],
+)
+def test_labels_are_whole_numbers_or_strings_and_not_cast(labels, message):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=rf"`labels` .*{message}"):
+        ClassCounts.from_labels(labels)
+
+
+@pytest.mark.parametrize("size", [-1, 1.5, "3", True, 10**12, 10**400])
+def test_a_number_of_classes_that_is_none_is_refused(size):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match="`num_classes` must be"):
+        ClassCounts.from_labels([0, 1], num_classes=size)
+
+
+def test_string_labels_are_those_that_were_given():
+    counts = ClassCounts.from_labels(["a", "a\0", "", "b"], ignore_index="b")
+    assert dict(zip(counts.names, counts.counts.tolist(), strict=True)) == {"": 1, "a": 1, "a\0": 1}
+    assert ClassCounts.from_labels(np.array(["x", "y", "x"])).counts.tolist() == [2, 1]
+    with pytest.raises(ArgumentTypeError, match=r"`ignore_index` must be a whole number; got 1\.5"):
+        ClassCounts.from_labels([0, 1], ignore_index=1.5)
+
+
+def test_a_count_that_a_list_with_floats_would_round_is_refused():
+    with pytest.raises(ArgumentError, match=r"`counts` must sum to at most 2\^53"):
+        ClassCounts([0.0, 2**53 + 1])
+    assert ClassCounts([0.0, 2**53 - 1]).counts.tolist() == [0, 2**53 - 1]

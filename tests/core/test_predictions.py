@@ -206,3 +206,24 @@ def test_a_folder_or_a_name_too_long_is_an_error_that_names_it(tmp_path):
     for path, reason in ((tmp_path / "p.npz", "directory"), (tmp_path / f"{'p' * 300}.npz", "too long")):
         with pytest.raises(ArtifactError, match=rf"p\.npz cannot be read as predictions: .*{reason}"):
             Predictions.load(path)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint64])
+def test_whole_numbers_that_no_float_is_are_refused(tmp_path, kind):
+    logits = np.zeros((4, 3), kind)
+    logits[0, 0] = 2**53
+    np.savez(tmp_path / "p.npz", logits=logits, labels=LABELS)
+    assert Predictions.load(tmp_path / "p.npz").logits[0, 0] == 2**53
+    logits[0, 0] = 2**53 + 1
+    np.savez(tmp_path / "p.npz", logits=logits, labels=LABELS)
+    with pytest.raises(ArtifactError, match=r"`logits` of whole numbers must be at most 2\^53"):
+        Predictions.load(tmp_path / "p.npz")
+
+
+def test_a_damaged_name_of_an_array_does_not_number_the_classes(tmp_path):
+    np.savez(tmp_path / "p.npz", logits=LOGITS, labels=LABELS, classes=np.array(["a", "b", "c"]))
+    content = (tmp_path / "p.npz").read_bytes()
+    at = content.rindex(b"classes.npy")
+    (tmp_path / "p.npz").write_bytes(content[:at] + b"k" + content[at + 1 :])
+    with pytest.raises(ArtifactError, match=r"p\.npz cannot be read as predictions: File name in directory"):
+        Predictions.load(tmp_path / "p.npz")

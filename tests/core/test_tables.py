@@ -203,3 +203,10 @@ def test_a_long_table_needs_no_object_per_row_and_a_quoted_one_not_for_long(tmp_
         tracemalloc.stop()
         assert len(table) == rows
         assert (peak - len(text)) / rows < most
+
+
+def test_a_name_that_no_system_has_is_an_error_of_ours(tmp_path):
+    with pytest.raises(ArtifactError, match="cannot be read: embedded null byte"):
+        read_own_csv(tmp_path / "a\0.csv", ("x",))
+    with pytest.raises(DatasetError, match="cannot be read: embedded null byte"):
+        read_csv(tmp_path / "a\0.csv", REQUIRED, error=DatasetError)

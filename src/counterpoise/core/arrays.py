@@ -103,6 +103,8 @@ def read_arrays(file: BinaryIO, size: int, names: Collection[str] | None = None)
                 raise ValueError(f"it has {twice[0]} twice")
             if sum(info.file_size for info in members) > max(4 * _ALWAYS_READ, _MAX_COMPRESSION * size):
                 raise ValueError("its arrays are far larger than the file; save them uncompressed")
+            for info in archive.infolist():  # a damaged name would make an array that may be missing disappear
+                archive.open(info).close()
             return {info.filename.removesuffix(".npy"): _read_array(archive, info, size) for info in members}
     except (OSError, ValueError):
         raise

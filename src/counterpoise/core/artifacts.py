@@ -384,6 +384,8 @@ def read_artifact(path: str | os.PathLike[str]) -> Artifact:
     """Read a JSON artifact of any kind; the file states which."""
     data = read_json(path)
     kind = data.get("artifact") if isinstance(data, dict) else None
-    if kind not in _KINDS:
-        raise ArtifactError(f"{path} is not a Counterpoise artifact: expected one of {sorted(_KINDS)}, got {kind!r}")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ArtifactError(
+            f"{path} is not a Counterpoise artifact: expected one of {sorted(_KINDS)}, got {kind!r:.80}"
+        )
     return _KINDS[kind].of_json(data, Path(path))

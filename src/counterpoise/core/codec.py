@@ -226,7 +226,8 @@ class _Reader:
     def _items(self, kind: Any, items: list[Any], where: str) -> tuple[Any, ...]:
         # Most lists are long and fit throughout.
         types_ = set(map(type, items))
-        if types_ <= _scalars(kind) and (float not in types_ or all(x is None or math.isfinite(x) for x in items)):
+        is_finite = float not in types_ or all(type(x) is not float or math.isfinite(x) for x in items)
+        if is_finite and types_ <= _scalars(kind):
             return tuple(items)
         return tuple(self.typed(kind, item, f"{where}[{i}]") for i, item in enumerate(items))
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from numbers import Integral
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from counterpoise.core.checks import checked_count
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
+from counterpoise.core.text import listed
 
 MANY, FEW = 100, 20
 """Bounds of the groups of classes by training images (Liu et al., Large-Scale Long-Tailed Recognition, CVPR 2019)."""
@@ -22,6 +25,7 @@ GROUPS = {
 """What the groups hold, in words."""
 
 _LARGEST = 2**53
+_MOST_CLASSES = 2**24
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
@@ -65,8 +69,8 @@ class ClassCounts:
         elif isinstance(counts, Mapping):
             if names is not None:
                 raise ArgumentError("`names` cannot be given with a {name: count} mapping; the keys are the names")
-            names, counts = [str(k) for k in counts], list(counts.values())
-        raw = np.asarray(counts)
+            names, counts = list(counts), list(counts.values())
+        raw = _array("counts", counts)
         labels = _checked_names(names, raw)
         array = _whole_numbers(raw, labels)
         for name, value in zip(labels, counts, strict=True):
@@ -75,7 +79,7 @@ class ClassCounts:
         array.setflags(write=False)
         object.__setattr__(self, "counts", array)
         object.__setattr__(self, "names", labels)
-        object.__setattr__(self, "total", int(array.sum()) if total is None else int(total))
+        object.__setattr__(self, "total", int(array.sum()) if total is None else _checked_total(total))
 
     @classmethod
     def from_labels(
@@ -91,21 +95,23 @@ class ClassCounts:
         Strings are matched to ``names`` (default: the sorted distinct strings). Rows equal to
         ``ignore_index`` do not count.
 
+        Raises:
+            ArgumentError: a label is negative, not among the names, or so large that it is no class index.
+            ArgumentTypeError: the labels are neither whole numbers nor strings, or both.
+
         Example:
             >>> ClassCounts.from_labels(["cat", "dog", "cat"]).counts
             array([2, 1])
         """
-        array = np.asarray(labels if isinstance(labels, np.ndarray) else list(labels)).reshape(-1)
-        if array.dtype.kind in "US":
-            array, names = _indices_of(array, names)
-        if array.size and array.dtype.kind not in "iu":
-            raise ArgumentTypeError(f"`labels` must be whole numbers or strings; got dtype {array.dtype}")
-        array = array.astype(np.int64)
-        if ignore_index is not None:
-            array = array[array != ignore_index]
-        size = num_classes if num_classes is not None else (len(names) if names is not None else None)
+        size = None if num_classes is None else _checked_size(num_classes)
+        array, kind = _flat_labels(labels)
+        if kind == "strings":
+            array, names = _indices_of([label for label in array.tolist() if label != ignore_index], names)
+        elif ignore_index is not None:
+            array = array[array != checked_count("ignore_index", ignore_index, minimum=-(2**63))]
+        size = len(names) if size is None and names is not None else size
         _check_range(array, size)
-        return cls(np.bincount(array, minlength=size or 0), names)
+        return cls(np.bincount(array.astype(np.int64), minlength=size or 0), names)
 
     @classmethod
     def from_multilabel(cls, targets: Any, *, names: Sequence[str] | None = None) -> ClassCounts:
@@ -188,11 +194,36 @@ class ClassCounts:
 CountsLike = ClassCounts | Mapping[str, int] | Sequence[int] | NDArray[Any]
 
 
-def _checked_names(names: Sequence[str] | None, raw: NDArray[Any]) -> tuple[str, ...]:
+def _array(name: str, values: Any) -> NDArray[Any]:
+    """The values as an array; ragged lists and values that no array can hold are refused."""
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ArgumentTypeError(f"`{name}` must be a flat list of numbers; got {values!r:.80}") from error
+
+
+def _checked_total(total: Any) -> int:
+    number = checked_count("total", total, minimum=0)
+    if number > _LARGEST:
+        raise ArgumentError("`total` must be at most 2^53, up to which whole numbers are exact; got a larger number")
+    return number
+
+
+def _checked_size(num_classes: Any) -> int:
+    number = checked_count("num_classes", num_classes, minimum=0)
+    if number > _MOST_CLASSES:
+        raise ArgumentError(f"`num_classes` must be at most {_MOST_CLASSES:,}; got a larger number")
+    return number
+
+
+def _checked_names(names: Sequence[Any] | None, raw: NDArray[Any]) -> tuple[str, ...]:
     if raw.ndim != 1:
         raise ArgumentError(f"`counts` must have shape (C,); got {raw.shape}")
     if names is None:
         return tuple(str(i) for i in range(len(raw)))
+    for name in names:
+        if type(name) is bool or not isinstance(name, str | Integral):
+            raise ArgumentTypeError(f"`names` must be strings; got {name!r:.80}; convert it")
     labels = tuple(str(name) for name in names)
     if len(labels) != len(raw):
         raise ArgumentError(f"`names` must name each of the {len(raw)} counts; got {len(labels)} names")
@@ -206,6 +237,8 @@ def _checked_names(names: Sequence[str] | None, raw: NDArray[Any]) -> tuple[str,
 
 
 def _whole_numbers(raw: NDArray[Any], names: tuple[str, ...]) -> IntArray:
+    if raw.dtype.kind != "b" and not raw.size:
+        return np.zeros(0, dtype=np.int64)
     if raw.dtype.kind == "O" and all(isinstance(n, int) and not isinstance(n, bool) for n in raw):
         # Python integers beyond 64 bits are refused below, by name; a float holds no more than 1e308.
         raw = np.array([max(-(10**300), min(n, 10**300)) for n in raw], dtype=np.float64)
@@ -215,7 +248,8 @@ def _whole_numbers(raw: NDArray[Any], names: tuple[str, ...]) -> IntArray:
     if bad.any():
         i = int(np.argmax(bad))
         raise ArgumentError(f"`counts` must be whole numbers of at least 0; class {names[i]!r} has {raw[i]}")
-    if sum(map(int, raw.tolist())) > _LARGEST:
+    # A float of 2^53 may be a larger whole number that was rounded.
+    if sum(map(int, raw.tolist())) > _LARGEST - (raw.dtype.kind == "f"):
         i = int(np.argmax(raw))
         raise ArgumentError(
             f"`counts` must sum to at most 2^53, up to which whole numbers are exact; class {names[i]!r} has {raw[i]:g}"
@@ -223,19 +257,47 @@ def _whole_numbers(raw: NDArray[Any], names: tuple[str, ...]) -> IntArray:
     return raw.astype(np.int64)
 
 
-def _indices_of(labels: NDArray[Any], names: Sequence[str] | None) -> tuple[IntArray, list[str]]:
-    order = sorted(set(labels.tolist())) if names is None else list(names)
+def _flat_labels(labels: Any) -> tuple[NDArray[Any], Literal["numbers", "strings"]]:
+    """Labels as a flat array of whole numbers, or of Python strings: those of NumPy lose NUL characters at the end."""
+    if isinstance(labels, np.ndarray):
+        array = labels.reshape(-1)
+        return (array.astype(object), "strings") if array.dtype.kind == "U" else (_numbers(array), "numbers")
+    if isinstance(labels, str | bytes) or not isinstance(labels, Iterable):
+        raise ArgumentTypeError(f"`labels` must be a list or an array with one label per image; got {labels!r:.80}")
+    given = list(labels)
+    kinds = set(map(type, given))
+    strings = [kind for kind in kinds if issubclass(kind, str)]
+    if len(strings) == len(kinds) and kinds:
+        array = np.empty(len(given), dtype=object)
+        array[:] = given
+        return array, "strings"
+    if strings or kinds & {bool, np.bool_}:
+        named = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise ArgumentTypeError(f"`labels` must be whole numbers or strings, not both; got {named}")
+    return _numbers(_array("labels", given).reshape(-1)), "numbers"
+
+
+def _numbers(array: NDArray[Any]) -> NDArray[Any]:
+    if array.size and array.dtype.kind not in "iu":
+        raise ArgumentTypeError(f"`labels` must be whole numbers or strings; got dtype {array.dtype}")
+    return array if array.size else array.astype(np.int64)
+
+
+def _indices_of(labels: Sequence[str], names: Sequence[str] | None) -> tuple[IntArray, list[str]]:
+    order = sorted(set(labels)) if names is None else list(names)
     index = {name: i for i, name in enumerate(order)}
-    unknown = [(row, label) for row, label in enumerate(labels.tolist()) if label not in index]
+    unknown = next(((row, label) for row, label in enumerate(labels) if label not in index), None)
     if unknown:
-        row, label = unknown[0]
-        raise ArgumentError(f"`labels` row {row} is {label!r}, which is not among `names` {order[:10]}")
-    return np.array([index[label] for label in labels.tolist()], dtype=np.int64), order
+        row, label = unknown
+        raise ArgumentError(f"`labels` row {row} is {label!r:.80}, which is not among `names`: {listed(order)}")
+    return np.array([index[label] for label in labels], dtype=np.int64), order
 
 
-def _check_range(labels: IntArray, size: int | None) -> None:
-    bad = labels < 0 if size is None else (labels < 0) | (labels >= size)
+def _check_range(labels: NDArray[Any], size: int | None) -> None:
+    # Without a number of classes, a label that is no class index would ask for any amount of memory.
+    bound = max(_MOST_CLASSES, 16 * len(labels)) if size is None else size
+    bad = (labels < 0) | (labels >= bound)
     if bad.any():
         row = int(np.argmax(bad))
-        wanted = "at least 0" if size is None else f"in 0 .. {size - 1}"
+        wanted = f"class indices, at least 0 and below {bound:,}" if size is None else f"in 0 .. {size - 1}"
         raise ArgumentError(f"`labels` must be {wanted}; row {row} is {labels[row]}")

@@ -264,13 +264,14 @@ def replace_files(folder: Path, patterns: Sequence[str]) -> None:
     with writing(f"`out` {folder}"):
         if not record.exists():
             write_json(record, sorted(_matching(new, patterns)))
-        names = read_json(record)
-        for name in names:
-            if (new / name).exists():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (new / name).replace(folder / name)
+        names, old, waiting = read_json(record), _matching(folder, patterns), _matching(new, patterns)
+        if not isinstance(names, list) or not all(isinstance(n, str) and n in old | waiting for n in names):
+            raise ArtifactError(f"{record} is damaged: it must list files of {folder}; delete {new} and start again")
+        for name in (name for name in names if name in waiting):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (new / name).replace(folder / name)
         # Last, because until it is replaced, an old JSON file needs the file of arrays that it names.
-        for name in _matching(folder, patterns) - set(names):
+        for name in old - set(names):
             (folder / name).unlink()
         shutil.rmtree(new)
 

@@ -64,8 +64,7 @@ class Predictions:
         if times > 1:
             raise ArgumentError(f"`classes` has the name {name!r} {times} times; rename or merge these classes")
         object.__setattr__(self, "labels", self.labels.astype(np.int64, copy=False))
-        if self.logits.dtype.kind != "f":
-            object.__setattr__(self, "logits", self.logits.astype(np.float64))
+        object.__setattr__(self, "logits", _as_floats(self.logits))
 
     @classmethod
     def from_arrays(
@@ -111,3 +110,12 @@ class Predictions:
             return cls.from_arrays(**arrays)
         except (ArgumentError, ArgumentTypeError) as error:
             raise ArtifactError(f"{path}: {error}") from error
+
+
+def _as_floats(logits: NDArray[Any]) -> NDArray[np.floating[Any]]:
+    """Logits that are whole numbers as float64, if they are exact there."""
+    if logits.dtype.kind == "f":
+        return logits
+    if logits.size and max(-int(logits.min()), int(logits.max())) > 2**53:
+        raise ArgumentError("`logits` of whole numbers must be at most 2^53, up to which they are exact; use floats")
+    return logits.astype(np.float64)

@@ -90,8 +90,9 @@ def read_csv(
         header, separator = _header(content, required, name)
         expect_columns(header, required, name, refused=refused, error=_FormatError)
         columns, lines = _unquoted_columns(content, len(header), separator) or _columns(content, separator, name)
-    except OSError as fault:
-        raise error(f"{name!r} cannot be read: {fault.strerror}; check its permissions") from fault
+    except (OSError, ValueError) as fault:  # ValueError: a name that this system cannot have
+        reason = getattr(fault, "strerror", fault)
+        raise error(f"{name!r} cannot be read: {reason}; check its name and its permissions") from fault
     except _FormatError as fault:
         raise error(str(fault)) from fault
     return TextTable(name, dict(zip(header, columns, strict=True)), lines, not_utf8=not_utf8)
@@ -140,8 +141,8 @@ def read_own_csv(path: Path, header: Sequence[str]) -> list[dict[str, str]]:
     """
     try:
         rows = [row for _, row in _rows(path.read_bytes(), ",", path.name, check_quotes=False)]
-    except OSError as fault:
-        raise ArtifactError(f"{path} cannot be read: {fault.strerror}") from fault
+    except (OSError, ValueError) as fault:  # ValueError: a name that this system cannot have
+        raise ArtifactError(f"{path} cannot be read: {getattr(fault, 'strerror', fault)}") from fault
     except _FormatError as fault:
         raise ArtifactError(f"{path} is damaged: {fault}; write it again") from fault
     found = rows[0] if rows else []

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 
 MISSING = "–"
 """Stands where a number is undefined, for instance the recall of a class without images."""
+
+_LONGEST = 300
+_NUMBER = re.compile(r"[-+]?(([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|inf|nan)")
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -42,6 +46,21 @@ def ratio(value: float) -> str:
     return f"{value:.0f}:1" if value >= 9.95 else f"{value:.1f}:1"
 
 
+def parsed_number(text: str) -> float:
+    """The number that a text is; `float` would also take ``1_0``, spaces and the digits of other scripts.
+
+    Raises:
+        ValueError: the text is not a number.
+
+    Example:
+        >>> parsed_number("1e-3"), parsed_number("-2")
+        (0.001, -2.0)
+    """
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"{text!r:.80} is not a number")
+    return float(text)
+
+
 def number_text(value: float, digits: int = 3) -> str:
     """A number with up to ``digits`` significant digits, without an exponent.
 
@@ -64,8 +83,13 @@ def listed(names: Iterable[object], most: int = 10) -> str:
         "'cat', 'dog' and 1 more"
     """
     every = list(names)
-    shown = ", ".join(repr(name) for name in every[:most])
+    shown = ", ".join(map(_quoted, every[:most]))
     return f"{shown} and {len(every) - most} more" if len(every) > most else shown
+
+
+def _quoted(name: object) -> str:
+    text = repr(name)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}…{text[-_LONGEST // 2 :]}"
 
 
 def plural(number: int, noun: str, nouns: str | None = None) -> str:

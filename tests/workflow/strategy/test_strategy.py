@@ -279,6 +279,12 @@ def test_wrong_overrides_are_refused_with_the_name(text, message):
         strategy_named(text)
 
 
+@pytest.mark.parametrize("number", ["1_0", "١", "１", "²", "0x1", "1e999", "nan", "inf", "infinity"])
+def test_a_number_in_an_override_is_one_as_written_in_papers(number):
+    with pytest.raises(CounterpoiseError, match="`gamma` must be"):
+        strategy_named(f"focal:gamma={number}")
+
+
 def test_a_list_of_strategies_keeps_the_commas_of_overrides():
     text = "baseline, class-balanced-focal:beta=0.99,gamma=1 ,focal:gamma=0.5,WCE"
     assert split_strategies(text) == ["baseline", "class-balanced-focal:beta=0.99,gamma=1", "focal:gamma=0.5", "WCE"]

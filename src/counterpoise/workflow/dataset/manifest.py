@@ -231,7 +231,7 @@ def _splits(table: TextTable) -> NDArray[np.int8]:
     for code, name in enumerate(names):  # in the order of their first row
         if name.lower() not in SPLIT_NAMES:
             where = f"{table.name!r} {table.where(int(np.argmax(codes == code)))}"
-            raise DatasetError(f"{where}: the split must be one of {listed(SPLITS)}; got {name!r}")
+            raise DatasetError(f"{where}: the split must be one of {listed(SPLITS)}; got {name!r:.80}")
     return np.array([SPLITS.index(SPLIT_NAMES[name.lower()]) for name in names], dtype=np.int8)[codes]
 
 
@@ -315,7 +315,8 @@ def _is_linked(folder: str, root: str, linked: dict[str, bool]) -> bool:
     if folder not in linked:
         parent, _, _ = folder.rpartition("/")
         is_deep = folder.count("/") > _DEEPEST
-        linked[folder] = is_deep or _is_linked(parent, root, linked) or Path(root, folder).is_symlink()
+        is_link = os.path.islink(f"{root}/{folder}")  # noqa: PTH114 - Path raises OSError for a name that is too long
+        linked[folder] = is_deep or _is_linked(parent, root, linked) or is_link
     return linked[folder]
 
 

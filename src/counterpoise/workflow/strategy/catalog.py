@@ -8,6 +8,7 @@ from counterpoise.core.artifacts import Strategy
 from counterpoise.core.errors import ArgumentError
 from counterpoise.core.hyperparameters import defaults
 from counterpoise.core.names import resolve
+from counterpoise.core.text import parsed_number
 
 _CUI = "Cui et al., CVPR 2019"
 _LIN = "Lin et al., ICCV 2017"
@@ -247,7 +248,7 @@ def strategy_named(text: str) -> Strategy:
     for part in overrides.split(","):
         key, value = _override(part, text)
         if key in options:
-            raise ArgumentError(f"strategy {text!r}: `{key}` is given twice; keep one value")
+            raise ArgumentError(f"strategy {text!r:.100}: `{key}` is given twice; keep one value")
         options[key] = value
     return strategy.with_options(options)
 
@@ -271,10 +272,12 @@ def split_strategies(text: str) -> list[str]:
 def _override(part: str, text: str) -> tuple[str, float | str | bool]:
     name, equals, value = (piece.strip() for piece in part.partition("="))
     if not (name and equals and value):
-        raise ArgumentError(f"strategy {text!r}: {part.strip()!r} is no override; write name:key=value,key=value")
+        raise ArgumentError(
+            f"strategy {text!r:.100}: {part.strip()!r:.100} is no override; write name:key=value,key=value"
+        )
     if value.lower() in ("true", "false"):
         return name, value.lower() == "true"
     try:
-        return name, float(value)
+        return name, parsed_number(value)
     except ValueError:
         return name, value

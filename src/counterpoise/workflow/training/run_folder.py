@@ -19,11 +19,13 @@ import torch
 from torch import Tensor
 
 from counterpoise.core.artifacts import Predictions, Run, Strategy
+from counterpoise.core.codec import exact_float
 from counterpoise.core.errors import ArtifactError, CounterpoiseError
 from counterpoise.core.files import atomic_write, path_exists, read_json, reading, write_json, writing
 from counterpoise.core.hyperparameters import KINDS, defaults, hyperparameters
 from counterpoise.core.images import SPLITS
 from counterpoise.core.tables import read_own_csv, write_csv
+from counterpoise.core.text import parsed_number
 from counterpoise.workflow.evaluation import TUNING_FILE
 from counterpoise.workflow.training.posthoc import LinearHead
 from counterpoise.workflow.training.setup import TrainingSetup
@@ -64,7 +66,7 @@ class RunFolder:
             return []
         rows = read_own_csv(file, HISTORY_COLUMNS)
         try:
-            return [{key: float(text) if text else None for key, text in row.items()} for row in rows]
+            return [{key: parsed_number(text) if text else None for key, text in row.items()} for row in rows]
         except ValueError as error:
             raise _damaged(file, error) from error
 
@@ -77,9 +79,13 @@ class RunFolder:
         file = self.path / "weights.json"
         if not path_exists(file):
             return []
+        content = read_json(file)
+        epochs = content.get("epochs") if isinstance(content, dict) else None
+        if not isinstance(epochs, list) or not all(isinstance(row, list) for row in epochs):
+            raise _damaged(file, "`epochs` must be a list of lists of numbers")
         try:
-            return [[float(weight) for weight in row] for row in read_json(file)["epochs"]]
-        except (KeyError, TypeError, ValueError) as error:
+            return [[exact_float(weight, "epochs") for weight in row] for row in epochs]
+        except ArtifactError as error:
             raise _damaged(file, error) from error
 
     def write_predictions(self, split: str, predictions: Predictions) -> None:
@@ -187,7 +193,8 @@ def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
     digest = hashlib.sha256(repr(sorted(metadata.items())).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        if tensor.numel():  # torch cannot view an empty tensor as bytes
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -195,7 +202,7 @@ def _check_digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Raise ValueError unless a checkpoint has the SHA-256 that was saved with it."""
     content = {key: value for key, value in metadata.items() if key != "sha256"}
     # Earlier versions wrote one entry and no digest; if there are more entries, the name of the digest is damaged.
-    expected = _digest(tensors, content) if len(metadata) > 1 else None
+    expected = _digest(tensors, content) if len(metadata) != 1 else None
     if metadata.get("sha256") != expected:
         raise ValueError("its content does not have the SHA-256 that was saved with it")
 
