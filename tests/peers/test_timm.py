@@ -104,6 +104,21 @@ def test_asymmetric_loss_with_weights(clip):
     )
 
 
+@pytest.mark.parametrize("dtype", [D, *DTYPES])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize(
+    ("gamma_pos", "gamma_neg", "smoothing"), [(1, 4, 0.1), (0, 4, 0.1), (2, 0, 0.3), (1.5, 0.5, 0.0), (0, 0, 0.0)]
+)
+def test_asymmetric_loss_of_one_class(gamma_pos, gamma_neg, smoothing, reduction, dtype):
+    assert_agree(
+        losses.AsymmetricSoftmaxLoss(gamma_pos, gamma_neg, smoothing, reduction=reduction),
+        timm.AsymmetricLossSingleLabel(gamma_pos, gamma_neg, smoothing, reduction),
+        *single(dtype),
+        rtol=1e-4 if dtype != D else 1e-8,
+        atol=2e-6,
+    )
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.3])
 def test_binary_cross_entropy_of_class_indices(smoothing):
     """One-vs-rest with smoothed one-hot targets; ours takes the smoothed labels."""

@@ -13,7 +13,7 @@ from counterpoise.core.errors import CounterpoiseError
 theirs = pytest.importorskip("torchvision").ops.sigmoid_focal_loss
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
-SHAPES = [(4,), (3, 1), (2, 3, 4, 4)]
+SHAPES = [(), (4,), (3, 1), (2, 3, 4, 4)]
 
 
 def diverse(shape, dtype):

@@ -240,11 +240,18 @@ def checked_arguments(arguments: Mapping[str, Any], table: Table) -> dict[str, A
             raise ArgumentTypeError(f"`ignore_index` must be a whole number; got {value!r}")
         elif name in _BOUNDS or name in table:
             checked[name] = checked_parameter(name, value, table)
-    lengths = {name: len(value) for name, value in checked.items() if isinstance(value, Tensor) and value.dim() == 1}
+    lengths = {name: len(value) for name, value in checked.items() if _is_per_class(name, value, table)}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"`{name}` has {length}" for name, length in lengths.items())
         raise ArgumentError(f"all vectors of a loss must have one value per class; {listed}{_DERIVED}")
     return checked
+
+
+def _is_per_class(name: str, value: Any, table: Table) -> bool:
+    """Whether an argument has one value per class; a BCE weight of one element is for all classes, as in torch."""
+    if not isinstance(value, Tensor) or value.dim() != 1:
+        return False
+    return not (table is SIGMOID and name == "weight" and len(value) == 1)
 
 
 def checked_normalizer(

@@ -139,7 +139,8 @@ def with_class_dimension(
 
 def element_weight(weight: Vector | None, logits: Tensor) -> Tensor | None:
     """Return a weight that is no vector ``(C,)`` in the shape of the logits, broadcast as in torch; otherwise None."""
-    if weight is None or len(shape_of(weight)) == 1:
+    shape = shape_of(weight)
+    if weight is None or (len(shape) == 1 and (shape != (1,) or logits.shape[1] == 1)):
         return None
     values = checked_element_weight(weight).to(device=logits.device, dtype=accumulation_dtype(logits))
     try:
