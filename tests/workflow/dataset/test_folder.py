@@ -377,6 +377,16 @@ def test_the_order_of_the_file_system_changes_nothing(make, monkeypatch):
     assert second.paths == first.paths
 
 
+def test_images_beside_folders_of_images_are_sorted_by_path(make, encoded, tmp_path):
+    names = ["a-b/x.bmp", "a/a.bmp", "a/b/1.bmp", "a/b/2.bmp", "a/c.bmp", "b/0.bmp"]
+    for i, name in enumerate(names):
+        (tmp_path / "x" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "x" / name).write_bytes(encoded("BMP", seed=i))
+    data = load(tmp_path / "x", val_fraction=0, test_fraction=0)
+    assert data.paths == tuple(names)
+    assert [data.classes[c] for c in data.labels] == ["a-b", "a", "a", "a", "a", "b"]
+
+
 def test_the_draw_follows_the_seed_and_not_the_place(make, tmp_path):
     folders = {"cat": 30, "dog": 30}
     first = load(make(folders))

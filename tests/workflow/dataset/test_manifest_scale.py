@@ -181,3 +181,16 @@ def test_equal_rows_by_different_names_are_told_in_the_order_of_their_lines(make
         "Line 3: The file has two labels, 'x' and 'y', on line 3 and line 4. Keep one of them.",
         "Line 4: The file has two labels, 'x' and 'y', on line 3 and line 4. Keep one of them.",
     ]
+
+
+@pytest.mark.fault("D18")
+def test_a_link_above_the_folder_of_an_image_is_seen(make, tmp_path):
+    root = make({"i/deep/er": 2})
+    make({"deep/er": 2}, root=tmp_path / "elsewhere")
+    (root / "in").symlink_to("i", target_is_directory=True)
+    (root / "all.csv").write_text("path,label\nin/deep/er/001.jpg,x\n")
+    assert read_manifest(root / "all.csv").paths.to_list() == ["i/deep/er/001.jpg"]
+    (root / "evil").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (root / "all.csv").write_text("path,label\ni/deep/er/000.jpg,x\nevil/deep/er/001.jpg,x\n")
+    with pytest.raises(DatasetError, match=r"line 3: the path 'evil/deep/er/001.jpg' is outside"):
+        read_manifest(root / "all.csv")
