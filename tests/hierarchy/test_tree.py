@@ -275,6 +275,13 @@ def test_an_error_in_a_file_names_the_file_once(text: str, message: str, tmp_pat
     assert str(caught.value).count("t.yaml") == 1
 
 
+def test_the_message_about_a_long_number_is_short(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(f"cat: {'9' * 5000}\n")
+    with pytest.raises(ArgumentError, match=r"t\.yaml cannot be read as YAML: 9{80} is not a name") as caught:
+        hierarchy.from_yaml(tmp_path / "t.yaml")
+    assert len(str(caught.value)) < 1000
+
+
 def test_the_message_about_many_classes_is_short() -> None:
     with pytest.raises(ArgumentError, match="'9' and 999990 more must be in the tree") as caught:
         from_links({"a": None}, classes=[str(i) for i in range(1_000_000)])

@@ -90,9 +90,10 @@ def read_csv(
         header, separator = _header(content, required, name)
         expect_columns(header, required, name, refused=refused, error=_FormatError)
         columns, lines = _unquoted_columns(content, len(header), separator) or _columns(content, separator, name)
-    except (OSError, ValueError) as fault:  # ValueError: a name that this system cannot have
-        reason = getattr(fault, "strerror", fault)
-        raise error(f"{name!r} cannot be read: {reason}; check its name and its permissions") from fault
+    except OSError as fault:
+        raise error(f"{name!r} cannot be read: {fault.strerror}; check its permissions") from fault
+    except ValueError as fault:  # a name that this system cannot have
+        raise error(f"{name!r} cannot be read: {fault}; check its name") from fault
     except _FormatError as fault:
         raise error(str(fault)) from fault
     return TextTable(name, dict(zip(header, columns, strict=True)), lines, not_utf8=not_utf8)

@@ -291,7 +291,8 @@ def _plain_value(event: Any) -> str | None:
     import yaml
 
     if _NUMBER_OR_BOOLEAN.fullmatch(event.value):
-        problem = f"{event.value} is not a name; write [{event.value}] if it is one"
+        number = f"{event.value:.80}"
+        problem = f"{number} is not a name; write [{number}] if it is one"
         raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
     return None if event.value in _NULL else str(event.value)
 
