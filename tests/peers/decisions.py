@@ -415,6 +415,45 @@ def one_class() -> None:
     same(losses.binary_cross_entropy(z, y[:, None]), F.binary_cross_entropy_with_logits(z, y))
 
 
+def vectors_of_dense_logits() -> None:
+    z, y = dense()
+    t = F.one_hot(y, 3).movedim(-1, 1).to(D)
+    w = torch.tensor([1.0, 2.0, 0.5], dtype=D)
+    with pytest.raises(RuntimeError, match="must match"):
+        F.binary_cross_entropy_with_logits(z, t, w)
+    same(losses.binary_cross_entropy(z, t, w), F.binary_cross_entropy_with_logits(z, t, w.reshape(3, 1, 1)))
+    columns = torch.linspace(0.5, 2.0, 5, dtype=D)
+    with pytest.raises(ArgumentError, match="`weight` must have one value for each of the 3 classes"):
+        losses.binary_cross_entropy(z, t, columns)
+    same(losses.binary_cross_entropy(z, t, columns[None]), F.binary_cross_entropy_with_logits(z, t, columns))
+
+
+def shapes_of_pos_weight() -> None:
+    z, y = dense()
+    t = F.one_hot(y, 3).movedim(-1, 1).to(D)
+    w = torch.tensor([1.0, 2.0, 0.5], dtype=D)
+    theirs = F.binary_cross_entropy_with_logits(z, t, pos_weight=w.reshape(3, 1, 1))
+    with pytest.raises(ArgumentError, match="`pos_weight`"):
+        losses.binary_cross_entropy(z, t, pos_weight=w.reshape(3, 1, 1))
+    same(losses.binary_cross_entropy(z, t, pos_weight=w), theirs)
+    each = torch.linspace(0.5, 2.0, z.numel(), dtype=D).reshape(z.shape)
+    t = torch.softmax(z.flip(0), 1)
+    positives = losses.binary_cross_entropy(z, t, each, neg_weight=0.0)
+    negatives = losses.binary_cross_entropy(z, t, pos_weight=0.0)
+    same(positives + negatives, F.binary_cross_entropy_with_logits(z, t, pos_weight=each))
+
+
+def asymmetric_loss_of_probabilities() -> None:
+    z = torch.tensor([[5.0, -5.0, 0.0], [5.0, -5.0, 0.0]], dtype=D)
+    y = torch.tensor([0, 1])
+    p, one_hot = torch.softmax(z, 1), F.one_hot(y, 3)
+    theirs = F.binary_cross_entropy(p, one_hot.to(D))
+    assert theirs.item() == pytest.approx(2.5045, abs=1e-4)  # the value of mmpretrain's tests
+    ours = losses.asymmetric_softmax_loss(z, y, gamma_pos=0.0, gamma_neg=0.0, label_smoothing=0.0)
+    same(ours, F.cross_entropy(z, y))
+    different(ours, theirs)
+
+
 def script() -> None:
     z, y = single()
     with warnings.catch_warnings():
@@ -724,6 +763,34 @@ DECISIONS = (
         "they are other losses, or one line",
         '`target > threshold`, and `reduction="batchmean"` for sums over classes; the others are not available',
         other_options,
+    ),
+    Decision(
+        "vectors of dense logits",
+        "torch",
+        "broadcasts a `weight` of one dimension over the last dimension of the logits in binary cross-entropy",
+        "takes it as one value per class, dimension 1 of the logits `(N, C, H, W)`, as in cross-entropy",
+        "class weights mean the same in all losses",
+        "`weight[None]` for the last dimension",
+        vectors_of_dense_logits,
+    ),
+    Decision(
+        "shapes of pos_weight",
+        "torch",
+        "broadcasts `pos_weight` of any shape, such as `(C, 1, 1)` for logits `(N, C, H, W)`",
+        "takes a number or `(C,)`",
+        "class weights mean the same in all losses",
+        "`pos_weight.flatten()`; for one value per element "
+        "`bce(logits, target, pos_weight, neg_weight=0.0) + bce(logits, target, pos_weight=0.0)`",
+        shapes_of_pos_weight,
+    ),
+    Decision(
+        "asymmetric loss on a softmax",
+        "mmpretrain",
+        "takes each probability of a softmax as that of a binary label (`use_sigmoid=False`)",
+        "`asymmetric_softmax_loss` is cross-entropy with focusing, as in timm and in the authors' code",
+        "without focusing it is cross-entropy",
+        "not available",
+        asymmetric_loss_of_probabilities,
     ),
     Decision(
         "labels of one class",

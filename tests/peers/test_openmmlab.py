@@ -9,6 +9,7 @@ import math
 
 import pytest
 import torch
+from tests.peers import decisions
 from tests.peers.conftest import AS_THE_PEER
 
 from counterpoise import losses
@@ -159,3 +160,9 @@ def test_ignored_rows_are_as_rows_that_are_not_there(loss, reduction, cases):
     torch.testing.assert_close(ours, loss(z[kept], y[kept], reduction=reduction))
     assert loss(z, torch.full((10,), 255), ignore_index=255, reduction=reduction).item() == 0
     cases[AS_THE_PEER] += 2
+
+
+def test_asymmetric_loss_on_a_softmax(cases):
+    """Rows of one class as indices and as probabilities, weighted or not: another loss than ours."""
+    decisions.asymmetric_loss_of_probabilities()
+    cases["asymmetric loss on a softmax"] += 4
