@@ -185,7 +185,7 @@ def test_double_correction_is_advised_against_with_the_numbers(change, advice):
         ),
         ({"loss": "focal", "loss_options": {"gamma": -1}}, "`gamma` must be at least 0; got -1"),
         ({"loss": "logit_adjusted", "loss_options": {"tau": -1}}, "`tau` must be at least 0; got -1"),
-        ({"loss_options": {"label_smoothing": 1.0}}, "`label_smoothing` must be at least 0 and below 1; got 1"),
+        ({"loss_options": {"label_smoothing": 1.1}}, "`label_smoothing` must be at least 0 and at most 1; got 1.1"),
         ({"loss": "focal", "loss_options": {"reduction": "meen"}}, "`reduction` must be one of"),
         ({"sampler_options": {"power": 0.5}}, "`sampler_options` .* are given without `sampler`"),
         ({"head": "cos"}, "`head` must be one of 'linear', 'cosine', 'hierarchical'; got 'cos'"),
