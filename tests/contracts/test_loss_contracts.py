@@ -245,9 +245,11 @@ def test_without_a_gpu_auto_is_the_closed_form_and_triton_says_why_not(spec, mon
 def test_compiles_without_a_graph_break(spec, impl):
     torch._dynamo.reset()
     logits, target = sample((6, 4), dtype=torch.float32)
-    module = spec.module(**spec.options(4), **({} if impl is None else {"impl": impl}), weight=torch.ones(4))
-    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(value_and_gradient(compiled, logits, target), value_and_gradient(module, logits, target))
+    for weight in ({"weight": torch.ones(4)}, {}):
+        module = spec.module(**spec.options(4), **({} if impl is None else {"impl": impl}), **weight)
+        compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+        want = value_and_gradient(module, logits, target)
+        torch.testing.assert_close(value_and_gradient(compiled, logits, target), want)
 
 
 @pytest.mark.fault("L31")

@@ -79,7 +79,10 @@ def affine(z: Tensor, y: Tensor, params: SoftmaxParameters, out: Tensor | None) 
     own = usable_memory(z, out)
     dtype = accumulation_dtype(z)
     z = z.to(dtype)
-    z = with_float64(z) if params.class_scale is not None else torch.sub(z, largest_unmasked(z, params.offset), out=own)
+    masking = params.offset
+    if masking is not None and z.device.type == "cpu" and not is_traced(z) and bool(masking.amin() > -torch.inf):
+        masking = None  # it masks nothing
+    z = with_float64(z) if params.class_scale is not None else torch.sub(z, largest_unmasked(z, masking), out=own)
     if params.margin is not None:
         z = z.scatter_add(1, y, -(of_target(params.margin, y) + torch.zeros_like(y, dtype=z.dtype)))
     return scaled(z, params, dtype, own)

@@ -28,6 +28,8 @@ from counterpoise.kernels.softmax_blocks import affine, loss_and_slope, of_targe
 _FEW_CLASSES = 64
 # The exponentials of logits within ± this bound, and their sum, can be computed without subtracting the maximum.
 _BOUND = 32.0
+# Logits within ± this bound lose less than 5e-7 when an offset is added or when they are summed.
+_SMALL = 8.0
 # A target's probability below this, relative to the largest one, may underflow.
 _SMALLEST = 1e-30
 # Class weights are handled up to this multiple of the sum of the others; beyond it Σ_c w_c d_c loses digits.
@@ -55,7 +57,10 @@ class IndexBlocks(NamedTuple):
 
     def _hard(self, z: Tensor, out: Tensor | None) -> Tensor | None:
         params, y = self.params, self.y
-        if is_affine(params):
+        if params.offset is not None and self._is_small(z):
+            moved = torch.add(z, class_view(params.offset, z.dim()), out=self._like(z, "shifted"))
+            e = self._exponentials(moved, z, out)
+        elif is_affine(params):
             e = self._exponentials(affine(z, y, params, self._like(z, "shifted")), z, out)
         elif z.dtype != accumulation_dtype(z):
             e = self._exponentials(self._like(z, "shifted").copy_(z), z, out)
@@ -80,9 +85,8 @@ class IndexBlocks(NamedTuple):
 
     def _smoothed(self, z: Tensor, out: Tensor | None) -> Tensor | None:
         params, y = self.params, self.y
-        d = shifted(z, y, params, self._like(z, "shifted"))
-        if not bool(d.amin() > -torch.inf):
-            return None
+        small = params.offset is None and self._is_small(z)
+        d = z if small else shifted(z, y, params, self._like(z, "shifted"))
         w, classes = params.weight, z.shape[1]
         sum_w = float(classes) if w is None else w.sum()
         side = (
@@ -90,6 +94,8 @@ class IndexBlocks(NamedTuple):
             if w is None
             else (torch.matmul(w, d) if d.dim() > 2 else torch.mv(d, w)).unsqueeze(1)
         )
+        if not bool(side.amin() > -torch.inf):
+            return None
         own_d = d.gather(1, y)
         e = self._exponentials(d, z, out, bounded=True)
         own, rest = self._own_and_rest(e)
@@ -102,15 +108,19 @@ class IndexBlocks(NamedTuple):
         loss = weight * (1.0 - self.share) * nll + spread * (sum_w * (nll + own_d) - side)
         if out is not None:
             k = self.factor * mass / (rest + own)
-            e.mul_(k)
             uniform = self.factor * spread
-            if w is None:
-                e.sub_(uniform)
-            else:
-                e.sub_(uniform * class_view(w, e.dim()))
+            e.mul_(k).sub_(uniform if w is None else uniform * class_view(w, e.dim()))
             e.scatter_(1, y, uniform * (sum_w - weight) - rest * k)
             self._write(e, out)
         return loss
+
+    def _is_small(self, z: Tensor) -> bool:
+        """Whether sums of z, and an offset added to it, keep their digits without subtracting the maximum first."""
+        params = self.params
+        if z.dtype != accumulation_dtype(z) or is_affine(params._replace(offset=None)):
+            return False
+        low, high = z.aminmax()
+        return bool(low >= -_SMALL) and bool(high <= _SMALL)
 
     def _exponentials(self, d: Tensor, z: Tensor, out: Tensor | None, bounded: bool = False) -> Tensor:
         """e^d of each row up to a factor, in ``out`` if it has the dtype and other memory than z."""

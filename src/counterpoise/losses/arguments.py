@@ -185,8 +185,8 @@ def check_values(
 
 def checked_parameter(name: str, value: Any, table: Table, classes: int | None = None) -> Any:
     """Return a hyperparameter of an equation as a number, a boolean or a checked ``(C,)`` tensor; None stays None."""
-    if name == "weight" and table is SIGMOID and len(shape_of(value)) != 1:
-        return None if value is None else checked_element_weight(value)
+    if name == "weight" and table is SIGMOID and value is not None and len(shape_of(value)) != 1:
+        return checked_element_weight(value)
     if name in _BOUNDS:
         return None if value is None else class_vector(value, name, classes)
     parameter = table[name]
