@@ -153,11 +153,29 @@ def overlap_rows(batch: Batch) -> dict[str, dict[str, Loss]]:
         return {}
     from segmentation_models_pytorch.losses import DiceLoss
 
-    peer = DiceLoss("multiclass")
+    peer, labels_peer = DiceLoss("multiclass"), DiceLoss("multilabel")
     return {
         "dice": {
             "ours": lambda z: losses.dice_loss(z, batch.target),
             "segmentation-models-pytorch": lambda z: peer(z, batch.target),
+        },
+        "multi-label dice": {
+            "ours": lambda z: losses.dice_loss(z, batch.labels, activation="sigmoid"),
+            "segmentation-models-pytorch": lambda z: labels_peer(z, batch.labels),
+        },
+    }
+
+
+def single_label_rows(batch: Batch) -> dict[str, dict[str, Loss]]:
+    if batch.logits.dim() != 2 or importlib.util.find_spec("timm") is None:
+        return {}
+    from timm.loss import AsymmetricLossSingleLabel
+
+    peer = AsymmetricLossSingleLabel()
+    return {
+        "asymmetric softmax": {
+            "ours": lambda z: losses.asymmetric_softmax_loss(z, batch.target),
+            "timm": lambda z: peer(z, batch.target),
         }
     }
 
@@ -202,7 +220,8 @@ def peak(loss: Loss, logits: Tensor) -> float:
 def measure(shape: str, only: list[str], seconds: float) -> None:
     """The rows of one shape with this process's number of threads."""
     batch = Batch.of(tuple(int(n) for n in shape.split("x")))
-    for name, runs in {**softmax_rows(batch), **sigmoid_rows(batch), **overlap_rows(batch)}.items():
+    rows = {**softmax_rows(batch), **sigmoid_rows(batch), **overlap_rows(batch), **single_label_rows(batch)}
+    for name, runs in rows.items():
         if only and name not in only:
             continue
         torch._dynamo.reset()
