@@ -104,6 +104,12 @@ EDITS = (
         "tests/losses/test_asymmetric_softmax.py",
     ),
     Edit(
+        "kernels/asymmetric_softmax.py",
+        "(below - at_top * others) / whole",
+        "(below - at_top) / whole",
+        "tests/losses/test_asymmetric_softmax.py",
+    ),
+    Edit(
         "kernels/overlap.py",
         "own * (slope * rest[block].unsqueeze(dim) - others))",
         "own * (slope * (1.0 - own) - others))",

@@ -126,11 +126,55 @@ def _loss_and_gradient(
     size = _BLOCK if is_traced(z) else _BLOCK * torch.get_num_threads()
     for n, at in blocks(z, size):
         labels = y[at if y.dim() == z.dim() else n]
-        folded[n], gradient = _block(z[at], labels, every, ignore_index, g is not None)
+        block = _index_block if _is_plain(z[at], labels, ignore_index) else _block
+        folded[n], gradient = block(z[at], labels, every, ignore_index, g is not None)
         if g is not None and gradient is not None:
             g[at] = gradient if late else gradient * c[at]
     rows = folded.reshape(rows.shape) * coefficient
     return rows.sum() if total else rows, memory, [coefficient] if late else []
+
+
+def _is_plain(z: Tensor, target: Tensor, ignore_index: int) -> bool:
+    """Whether `_index_block` can compute a block: valid class indices, no masked class, and values that may be read."""
+    if target.is_floating_point() or z.device.type != "cpu" or is_traced(z) or not z.numel():
+        return False
+    counted = target != ignore_index
+    valid = bool(((target >= 0) & (target < z.shape[1]) | ~counted).all())
+    return valid and bool(torch.isfinite(z.amin()))
+
+
+def _index_block(
+    z: Tensor, target: Tensor, params: AsymmetricParameters, ignore_index: int, want_gradient: bool
+) -> tuple[Tensor, Tensor | None]:
+    """ℓ of each row and its gradient: the terms of all classes as negatives, and then that of the row's class."""
+    ignored = (target == ignore_index).unsqueeze(1)
+    y = target.unsqueeze(1).masked_fill(ignored, 0)
+    z = z.to(accumulation_dtype(z))
+    peak, top = z.max(1, keepdim=True)
+    d = z - peak
+    p = d.exp().scatter_(1, top, 0.0)
+    others = p.sum(1, keepdim=True)
+    whole = others + 1.0
+    p = p.scatter_(1, top, 1.0).div_(whole)
+    nll = d.neg_().add_(torch.log1p(others))
+    own, own_nll = p.gather(1, y), nll.gather(1, y)
+    rest = torch.where(y == top, others / whole, 1.0 - own)
+    loss, slope = loss_and_slope(own_nll, rest, own, params.gamma_pos, 0.0)
+    share = params.label_smoothing / z.shape[1]
+    w = 1.0 if params.weight is None else class_view(params.weight, z.dim())
+    positive = (1.0 - params.label_smoothing + share) * (1.0 if params.weight is None else params.weight[y])
+    focus = power(p, params.gamma_neg) * (share * w)
+    terms = nll.mul_(focus)
+    h = torch.sub(focus, terms, alpha=params.gamma_neg) if want_gradient else None
+    rows = terms.scatter_(1, y, positive * loss).sum(1, keepdim=True).masked_fill_(ignored, 0.0).squeeze(1)
+    if h is None:
+        return rows, None
+    h.scatter_(1, y, positive * slope)
+    at_top = h.gather(1, top)
+    below = h.scatter_(1, top, 0.0).sum(1, keepdim=True)  # of the classes that are not the largest
+    gradient = p.mul_(below + at_top).sub_(h)
+    gradient.scatter_(1, top, (below - at_top * others) / whole)
+    return rows, gradient.masked_fill_(ignored, 0.0)
 
 
 def _block(
