@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torchvision.models.segmentation import fcn_resnet50
 
 from counterpoise import ClassCounts, losses, weights
@@ -100,3 +101,51 @@ def test_a_segmentation_head_learns_from_weighted_cross_entropy_and_dice():
     plain = nn.CrossEntropyLoss(weight=cross_entropy.weight.float(), ignore_index=255)
     one, other = (trained(loss, net, x, y, steps=2, rate=0.01) for loss in (plain, cross_entropy))
     assert same(one, other)
+
+
+def test_ldam_trains_in_float16_with_a_gradient_scaler():
+    """A scale of 30, float16 cosines and a loss scale of 65536: no overflow, and no gradient that becomes 0."""
+    generator = torch.Generator().manual_seed(0)
+    rows, classes = 8192, 10
+    cosines = (2 * torch.rand(rows, classes, generator=generator) - 1).half()
+    target = torch.randint(classes, (rows,), generator=generator)
+    criterion = losses.LDAMLoss(class_counts=[1000 // 2**c + 1 for c in range(classes)])
+    leaf = cosines.clone().requires_grad_()
+    scaler = torch.amp.GradScaler("cpu", init_scale=65536.0)
+    scaler.scale(criterion(leaf, target)).backward()
+    assert leaf.grad.dtype == torch.float16
+    exact = cosines.double().requires_grad_()
+    criterion(exact, target).backward()
+    assert exact.grad.abs().max() <= 30 / rows
+    # What float16 holds after scaling (at least 6e-8) is there, and equal to the exact gradient.
+    held = exact.grad.abs() * 65536.0 > 1e-4
+    assert held.float().mean() > 0.3
+    torch.testing.assert_close(leaf.grad[held].double() / 65536.0, exact.grad[held], rtol=4e-3, atol=0.0)
+    without = cosines.clone().requires_grad_()
+    criterion(without, target).backward()
+    lost = held & (without.grad == 0)
+    assert lost.any()  # which is what the scaler is for
+
+
+@pytest.mark.parametrize(("rows", "skips"), [(256, False), (6, True)])
+def test_the_gradient_scaler_of_ldam_skips_steps_of_small_batches_only(rows, skips):
+    """The gradient is at most 30/N, which times 65536 is above 65504 for up to 30 rows: the scale is halved there."""
+    generator = torch.Generator().manual_seed(0)
+    features, target = torch.randn(rows, 5, generator=generator), torch.arange(rows) % 3
+    criterion = losses.LDAMLoss(class_counts=[100, 10, 1])
+    torch.manual_seed(0)
+    head = nn.Linear(5, 3, bias=False)
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.01)
+    scaler = torch.amp.GradScaler("cpu", init_scale=65536.0)
+    values = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        cosines = F.linear(F.normalize(features), F.normalize(head.weight)).half()
+        value = criterion(cosines, target)
+        scaler.scale(value).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        values.append(value.item())
+    assert (scaler.get_scale() < 65536.0) == skips
+    assert scaler.get_scale() > 1000.0
+    assert values[-1] < 0.9 * values[0]

@@ -16,8 +16,9 @@ import torchvision
 from tests.contracts.loss_specs import SPECS, form_id
 
 from counterpoise import losses
-from counterpoise.core.errors import ArgumentError, ArgumentTypeError
+from counterpoise.core.errors import ArgumentError, ArgumentTypeError, AttributeUseError
 from counterpoise.core.hyperparameters import HYPERPARAMETERS
+from counterpoise.hierarchy import from_paths
 
 LOSSES = HYPERPARAMETERS["loss"]
 OF_A_BATCH = {"logits", "target", "sample_weight", "hidden", "head_weight", "bias"}
@@ -166,9 +167,9 @@ def test_the_attributes_are_what_forward_uses(spec):
     for module in (changed, pickle.loads(pickle.dumps(changed))):
         assert torch.equal(module(logits, target), want)
         assert "reduction='none'" in repr(module)
-    changed.reduction = "meen"
     with pytest.raises(ArgumentError, match="`reduction`"):
-        changed(logits, target)
+        changed.reduction = "meen"
+    assert changed.reduction == "none"
 
 
 def test_a_weight_can_be_set_on_a_module_made_without_one_and_moves_with_it():
@@ -261,3 +262,98 @@ def test_the_linear_loss_takes_the_names_of_torch():
     labels = torch.ones(2, 3)
     named = losses.sigmoid_focal_loss(inputs=torch.zeros(2, 3), targets=labels)
     assert torch.equal(named, losses.sigmoid_focal_loss(torch.zeros(2, 3), labels))
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=form_id)
+def test_every_argument_of_the_constructor_takes_effect_as_an_attribute_or_is_refused(spec):
+    """A value that is set is used, shown and checked; one from which others were computed says to make a new loss."""
+    logits, target = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 4
+    other = {"gamma": 1.75, "poly": 0.7, "label_smoothing": 0.3, "scale": 2.5, "margin": 0.2, "clip": 0.3,
+             "gamma_pos": 0.3, "gamma_neg": 3.0, "pos_weight": 2.5, "neg_weight": 0.5, "epsilon": 3.0, "smooth": 0.5,
+             "alpha": 0.9, "beta": 0.2, "weight": [1.0, 2.0, 3.0, 5.0], "offset": [0.0, 1.0, 2.0, 0.5],
+             "class_scale": [1.0, 2.0, 3.0, 0.5], "detach_focus": spec.name != "asymmetric_loss"}  # fmt: skip
+    options = {**spec.options(4), "ignore_index": 0}
+    made = 0
+    for name in inspect.signature(spec.module).parameters:
+        if name not in other:
+            continue
+        module = spec.module(**options)
+        if isinstance(getattr(spec.module, name, None), property) or name in module.defaults:
+            setattr(module, name, other[name])
+            made += 1
+        else:
+            with pytest.raises(AttributeUseError, match=rf"Make a new loss, {spec.module.__name__}\({name}=\.\.\.\)"):
+                setattr(module, name, other[name])
+            assert f" {name}=" not in repr(module).replace("(", " ")
+            continue
+        want = spec.module(**{**options, name: other[name]})
+        if name in ("weight", "offset", "pos_weight", "neg_weight"):
+            # The constructor combines these with those of the loss; the attribute is what both together are.
+            assert torch.as_tensor(module.keywords[name]).tolist() == pytest.approx(other[name])
+            assert not torch.equal(module(logits, target), spec.module(**options)(logits, target))
+            want = copy.deepcopy(module)
+        assert torch.equal(module(logits, target), want(logits, target))
+        assert repr(module) == repr(want)
+        assert torch.equal(pickle.loads(pickle.dumps(module))(logits, target), want(logits, target))
+    assert made >= 2
+
+
+DERIVED = [
+    (losses.LogitAdjustedLoss(prior=[0.9, 0.1]), ["tau", "prior", "empty"]),
+    (losses.ClassBalancedLoss(class_counts=[9, 1]), ["beta", "class_counts", "empty"]),
+    (losses.VectorScalingLoss(class_counts=[9, 1]), ["gamma", "tau"]),
+    (losses.LDAMLoss(class_counts=[9, 1]), ["max_margin", "class_counts"]),
+    (losses.LabelAwareSmoothingLoss(class_counts=[9, 1]), ["head", "tail"]),
+    (losses.FocalLoss(), ["alpha"]),
+    (losses.SigmoidFocalLoss(), ["alpha"]),
+    (losses.HierarchicalLoss(tree=from_paths(["a/x", "a/y", "b"])), ["tree", "balance", "class_counts"]),
+]
+
+
+@pytest.mark.parametrize(("module", "names"), DERIVED, ids=lambda x: type(x).__name__)
+def test_what_is_not_stored_cannot_be_set(module, names):
+    for name in names:
+        with pytest.raises(AttributeUseError, match=f"`{name}` of {type(module).__name__} cannot be set.*Make a new"):
+            setattr(module, name, 0.5)
+    with pytest.raises(ArgumentError, match="`reduction` must be one of"):
+        module.reduction = "meen"
+    with pytest.raises(ArgumentTypeError, match="`ignore_index` must be a whole number"):
+        module.ignore_index = 0.5
+
+
+def test_a_misspelt_attribute_is_refused_and_other_attributes_are_not():
+    module = losses.FocalLoss()
+    for wrong, right in (("gama", "gamma"), ("reductoin", "reduction"), ("weights", "weight")):
+        with pytest.raises(AttributeUseError, match=f"FocalLoss has no attribute `{wrong}`; did you mean `{right}`"):
+            setattr(module, wrong, 1.0)
+    with pytest.raises(ArgumentError, match="`gamma` must be at least 0; got -1"):
+        module.gamma = -1.0
+    module.step, module.note, module._gama = 3, "warm-up", 1
+    module.head = torch.nn.Linear(2, 2)
+    module.register_buffer("seen", torch.zeros(1))
+    module.register_forward_hook(lambda *_: None)
+    assert module(torch.zeros(1, 2), torch.tensor([0])) > 0
+
+    class Annealed(losses.LogitAdjustedLoss):
+        def __init__(self, tau, prior):
+            super().__init__(tau=tau, prior=prior)
+            self.tau, self.gammas, self.prior = tau, [1.0], prior
+
+    assert Annealed(0.5, [0.9, 0.1]).tau == 0.5
+
+
+def test_numbers_and_vectors_and_parameters_replace_each_other():
+    logits, target = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
+    module = losses.FocalLoss(gamma=2.0)
+    for gamma in ([0.5, 1.0, 2.0], torch.nn.Parameter(torch.ones(3)), 1.5, torch.tensor([1.0, 2.0, 0.0])):
+        module.gamma = gamma
+        assert torch.equal(module(logits, target), losses.focal_loss(logits, target, gamma=gamma))
+        assert ("gamma" in dict(module.named_parameters())) == isinstance(gamma, torch.nn.Parameter)
+        assert ("gamma" in dict(module.named_buffers())) == (isinstance(gamma, list) or type(gamma) is torch.Tensor)
+    state = {name: 2 * value for name, value in module.state_dict().items()}
+    module.load_state_dict(state, assign=True)
+    assert module.gamma.tolist() == [2.0, 4.0, 0.0]
+    with pytest.raises(ArgumentError, match="`gamma` requires a gradient"):
+        module.gamma = torch.ones(3, requires_grad=True)
+    module.weight = None
+    assert module.weight is None

@@ -13,6 +13,10 @@ class ArgumentTypeError(CounterpoiseError, TypeError):
     """An argument has an invalid type; the message names the argument in backticks."""
 
 
+class AttributeUseError(CounterpoiseError, AttributeError):
+    """An attribute that cannot be set, or would have no effect; the message says what to do instead."""
+
+
 class DatasetError(CounterpoiseError):
     """The images, labels or manifest cannot be used at all."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from counterpoise.core.errors import ArgumentError, ArgumentTypeError
+from counterpoise.core.errors import ArgumentError, ArgumentTypeError, AttributeUseError
 from counterpoise.core.hyperparameters import Hyperparameter
 from counterpoise.kernels.reduction import Reduction
 from counterpoise.losses.arguments import (
@@ -22,17 +23,60 @@ from counterpoise.losses.arguments import (
     vector_tensor,
 )
 
+_LIBRARY = __name__.partition(".")[0]
 _VECTORS = ("weight", "offset", "class_scale", "margin", "pos_weight", "neg_weight")
 
 
-class Loss(nn.Module):
+class SettableModule(nn.Module):
+    """A module whose hyperparameters can be set as attributes where that takes effect, and are refused elsewhere.
+
+    ``defaults`` names the attributes that `forward` reads; `_checked` returns a value for one of them, or raises. A
+    class outside of the package may have attributes of its own, so that nothing is refused there.
+    """
+
+    defaults: dict[str, Any]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__.get("defaults", ()):
+            self._store(name, value, self._checked(name, value))
+            return
+        if type(self).__module__.partition(".")[0] == _LIBRARY and not name.startswith("_"):
+            self._refuse_without_effect(name)
+        super().__setattr__(name, value)
+
+    def _checked(self, name: str, value: Any) -> Any:
+        raise NotImplementedError
+
+    def _store(self, name: str, given: Any, checked: Any) -> None:
+        object.__setattr__(self, name, checked)
+
+    def _refuse_without_effect(self, name: str) -> None:
+        """Refuse what the constructor takes but `forward` does not read, and names that are nearly a hyperparameter."""
+        cls = type(self)
+        attribute = getattr(cls, name, None)
+        if isinstance(attribute, property) and attribute.fset is not None:
+            return
+        arguments = inspect.signature(cls).parameters
+        if name in arguments:
+            raise AttributeUseError(
+                f"`{name}` of {cls.__name__} cannot be set: the module stores what it computed from it when it was "
+                f"made. Make a new loss, {cls.__name__}({name}=...)"
+            )
+        if not hasattr(self, name):
+            near = difflib.get_close_matches(name, {*arguments, *self.__dict__.get("defaults", ())}, n=1, cutoff=0.8)
+            if near:
+                raise AttributeUseError(f"{cls.__name__} has no attribute `{name}`; did you mean `{near[0]}`?")
+
+
+class Loss(SettableModule):
     """Checks and stores the arguments of an equation and calls it in `forward`.
 
     Each argument is an attribute of the module: numbers and strings as they are, ``(C,)`` vectors as buffers, which
     move with the module and persist in its ``state_dict``; a vector, or a number that may be a vector, given as an
     `nn.Parameter` is a parameter of the module and learns. `forward` reads the attributes, so that
-    ``criterion.reduction = "none"`` takes effect. A named loss stores what it sets in the equation: `PolyLoss` has
-    ``poly``, `LogitAdjustedLoss` has ``offset``. ``.half()`` and ``.to(torch.bfloat16)`` do not cast the buffers.
+    ``criterion.reduction = "none"`` takes effect; what is set is checked as in the constructor. A named loss stores
+    what it sets in the equation: `LogitAdjustedLoss` has ``offset``, and its ``tau`` cannot be set.
+    ``.half()`` and ``.to(torch.bfloat16)`` do not cast the buffers.
 
     Args:
         equation: the general loss that `forward` calls, such as `softmax_loss`: a function of logits, target and the
@@ -48,6 +92,7 @@ class Loss(nn.Module):
 
     reduction: Reduction
     ignore_index: int
+    impl: str
     weight: Tensor | None
 
     def __init__(
@@ -58,17 +103,33 @@ class Loss(nn.Module):
         **vectors: Tensor,
     ) -> None:
         super().__init__()
-        self.equation = equation
+        self.equation, self.table = equation, table
         self.defaults = {name: inspect.signature(equation).parameters[name].default for name in arguments}
         for name, value in checked_arguments({**arguments, **vectors}, table).items():
-            if isinstance(value, Tensor) and (value.requires_grad or isinstance(arguments.get(name), nn.Parameter)):
-                self.register_parameter(name, _learnable(name, arguments))
-            elif isinstance(value, Tensor):
-                self.register_buffer(name, value.detach().clone())
-            elif value is None and name in _VECTORS:
-                self.register_buffer(name, None)
-            else:
-                setattr(self, name, value)
+            given = arguments.get(name)
+            keeps = not isinstance(value, Tensor) or value.requires_grad or isinstance(given, nn.Parameter)
+            self._store(name, given, value if keeps else value.detach().clone(), arguments.get("impl", "auto"))
+
+    def _checked(self, name: str, value: Any) -> Any:
+        others = {"reduction": self.reduction} if name == "normalizer" else {}
+        return checked_arguments({**others, name: value}, self.table)[name]
+
+    def _store(self, name: str, given: Any, checked: Any, impl: str | None = None) -> None:
+        """Keep an nn.Parameter as a parameter, other tensors as buffers, and numbers and strings as they are."""
+        learns = isinstance(checked, Tensor) and (checked.requires_grad or isinstance(given, nn.Parameter))
+        parameter = _learnable(name, given, impl or self.impl) if learns else None
+        vector = isinstance(checked, Tensor) or (checked is None and name in _VECTORS)
+        if not learns and vector and name in self._buffers:
+            self._buffers[name] = checked  # in its place in the state_dict
+            return
+        for place in (self.__dict__, self._buffers, self._parameters):
+            place.pop(name, None)
+        if learns:
+            self.register_parameter(name, parameter)
+        elif vector:
+            self.register_buffer(name, checked)
+        else:
+            object.__setattr__(self, name, checked)
 
     @also_named(input="logits")
     def forward(
@@ -146,9 +207,8 @@ class Loss(nn.Module):
         return ", ".join(f"{n}={tuple(v.shape) if isinstance(v, Tensor) else repr(v)}" for n, v in shown.items())
 
 
-def _learnable(name: str, arguments: Mapping[str, Any]) -> nn.Parameter:
+def _learnable(name: str, given: Any, impl: str) -> nn.Parameter:
     """The parameter given for an argument; refused where the module or the implementation could not train it."""
-    given, impl = arguments.get(name), arguments.get("impl", "auto")
     if not isinstance(given, nn.Parameter):
         raise ArgumentError(
             f"`{name}` requires a gradient, but only an nn.Parameter given for it can be trained: this is another "

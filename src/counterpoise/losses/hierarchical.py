@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -10,17 +10,19 @@ from torch import Tensor, nn
 
 from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError
-from counterpoise.core.hyperparameters import check_options
+from counterpoise.core.hyperparameters import check_options, hyperparameters
 from counterpoise.hierarchy.decoding import segment_log_softmax
 from counterpoise.hierarchy.tree import ClassTree
 from counterpoise.kernels.reduction import Reduction, denominator, reduced
-from counterpoise.losses.arguments import Vector, also_named
+from counterpoise.losses.arguments import Vector, also_named, checked_arguments
+from counterpoise.losses.base import SettableModule
 from counterpoise.losses.targets import checked_index_target, checked_logits, checked_row_vector, with_batch_dimension
 
+_TABLE = hyperparameters("loss", "hierarchical")
 Balance = Literal["plain", "weighted", "logit-adjusted"]
 
 
-class HierarchicalLoss(nn.Module):
+class HierarchicalLoss(SettableModule):
     """Loss of a class tree as a module; what it derives from the tree is computed once.
 
     Args:
@@ -51,15 +53,26 @@ class HierarchicalLoss(nn.Module):
     ) -> None:
         super().__init__()
         check_options("loss", "hierarchical", {"balance": balance, "reduction": reduction})
-        self.tree, self.ignore_index, self.reduction = tree, ignore_index, reduction
+        self._tree, self.defaults = tree, {"ignore_index": -100, "reduction": "mean"}
+        self.ignore_index, self.reduction = ignore_index, reduction
         weight, offset = _balance(tree, class_counts, balance)
         for name, value in {"weight": weight, "offset": offset, "segments": tree.segments, "paths": tree.paths}.items():
             self.register_buffer(name, torch.tensor(value), persistent=False)
 
+    ignore_index: int
+    reduction: Reduction
     weight: Tensor
     offset: Tensor
     segments: Tensor
     paths: Tensor
+
+    @property
+    def tree(self) -> ClassTree:
+        """The class tree that the module was made for."""
+        return self._tree
+
+    def _checked(self, name: str, value: Any) -> Any:
+        return checked_arguments({name: value}, _TABLE)[name]
 
     @also_named(input="logits")
     def forward(self, logits: Tensor, target: Tensor, *, sample_weight: Vector | None = None) -> Tensor:

@@ -72,6 +72,12 @@ def ldam_loss(
 class LDAMLoss(Loss):
     """LDAM loss as a module; the logits must be cosines, see `ldam_loss`.
 
+    With float16 logits use `torch.amp.GradScaler`. The loss multiplies the cosines by ``scale`` in float32, so that
+    its value does not overflow. Its gradient is at most ``scale`` times the weight of the row over the denominator,
+    30/N for a mean of N rows, and much of it is below the range of float16 (6e-8) unless it is scaled. The scaler
+    starts at 65536, with which 30/N overflows for up to 30 rows: it then skips the step and halves its scale until it
+    fits, or starts lower with ``init_scale=1024``.
+
     Args:
         class_counts: ``(C,)`` training images per class: a `ClassCounts`, an array or a ``{name: count}`` mapping.
         max_margin: margin of the rarest class, at least 0.

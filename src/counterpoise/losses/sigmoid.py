@@ -304,6 +304,9 @@ class SigmoidFocalLoss(Loss):
         tensor(0.0433)
     """
 
+    gamma_pos: float
+    gamma_neg: float
+
     def __init__(
         self, alpha: float | None = 0.25, gamma: float = 2.0, reduction: Reduction = "mean", *,
         weight: Vector | None = None, pos_weight: float | Vector | None = None,
@@ -316,6 +319,15 @@ class SigmoidFocalLoss(Loss):
             "ignore_index": ignore_index, "reduction": reduction, "normalizer": normalizer, "impl": impl,
             "inplace": inplace,
         })
+
+    @property
+    def gamma(self) -> float:
+        """The focusing parameter of positives and negatives."""
+        return self.gamma_pos
+
+    @gamma.setter
+    def gamma(self, value: float) -> None:
+        self.gamma_pos = self.gamma_neg = value
 
 
 @also_named(input="logits")

@@ -399,6 +399,8 @@ class PolyLoss(Loss):
         tensor(1.1931)
     """
 
+    poly: float
+
     def __init__(
         self, epsilon: float = 1.0, *,
         weight: Vector | None = None, offset: Vector | None = None, class_scale: Vector | None = None,
@@ -412,3 +414,12 @@ class PolyLoss(Loss):
             "ignore_index": ignore_index, "reduction": reduction, "normalizer": normalizer, "impl": impl,
             "inplace": inplace,
         })
+
+    @property
+    def epsilon(self) -> float:
+        """The coefficient of the first polynomial term, which the equation calls ``poly``."""
+        return self.poly
+
+    @epsilon.setter
+    def epsilon(self, value: float) -> None:
+        self.poly = value
