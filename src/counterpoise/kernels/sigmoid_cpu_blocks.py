@@ -127,5 +127,11 @@ def label_blocks(
 ) -> LabelBlocks | None:
     """`LabelBlocks` of a batch with labels of the logits' shape; None if positives and negatives differ by more."""
     alike = params.detach_focus if params.clip > 0.0 else params.gamma_pos == params.gamma_neg
-    possible = alike and ignore_index not in (0, 1) and target.dim() == z.dim()
+    possible = alike and ignore_index not in (0, 1) and target.dim() == z.dim() and not _has_negative_weight(params)
     return LabelBlocks(params, factor, {}) if possible else None
+
+
+def _has_negative_weight(params: SigmoidParameters) -> bool:
+    """Whether a weight is below 0, which `checks("never")` allows, but the losses of `LabelBlocks` have no sign."""
+    weights = (params.weight, params.pos_weight, params.neg_weight)
+    return any(bool((w < 0).any()) if isinstance(w, Tensor) else w is not None and w < 0 for w in weights)
