@@ -44,6 +44,9 @@ def test_averages_are_those_of_scikit_learn_over_the_classes_that_occur(seed, ab
         assert expected["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predictions), abs=1e-12)
     got = {name: getattr(metrics, name)(labels, predictions) for name in expected}
     assert got == pytest.approx(expected, abs=1e-12)
+    counted = metrics.tally(labels, predictions, num_classes=8)  # classes without images do not count
+    assert float(metrics.METRICS["worst_recall"].value(counted)) == pytest.approx(min(recalls), abs=1e-12)
+    assert np.isnan(metrics.METRICS["worst_recall"].value(metrics.tally([], [], num_classes=3)))
     assert np.array_equal(metrics.confusion_matrix(labels, predictions), confusion_matrix(labels, predictions))
 
 

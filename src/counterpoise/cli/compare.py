@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 from counterpoise.cli.options import Data, Out, Overwrite, Resume, TrainingDataOptions, TrainingOptions, option
 from counterpoise.cli.output import Result, print_note, print_table, print_text, progress_bar
-from counterpoise.core.text import percent, plural, points
+from counterpoise.core.text import metric_name, percent, plural, points
 
 if TYPE_CHECKING:
     from counterpoise.core.artifacts import Arm, Comparison, Difference, Spread
 
 _STRATEGIES = """Strategies, optionally with other hyperparameters: focal:gamma=1,logit-adjusted. Default: those that
 `counterpoise plan` recommends."""
+_SELECT_BY = """Metric on validation that chooses the strategy: balanced_accuracy, macro_f1, accuracy, geometric_mean or
+worst_recall (the smallest recall of a class)."""
+_SHORT = {"balanced_accuracy": "bal. acc."}
 _JOBS = "Trainings at a time. Default: one per CPU core for small images without a GPU, else 1."
 
 
@@ -24,6 +27,7 @@ def compare(
     training: TrainingOptions,
     strategies: Annotated[str, option("--strategies", "A,B,C", _STRATEGIES)] = "",
     seeds: Annotated[int, option("--seeds", "K", "Number of seeds per strategy.", min=1)] = 3,
+    select_by: Annotated[str, option("--select-by", "METRIC", _SELECT_BY)] = "balanced_accuracy",
     jobs: Annotated[int | None, option("--jobs", "J", _JOBS, min=1)] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -40,6 +44,7 @@ def compare(
             dataset,
             strategies=chosen,
             seeds=seeds,
+            select_by=select_by,
             out=out,
             resume=resume,
             overwrite=overwrite,
@@ -62,8 +67,9 @@ def print_comparison(comparison: Comparison, out: Path) -> None:
         if (d.split, d.metric, d.baseline) == ("test", comparison.metric, comparison.baseline)
     }
     metrics = _metrics(comparison)
-    headers = ("strategy", "val bal. acc.", "test bal. acc.", "vs baseline [95 %]", *metrics.values(), "time")
-    rows = [_row(arm, gains.get(arm.strategy.name), list(metrics)) for arm in comparison.arms]
+    name = _SHORT.get(comparison.metric, metric_name(comparison.metric))
+    headers = ("strategy", f"val {name}", f"test {name}", "vs baseline [95 %]", *metrics.values(), "time")
+    rows = [_row(arm, comparison.metric, gains.get(arm.strategy.name), list(metrics)) for arm in comparison.arms]
     print_table(headers, rows)
     print_text()
     for line in _remarks(comparison, any("[?]" in cell for row in rows for cell in row)):
@@ -93,16 +99,17 @@ def _remarks(comparison: Comparison, undefined: bool) -> list[str]:
 
 
 def _metrics(comparison: Comparison) -> dict[str, str]:
-    """Columns by metric: accuracy, recall of the groups that have classes, false positives of the rarest group."""
+    """Columns besides the metric chosen by: accuracies, recall of the groups, false positives of the rarest group."""
     scores = next((arm.scores["test"] for arm in comparison.arms if arm.status == "done"), {})
     groups = [g for g in ("many", "medium", "few") if g in scores and scores[g].mean is not None]
-    columns: dict[str, str] = {name: name for name in ("accuracy", *groups)}
+    columns = {name: _SHORT.get(name, name) for name in ("balanced_accuracy", "accuracy", *groups)}
+    columns.pop(comparison.metric, None)
     if groups and groups[-1] != "many":
         columns[f"{groups[-1]}_false_positives"] = f"{groups[-1]}: false pos."
     return columns
 
 
-def _row(arm: Arm, gain: Difference | None, metrics: list[str]) -> tuple[str, ...]:
+def _row(arm: Arm, metric: str, gain: Difference | None, metrics: list[str]) -> tuple[str, ...]:
     if arm.status == "failed":
         return (arm.strategy.name, f"failed: {(arm.error or '')[:60]}", *[""] * (len(metrics) + 3))
     val, test = arm.scores["val"], arm.scores["test"]
@@ -110,7 +117,7 @@ def _row(arm: Arm, gain: Difference | None, metrics: list[str]) -> tuple[str, ..
     interval = "" if gain is None else points(gain.estimate)
     if gain is not None:
         interval += " [?]" if gain.low is None or gain.high is None else f" [{points(gain.low)}, {points(gain.high)}]"
-    both = (_spread(val["balanced_accuracy"]), _spread(test["balanced_accuracy"]))
+    both = (_spread(val[metric]), _spread(test[metric]))
     return (arm.strategy.name, *both, interval, *shares, f"{sum(arm.seconds):.0f} s")
 
 

@@ -157,6 +157,7 @@ def _show(result: Evaluation) -> None:
         "balanced accuracy": result.balanced_accuracy,
         "macro F1": result.macro_f1,
         "geometric mean": result.geometric_mean,
+        "worst recall": result.worst_recall,
         "calibration error": result.expected_calibration_error,
     }
     averages |= {f"{group.group} (mean recall)": group.accuracy for group in result.groups}

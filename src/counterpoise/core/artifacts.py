@@ -199,7 +199,8 @@ class Evaluation(Artifact):
     """All metrics of one set of predictions. Rates are in [0, 1].
 
     ``confusion[i][j]`` is the number of images of class i that are predicted as class j; rows of counts are converted
-    to a `ConfusionMatrix`. Averages leave out classes that are absent from the labels.
+    to a `ConfusionMatrix`. Averages leave out classes that are absent from the labels. ``worst_recall`` is the smallest
+    recall of a class that has images; None in files of versions that did not record it.
 
     Files with at most 100 classes have format version 1. With more classes they have version 2: ``classes`` has one
     list per attribute, and the matrix is in a file of arrays beside the JSON file; see `Artifact.save`.
@@ -224,6 +225,7 @@ class Evaluation(Artifact):
     confusion: ConfusionMatrix
     calibration: tuple[CalibrationBin, ...]
     findings: tuple[Finding, ...] = ()
+    worst_recall: float | None = None
 
     def __post_init__(self) -> None:
         given: Any = self.confusion
@@ -282,7 +284,7 @@ class Arm:
 
     ``validation`` and ``test`` have one evaluation per seed. ``scores`` maps split and metric to the `Spread` over the
     seeds, for example ``scores["test"]["balanced_accuracy"].mean``. The metrics are accuracy, balanced_accuracy,
-    macro_f1, geometric_mean, expected_calibration_error, many, medium and few (mean recall of the group),
+    macro_f1, geometric_mean, worst_recall, expected_calibration_error, many, medium and few (mean recall of the group),
     few_false_positives and medium_false_positives (images of other classes that are predicted as a class of the group,
     as a share of all images of the other classes). ``history`` has one list of epochs per seed, with the keys epoch,
     loss, learning_rate, val_loss, val_accuracy and val_balanced_accuracy. ``weights`` has the class weights per seed
@@ -329,16 +331,26 @@ class Difference:
 class Verdict:
     """The conclusion of a comparison, as text.
 
-    ``recommended`` is chosen on validation alone, ``tied`` are the strategies that do not differ significantly from it
-    on validation, and ``costs`` are the metrics on test that are worse than the baseline's.
+    ``leader`` is the strategy with the highest score on validation, and ``tied`` are the strategies that do not differ
+    significantly from it there. ``recommended`` is the strategy to use, chosen on validation alone; it is None if
+    ``kind`` is "undecided", because the leader and the baseline do not differ significantly, or "nothing-finished".
+    If ``kind`` is "tied", several strategies do not differ significantly from each other, but the baseline is not one
+    of them, and the leader is recommended. ``costs`` are the metrics on test that are worse than the baseline's.
+    ``leader`` is None in files of versions that did not record it.
     """
 
-    kind: Literal["clear", "undecided", "no-difference", "nothing-finished"]
+    kind: Literal["clear", "tied", "undecided", "no-difference", "nothing-finished"]
     headline: str
     recommended: str | None
     tied: tuple[str, ...] = ()
     costs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    leader: str | None = None
+
+    @property
+    def selected(self) -> str | None:
+        """The recommended strategy; the leader where none is recommended."""
+        return self.leader if self.recommended is None else self.recommended
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,16 @@ def points(difference: float | None, digits: int = 1) -> str:
     return text[1:] if float(text) == 0 else _minus(text)
 
 
+def metric_name(metric: str) -> str:
+    """The name of a metric in a sentence.
+
+    Example:
+        >>> metric_name("balanced_accuracy"), metric_name("macro_f1")
+        ('balanced accuracy', 'macro F1')
+    """
+    return metric.replace("_", " ").replace(" f1", " F1")
+
+
 def ratio(value: float) -> str:
     """An imbalance ratio as ``100:1``; below 10 with one decimal.
 

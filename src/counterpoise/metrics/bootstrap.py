@@ -70,7 +70,8 @@ def paired_bootstrap(
         a: predicted class indices, ``(N,)`` or ``(seeds, N)``.
         b: those of the other arm, in the same order of images and of seeds.
         labels: ``(N,)`` class indices.
-        metric: "accuracy", "balanced_accuracy", "macro_f1", "geometric_mean", or a `Metric`.
+        metric: "accuracy", "balanced_accuracy", "macro_f1", "geometric_mean", "worst_recall" (the smallest recall of
+            a class with images), or a `Metric`.
         num_classes: C; None for the largest index plus one.
         resamples: number of bootstrap resamples, at least 1.
         confidence: coverage of the percentile interval, between 0 and 1.

@@ -116,6 +116,11 @@ def _geometric_mean(t: Tally) -> FloatArray:
         return np.exp(mean_over(np.log(t.recall), t.support > 0))
 
 
+def _worst_recall(t: Tally) -> FloatArray:
+    least: FloatArray = np.where(t.support > 0, t.recall, np.inf).min(axis=-1, initial=np.inf)
+    return np.where(np.isinf(least), np.nan, least)
+
+
 @dataclass(frozen=True)
 class Metric:
     """A function of a `Tally`; with ``merge`` ``(C,)``, of the tally of the classes merged as it says."""
@@ -144,8 +149,9 @@ METRICS: dict[str, Metric] = {
     "balanced_accuracy": Metric(_balanced_accuracy),
     "macro_f1": Metric(_macro_f1),
     "geometric_mean": Metric(_geometric_mean),
+    "worst_recall": Metric(_worst_recall),
 }
-"""The metrics of predicted classes by name."""
+"""The metrics of predicted classes by name; worst_recall is the smallest recall of a class that has images."""
 
 
 def group_recall(members: ArrayLike) -> Metric:

@@ -145,7 +145,8 @@ def tune_tau(
         logits: ``(N, C)``, an array or tensor, of a model trained without logit adjustment.
         labels: ``(N,)`` class indices.
         prior: ``(C,)``, the class prior as sampled in training; a class with prior 0 is never predicted.
-        metric: "balanced_accuracy", "accuracy", "macro_f1" or "geometric_mean"; classes without images do not count.
+        metric: "balanced_accuracy", "accuracy", "macro_f1", "geometric_mean" or "worst_recall" (the smallest recall);
+            classes without images do not count.
         taus: the values to try, at least 0; None for 0 to 3 in steps of 0.05.
 
     Returns:

@@ -19,9 +19,12 @@ import counterpoise as cp
 from counterpoise.core import codec
 from counterpoise.core.artifacts import Comparison, Predictions, Run, Strategy
 from counterpoise.core.errors import ArgumentError, ArtifactError
+from counterpoise.core.text import metric_name
+from counterpoise.metrics import METRICS
 from counterpoise.workflow.comparison import compare, engine
 from counterpoise.workflow.comparison.engine import Task, run_tasks
 from counterpoise.workflow.evaluation import evaluate
+from counterpoise.workflow.report.formatting import METRIC_DEFINITIONS
 from counterpoise.workflow.strategy import CATALOG
 from counterpoise.workflow.training import Settings, TrainingSetup, run_training, train
 
@@ -79,8 +82,44 @@ def test_the_corrected_scores_are_the_baselines(compared):
 def test_the_choice_is_made_on_validation(compared):
     comparison, _ = compared
     best = max(comparison.arms, key=lambda arm: arm.scores["val"]["balanced_accuracy"].mean)
-    tied = {comparison.verdict.recommended, *comparison.verdict.tied}
-    assert best.strategy.name in tied
+    assert best.strategy.name == comparison.verdict.leader
+
+
+def test_the_metric_to_choose_by_is_that_of_validation_in_the_verdict_the_differences_and_the_report(
+    compared, tmp_path
+):
+    out = tmp_path / "out"
+    shutil.copytree(compared[1], out)
+    options = {"strategies": ASKED, "seeds": 2, "epochs": 3, "out": out, "resume": True}
+    for metric in METRICS:
+        found = compare(blobs(), select_by=metric, **options)
+        means = {arm.strategy.name: arm.scores["val"][metric].mean for arm in found.arms}
+        assert found.metric == metric
+        assert means[found.verdict.leader] == max(means.values())
+        on_validation = {(d.metric, d.baseline) for d in found.differences if d.split == "val"}
+        assert on_validation == {(metric, found.verdict.leader)}
+        assert metric_name(metric) in found.verdict.headline
+    name = METRIC_DEFINITIONS[metric][0]
+    assert f"{name} (validation)" in (out / "report.html").read_text()
+
+
+def test_the_worst_recall_is_that_of_the_worst_class_with_images(compared):
+    comparison, _ = compared
+    for arm in comparison.arms:
+        worst = [min(c.recall for c in e.classes if c.support) for e in arm.validation]
+        assert arm.scores["val"]["worst_recall"].values == tuple(worst)
+
+
+def test_a_comparison_of_an_earlier_version_has_no_leader(compared):
+    content = compared[0].to_dict()
+    del content["verdict"]["leader"]
+    for arm in content["arms"]:
+        for evaluation in (*arm["validation"], *arm["test"]):
+            del evaluation["worst_recall"]
+    content["verdict"] |= {"kind": "undecided", "recommended": "focal"}  # the leader, until recommended could be null
+    old = Comparison.from_dict(content)
+    assert (old.verdict.leader, old.verdict.selected) == (None, "focal")
+    assert old.arms[0].test[0].worst_recall is None
 
 
 def test_a_short_training_is_said_to_be_short(compared):
@@ -295,6 +334,7 @@ def test_a_process_that_is_killed_is_a_failed_run(tmp_path):
         ({"seeds": 0}, "`seeds` must be a number of at least 1"),
         ({"seeds": [1, 1]}, "`seeds` must be"),
         ({"strategies": [Strategy("focal", "x"), "focal"]}, "two different strategies named 'focal'"),
+        ({"select_by": "f1"}, "`select_by` must be one of 'accuracy', 'balanced_accuracy'"),
         ({"jobs": 0}, "`jobs` must be at least 1"),
         ({"model": "timm:resnet999"}, "`model` 'timm:resnet999' is unknown to timm; did you mean"),
     ],

@@ -55,6 +55,7 @@ def by_sklearn(p):
         "balanced_accuracy": recalls.mean(),
         "macro_f1": f1_score(y, said, average="macro"),
         "geometric_mean": recalls.prod() ** 0.2,
+        "worst_recall": recalls.min(),
         "many": recalls[:2].mean(),
         "medium": recalls[2],
         "few": recalls[3:].mean(),

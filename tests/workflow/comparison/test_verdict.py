@@ -108,7 +108,7 @@ def test_nothing_differs():
         diff("focal", "baseline", -0.002, -0.01, 0.007),
     ]
     v = judged(arms, found)
-    assert (v.kind, v.recommended) == ("no-difference", "baseline")
+    assert (v.kind, v.recommended, v.leader) == ("no-difference", "baseline", "focal")
     assert v.tied == ("focal", "weighted-ce")
     assert v.headline == (
         "No difference: baseline, focal and weighted-ce are equal on validation to within two points. "
@@ -122,7 +122,7 @@ def test_validation_cannot_tell_from_the_baseline():
     arms = [BASE, arm("focal", val=0.64, test=0.66, per_class=3)]
     found = [diff("baseline", "focal", -0.04, -0.11, 0.03, split="val"), diff("focal", "baseline", 0.057, 0.04, 0.075)]
     v = judged(arms, found)
-    assert (v.kind, v.recommended, v.tied) == ("undecided", "focal", ("baseline",))
+    assert (v.kind, v.recommended, v.leader, v.tied) == ("undecided", None, "focal", ("baseline",))
     assert v.headline.startswith(
         "No clear winner. focal has the highest validation balanced accuracy (+4 points over baseline)"
     )
@@ -150,7 +150,8 @@ def test_validation_cannot_tell_two_strategies_that_both_beat_the_baseline():
     arms = [BASE, arm("logit-adjusted", val=0.70, test=0.712), arm("balanced-softmax", val=0.69, test=0.709)]
     found = [*won(), diff("balanced-softmax", "logit-adjusted", -0.01, -0.03, 0.01, split="val")]
     v = judged(arms, found)
-    assert (v.kind, v.recommended, v.tied) == ("undecided", "logit-adjusted", ("balanced-softmax",))
+    assert (v.kind, v.recommended, v.tied) == ("tied", "logit-adjusted", ("balanced-softmax",))
+    assert v.leader == v.selected == "logit-adjusted"
     assert v.headline.startswith(
         "Use logit-adjusted or balanced-softmax: they do not differ significantly on validation."
     )
@@ -164,6 +165,7 @@ def test_an_interval_that_ends_at_zero_includes_it(low, high):
     v = judged([BASE, arm("logit-adjusted", val=0.70, test=0.712)], found)
     assert (v.kind == "clear") == (high < 0)
     assert ("baseline" in (*v.tied, v.recommended)) == (high >= 0)
+    assert v.leader == "logit-adjusted"
 
 
 def test_the_direction_in_which_a_difference_was_computed_does_not_matter():
@@ -187,7 +189,7 @@ def test_the_baseline_is_best():
     )
     wide = [diff("focal", "baseline", -0.05, -0.14, 0.04, split="val"), *found[1:]]
     unsure = judged(arms, wide)
-    assert (unsure.kind, unsure.recommended, unsure.tied) == ("undecided", "baseline", ("focal",))
+    assert (unsure.kind, unsure.recommended, unsure.leader, unsure.tied) == ("undecided", None, "baseline", ("focal",))
     assert unsure.headline.startswith("No clear winner. Keep baseline")
 
 
@@ -277,10 +279,10 @@ def test_the_baseline_failed():
 @pytest.mark.fault("C16")
 def test_everything_failed_or_one_finished():
     v = judged([failed("baseline"), failed("focal", "out of memory")], [])
-    assert (v.kind, v.recommended) == ("nothing-finished", None)
+    assert (v.kind, v.recommended, v.leader) == ("nothing-finished", None, None)
     assert v.notes[1] == "focal failed and is not compared: out of memory"
     alone = judged([BASE, failed("focal")], [])
-    assert (alone.kind, alone.recommended, alone.tied) == ("undecided", "baseline", ())
+    assert (alone.kind, alone.recommended, alone.leader, alone.tied) == ("undecided", None, "baseline", ())
     assert alone.headline.startswith("Only baseline finished (balanced accuracy 60.3 % on test)")
 
 

@@ -271,7 +271,7 @@ def test_a_comparison_gives_its_recommended_model(tmp_path):
 
     def with_verdict(kind, recommended):
         content = json.loads((tmp_path / "comparison.json").read_text())
-        content["verdict"] |= {"kind": kind, "recommended": recommended}
+        content["verdict"] |= {"kind": kind, "recommended": recommended, "leader": "focal"}
         (tmp_path / "comparison.json").write_text(json.dumps(content))
 
     with_verdict("clear", "focal")
@@ -282,9 +282,12 @@ def test_a_comparison_gives_its_recommended_model(tmp_path):
         cp.load_model(tmp_path, seed=7)
     with pytest.raises(ArgumentError, match="`strategy` must be one of"):
         cp.load_model(tmp_path, strategy="fokal")
-    with_verdict("undecided", "focal")
-    with pytest.raises(ArgumentError, match=r"`strategy` is needed, .* choose one of 'baseline', 'focal'"):
-        cp.load_model(tmp_path)
+    for recommended in (None, "focal"):  # "focal": as earlier versions wrote the leader
+        with_verdict("undecided", recommended)
+        with pytest.raises(
+            ArgumentError, match=r"`strategy` is needed, .* 'baseline', 'focal' \('focal' is ahead on validation\)"
+        ):
+            cp.load_model(tmp_path)
     assert cp.load_model(tmp_path, strategy="focal").classes == tuple(c.name for c in comparison.audit.classes)
     with pytest.raises(ArgumentError, match="is not the folder of one"):
         cp.load_model(tmp_path / "runs" / "focal-seed0", strategy="focal")

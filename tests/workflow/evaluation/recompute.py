@@ -47,6 +47,7 @@ def recompute_evaluation(npz: Path, evaluation: dict[str, Any]) -> None:
     macro = f1_score(labels, predictions, labels=present, average="macro", zero_division=0)
     same(e.pop("macro_f1"), macro, "macro_f1")
     same(e.pop("geometric_mean"), gmean(recalls) if recalls.all() else 0.0, "geometric_mean")
+    same(e.pop("worst_recall"), recalls.min(), "worst_recall")
     everything = np.arange(len(classes))
     assert e.pop("confusion") == confusion_matrix(labels, predictions, labels=everything).tolist()
     scores = e.pop("classes")

@@ -194,6 +194,7 @@ def evaluation(
         balanced_error=1 - balanced,
         macro_f1=float(np.mean([score.f1 for score in scores])),
         geometric_mean=float(np.exp(np.log(np.maximum(recall, 1e-12)).mean())),
+        worst_recall=float(recall.min()),
         expected_calibration_error=float(abs(confidence.mean() - right.mean())),
         classes=tuple(scores),
         groups=tuple(

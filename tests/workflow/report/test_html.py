@@ -291,13 +291,23 @@ def test_a_comparison_in_which_nothing_finished_still_has_a_page():
     assert [a["id"] for a in tree.all("figure")] == ["counts"]
 
 
-@pytest.mark.parametrize(("kind", "word"), [("clear", "recommended"), ("undecided", "best on validation")])
-def test_what_leads_is_recommended_only_where_the_verdict_says_so(kind, word):
+@pytest.mark.parametrize(
+    ("kind", "recommended", "word"),
+    [
+        ("clear", "logit-adjusted", "recommended"),
+        ("tied", "logit-adjusted", "recommended"),
+        ("undecided", None, "best on validation"),
+        ("undecided", "logit-adjusted", "best on validation"),  # a file of an earlier version
+    ],
+)
+def test_what_leads_is_recommended_only_where_the_verdict_says_so(kind, recommended, word):
     comparison = samples.comparison()
-    page = render_html(replace(comparison, verdict=replace(comparison.verdict, kind=kind)))
+    verdict = replace(comparison.verdict, kind=kind, recommended=recommended, leader="logit-adjusted")
+    page = render_html(replace(comparison, verdict=verdict))
     details = re.findall(r'<span class="detail">(.*?)</span>', page)
     assert word in details
-    assert ("recommended" in details) == (kind == "clear")
+    assert ("recommended" in details) == (kind != "undecided")
+    assert "Difference from the best strategy on validation" in page
 
 
 def test_importing_the_report_loads_no_drawing_library_and_no_torch():

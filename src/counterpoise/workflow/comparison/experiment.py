@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from counterpoise import metrics
 from counterpoise.core.artifacts import Arm, AuditResult, Comparison, Evaluation, Predictions, Run, Strategy, Verdict
+from counterpoise.core.checks import checked_choice
 from counterpoise.core.errors import ArgumentError, TrainingError, WriteError
 from counterpoise.core.files import claim, output_folder
 from counterpoise.core.images import SPLITS, LabeledImages
@@ -34,18 +36,18 @@ from counterpoise.workflow.training import (
 )
 from counterpoise.workflow.training.run_folder import FILES
 
-METRIC = "balanced_accuracy"
 FEW_STEPS = 200
 """The verdict warns about trainings of fewer optimiser steps."""
 BASELINE = "baseline"
 _FILES = ("comparison-arrays-*.npz", "comparison.json", "report.html", *(f"runs/*-seed*/{name}" for name in FILES))
 
 
-def compare(
+def compare(  # noqa: PLR0913  one argument per decision of the user
     data: LabeledImages | str | Path,
     *,
     strategies: Sequence[Strategy | str] | str | None = None,
     seeds: int | Sequence[int] = 3,
+    select_by: str = "balanced_accuracy",
     out: str | Path = "comparison",
     resume: bool = False,
     overwrite: bool = False,
@@ -63,6 +65,9 @@ def compare(
         strategies: `Strategy` values, catalog names, aliases or names with overrides (``"focal:gamma=1"``), or several
             names in one comma-separated string; default: the advice of `counterpoise.plan` for the training counts.
         seeds: the number of seeds, or the seeds themselves.
+        select_by: the metric on validation that chooses the strategy and decides which ones are tied with it:
+            "balanced_accuracy", "macro_f1", "accuracy", "geometric_mean" or "worst_recall" (the smallest recall of a
+            class that has validation images).
         out: a new or empty folder for comparison.json, report.html and runs/<strategy>-seed<k>/; with more than 100
             classes also for comparison-arrays-<digest>.npz, with the confusion matrices of comparison.json.
         resume: keep the finished runs in ``out`` and continue the others.
@@ -77,8 +82,8 @@ def compare(
         The `Comparison`. A run that failed is contained as failed, with its error.
 
     Raises:
-        ArgumentError: an unknown strategy, model or setting; no validation or test images; ``out`` inside the folder
-            of the data.
+        ArgumentError: an unknown strategy, model, metric or setting; no validation or test images; ``out`` inside the
+            folder of the data.
         ArtifactError: ``out`` holds other files or other runs, or cannot be written to.
 
     Example:
@@ -88,6 +93,7 @@ def compare(
     """
     if jobs is not None and jobs < 1:
         raise ArgumentError(f"`jobs` must be at least 1; got {jobs}")
+    checked_choice("select_by", select_by, tuple(metrics.METRICS))
     checked = Settings.from_options(settings, arguments=inspect.signature(compare).parameters)
     seed_list = _checked_seeds(seeds)
     if isinstance(strategies, str):
@@ -108,7 +114,7 @@ def compare(
         experiment = _Experiment(setup, seed_list, folder, chosen or plan(audited))
         experiment.check_folders()
         runs = experiment.run_all(jobs, progress or (lambda task, done, total: None))
-        comparison = _comparison(experiment, audited, runs)
+        comparison = _comparison(experiment, audited, runs, select_by)
         comparison.save(folder / "comparison.json")
         render(comparison, folder / "report.html")
     return comparison
@@ -159,7 +165,7 @@ class _Experiment:
             return failed(self.setup, task, error)
 
 
-def _comparison(experiment: _Experiment, audited: AuditResult, runs: dict[str, list[Run]]) -> Comparison:
+def _comparison(experiment: _Experiment, audited: AuditResult, runs: dict[str, list[Run]], metric: str) -> Comparison:
     counts = experiment.setup.counts
     tree = next((experiment.setup.class_tree(s) for s in experiment.strategies if s.head == "hierarchical"), None)
     arms = tuple(_arm(strategy, runs[strategy.name], experiment, tree) for strategy in experiment.strategies)
@@ -167,15 +173,15 @@ def _comparison(experiment: _Experiment, audited: AuditResult, runs: dict[str, l
         split: {arm.strategy.name: _predictions(experiment, arm, split) for arm in arms if arm.status == "done"}
         for split in ("val", "test")
     }
-    measured = differences(arms, predictions, baseline=BASELINE, metric=METRIC, train_counts=counts)
+    measured = differences(arms, predictions, baseline=BASELINE, metric=metric, train_counts=counts)
     return Comparison(
         audit=audited,
         baseline=BASELINE,
-        metric=METRIC,
+        metric=metric,
         seeds=experiment.seeds,
         arms=arms,
         differences=tuple(measured),
-        verdict=_with_warnings(verdict(arms, measured, baseline=BASELINE, metric=METRIC), experiment.setup, arms),
+        verdict=_with_warnings(verdict(arms, measured, baseline=BASELINE, metric=metric), experiment.setup, arms),
         settings=experiment.setup.settings.to_dict(),
         environment=runs[BASELINE][0].environment,
         tree={} if tree is None else tree.to_dict(),

@@ -42,6 +42,7 @@ SCORES: dict[str, Callable[[Evaluation], float | None]] = {
     "balanced_accuracy": lambda e: e.balanced_accuracy,
     "macro_f1": lambda e: e.macro_f1,
     "geometric_mean": lambda e: e.geometric_mean,
+    "worst_recall": lambda e: e.worst_recall,
     "expected_calibration_error": lambda e: e.expected_calibration_error,
     **{group: _recall_of(group) for group in GROUPS},
     **{f"{group}_false_positives": _false_positives_on(group) for group in RARE_GROUPS},

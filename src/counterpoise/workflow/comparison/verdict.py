@@ -11,6 +11,7 @@ from typing import Literal
 
 from counterpoise.core.artifacts import Arm, Difference, Spread, Verdict
 from counterpoise.core.counts import GROUPS
+from counterpoise.core.text import metric_name
 from counterpoise.workflow.comparison.statistics import best_on_validation
 
 NEGLIGIBLE = 0.02
@@ -32,14 +33,16 @@ def verdict(
 ) -> Verdict:
     """Choose a strategy by its validation metric and describe gain, costs and uncertainty.
 
-    ``recommended`` is the strategy with the highest mean ``metric`` on validation. ``tied`` are the strategies whose
+    ``leader`` is the strategy with the highest mean ``metric`` on validation. ``tied`` are the strategies whose
     difference from it on validation has an interval that includes 0. The kinds of a verdict:
 
-    - "clear": no strategy is tied with it;
-    - "no-difference": the baseline is tied with it, or is it, and the intervals of all tied strategies lie within two
-      points of 0; the baseline is recommended, because it is the simplest;
-    - "undecided": strategies are tied with it, and the validation split is too small to decide;
-    - "nothing-finished".
+    - "clear": no strategy is tied with the leader, which is recommended;
+    - "tied": strategies are tied with the leader, but the baseline is not; the leader is recommended;
+    - "no-difference": the baseline is tied with the leader, or is it, and the intervals of all tied strategies lie
+      within two points of 0; the baseline is recommended, because it is the simplest;
+    - "undecided": the baseline is tied with the leader, or is the leader and others are tied with it, and the
+      validation split is too small to decide; nothing is recommended. The same if only one strategy finished;
+    - "nothing-finished": nothing is recommended.
 
     Args:
         arms: the strategies with their scores; failed ones are listed with their error.
@@ -64,16 +67,17 @@ def verdict(
     return Verdict(
         kind=case.kind,
         headline=_headline(case),
-        recommended=case.chosen,
+        recommended=None if case.kind == "undecided" else case.chosen,
         tied=case.tied,
         costs=tuple(_costs(case)),
         notes=(*failed, *_notes(case, min_val_support)),
+        leader=case.best,
     )
 
 
 @dataclass(frozen=True)
 class _Case:
-    """The facts of a verdict: ``best`` has the highest mean on validation, ``chosen`` is recommended."""
+    """The facts of a verdict: ``best`` has the highest mean on validation, ``chosen`` is described."""
 
     arms: dict[str, Arm]
     differences: dict[tuple[str, str, str, str], Difference]
@@ -82,7 +86,7 @@ class _Case:
     best: str
     chosen: str
     tied: tuple[str, ...]
-    kind: Literal["clear", "undecided", "no-difference"]
+    kind: Literal["clear", "tied", "undecided", "no-difference"]
 
     @classmethod
     def of(cls, arms: Sequence[Arm], differences: Sequence[Difference], *, baseline: str, metric: str) -> _Case | None:
@@ -98,7 +102,9 @@ class _Case:
     def _judged(self) -> _Case:
         if not self.tied and len(self.arms) > 1:
             return self
-        if self.baseline in (self.best, *self.tied) and self.tied and self._all_equal():
+        if self.tied and self.baseline not in (self.best, *self.tied):
+            return replace(self, kind="tied")
+        if self.tied and self._all_equal():
             tied = tuple(name for name in self.arms if name in (self.best, *self.tied) and name != self.baseline)
             return replace(self, chosen=self.baseline, tied=tied, kind="no-difference")
         return replace(self, kind="undecided")
@@ -135,7 +141,7 @@ class _Case:
 
     @property
     def word(self) -> str:
-        return {"macro_f1": "macro F1"}.get(self.metric, self.metric.replace("_", " "))
+        return metric_name(self.metric)
 
 
 def _headline(case: _Case) -> str:
@@ -259,7 +265,7 @@ def _significant(d: Difference | None, sign: int) -> Difference | None:
 def _notes(case: _Case, min_val_support: int) -> Iterable[str]:
     if case.baseline not in case.arms:
         yield f"{case.baseline} did not finish, so no gain could be computed; fix its error and rerun with `--resume`"
-    if case.kind == "undecided" and case.tied:
+    if case.kind in ("undecided", "tied") and case.tied:
         yield (
             f"{_validation_images(case)} validation images are too few to separate {case.best} from "
             f"{_list(case.tied)}; add validation images, for example with a larger `--val-fraction`, or rerun with "

@@ -231,9 +231,10 @@ def _run_of_comparison(folder: Path, strategy: str | None, seed: int | None) -> 
     finished = {arm.strategy.name: arm for arm in comparison.arms if arm.status == "done"}
     if strategy is None:
         if verdict.recommended is None or verdict.kind in ("undecided", "nothing-finished"):
+            ahead = f" ({verdict.selected!r} is ahead on validation)" if verdict.selected else ""
             raise ArgumentError(
                 f"`strategy` is needed, because the comparison in {folder} recommends none; choose one of "
-                f"{listed(finished)}"
+                f"{listed(finished)}{ahead}"
             )
         strategy = verdict.recommended
     checked_choice("strategy", strategy, tuple(finished))

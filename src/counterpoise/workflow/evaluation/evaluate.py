@@ -99,6 +99,7 @@ def evaluate(
         balanced_error=None if balanced is None else 1.0 - balanced,
         macro_f1=_number(METRICS["macro_f1"].value(t)),
         geometric_mean=_number(METRICS["geometric_mean"].value(t)),
+        worst_recall=_number(METRICS["worst_recall"].value(t)),
         expected_calibration_error=_number(expected_calibration_error(given.labels, given.logits, bins=bins)),
         classes=classes,
         groups=() if counts is None else group_scores(t, counts),

@@ -27,6 +27,7 @@ MAX_STRATEGIES = 8
 MAX_NAMES = 12
 VERDICT_LABELS: dict[str, tuple[str, page.Tone]] = {
     "clear": ("Clear result", "good"),
+    "tied": ("Several equally good", "good"),
     "undecided": ("Inconclusive", "neutral"),
     "no-difference": ("Equivalent", "neutral"),
     "nothing-finished": ("Failed", "bad"),
@@ -80,9 +81,9 @@ def comparison_page(comparison: Comparison, *, data: LabeledImages | None = None
 
 
 def _strategies_in_figures(comparison: Comparison) -> list[str]:
-    """At most eight finished strategies: the baseline, the recommended one, and the best ones on validation."""
+    """At most eight finished strategies: the baseline, the selected one, and the best ones on validation."""
     done = [arm for arm in comparison.arms if arm.status == "done" and arm.test]
-    always = (comparison.baseline, comparison.verdict.recommended)
+    always = (comparison.baseline, comparison.verdict.selected)
 
     def rank(arm: Arm) -> tuple[bool, float]:
         spread = score_of(arm, "val", comparison.metric)
@@ -144,9 +145,9 @@ def _results_table(comparison: Comparison, series: dict[str, page.Series]) -> pa
         *(page.Column(*fmt.METRIC_DEFINITIONS[m]) for m in metrics),
         page.Column("Time per seed", "Mean time for training and evaluating one seed."),
     )
-    recommended = comparison.verdict.recommended
+    selected = comparison.verdict.selected
     rows = tuple(_result_row(comparison, arm, series[arm.strategy.name], metrics) for arm in comparison.arms)
-    highlighted = frozenset(i for i, arm in enumerate(comparison.arms) if arm.strategy.name == recommended)
+    highlighted = frozenset(i for i, arm in enumerate(comparison.arms) if arm.strategy.name == selected)
     return page.Table("Strategies compared", columns, rows, _result_notes(comparison), highlighted=highlighted)
 
 
@@ -167,12 +168,12 @@ def _result_row(comparison: Comparison, arm: Arm, series: page.Series, metrics: 
     failed = arm.status == "failed"
     reason = f"{name} failed" if failed else collect_strategies.NO_SCORE
     state = "failed" if failed else "baseline" if name == comparison.baseline != "baseline" else ""
-    if name == verdict.recommended and not failed:
+    if name == verdict.selected and not failed:
         state = "best on validation" if verdict.kind == "undecided" else "recommended"
     seconds = collect_classes.mean(arm.seconds)
     reasons = {m: "no class is in this group" if m in GROUP_METRICS and not failed else reason for m in metrics}
     return (
-        page.Cell(fmt.one_line(name), series=series, detail=state, strong=name == verdict.recommended),
+        page.Cell(fmt.one_line(name), series=series, detail=state, strong=name == verdict.selected),
         score_cell(score_of(arm, "val", metric), reason),
         score_cell(score_of(arm, "test", metric), reason, strong=True),
         _difference_cell(comparison, arm),
@@ -222,7 +223,7 @@ def _classes_section(comparison: Comparison, selected: Sequence[page.Series], cl
     sizes = [c.train for c in comparison.audit.classes]
     omitted = sum(arm.status == "done" for arm in comparison.arms) - len(selected)
     note = (
-        f"Figures show {len(selected)} strategies: the baseline, the recommended strategy and those with the best "
+        f"Figures show {len(selected)} strategies: the baseline, the selected strategy and those with the best "
         f"validation score. {omitted} more are in the table above."
     )
     none = "There is no figure of frequent vs. rare classes, because all classes are in the same group (many-shot, "
@@ -248,7 +249,7 @@ def _overfitting_section(
     )
     table = _findings_table(comparison, selected, caption="Overfit classes", overfit=True, note=note)
     sizes = [c.train for c in comparison.audit.classes]
-    order = _recommended_first(comparison, selected)
+    order = _selected_first(comparison, selected)
     figure = collect_classes.gap_figure(_evaluations(comparison, "val"), classes, order, sizes=sizes)
     return page.Section.of(
         "overfitting",
@@ -258,14 +259,14 @@ def _overfitting_section(
     )
 
 
-def _recommended_first(comparison: Comparison, selected: Sequence[page.Series]) -> list[page.Series]:
-    return sorted(selected, key=lambda s: s.name != comparison.verdict.recommended)
+def _selected_first(comparison: Comparison, selected: Sequence[page.Series]) -> list[page.Series]:
+    return sorted(selected, key=lambda s: s.name != comparison.verdict.selected)
 
 
 def _confusion_section(
     comparison: Comparison, selected: Sequence[page.Series], classes: ClassSelection
 ) -> page.Section:
-    series = _recommended_first(comparison, selected)
+    series = _selected_first(comparison, selected)
     figure = collect_classes.confusion_figure(_evaluations(comparison, "test"), classes, series)
     none = page.Paragraph("The evaluations contain no confusion matrix.") if selected else None
     return page.Section.of("confusions", "Confusion matrix", figure or none)
@@ -328,7 +329,7 @@ def _code_section(comparison: Comparison) -> page.Section:
         page.Code("Differences with their intervals", read + _DIFFERENCES),
     ]
     done = [arm for arm in comparison.arms if arm.status == "done" and arm.directories]
-    done.sort(key=lambda arm: arm.strategy.name != comparison.verdict.recommended)
+    done.sort(key=lambda arm: arm.strategy.name != comparison.verdict.selected)
     if done:
         path = f"{_run_folder(done[0].directories[0])}/predictions-test.npz"
         codes.append(page.Code("Scores from the predictions, with scikit-learn", _PREDICTIONS.format(path=path)))

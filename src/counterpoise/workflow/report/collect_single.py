@@ -264,7 +264,8 @@ def _train_recall_table(run: Run) -> page.Table:
 def evaluation_page(evaluation: Evaluation) -> page.Page:
     """The page of the evaluation of one set of predictions."""
     reason = "not defined for these images"
-    metrics = ("balanced_accuracy", "accuracy", "macro_f1", "geometric_mean", "expected_calibration_error")
+    names = "balanced_accuracy accuracy macro_f1 geometric_mean worst_recall expected_calibration_error"
+    metrics = names.split()
     shares = {fmt.METRIC_DEFINITIONS[metric][0]: getattr(evaluation, metric) for metric in metrics}
     for g in evaluation.groups:
         shares[f"{fmt.METRIC_DEFINITIONS[g.group][0]} ({plural(len(g.classes), 'class', 'classes')})"] = g.accuracy

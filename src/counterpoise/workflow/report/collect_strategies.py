@@ -77,17 +77,17 @@ def differences_figure(comparison: Comparison, series: dict[str, page.Series]) -
 
 
 def selection_figure(comparison: Comparison, series: dict[str, page.Series]) -> page.Figure | None:
-    """A forest plot of the differences from the selected strategy on the validation images; None if there is none."""
-    selected = comparison.verdict.recommended or comparison.baseline
-    keys = (comparison.metric, "val", selected)
+    """A forest plot of the differences from the leader on the validation images; None if there is none."""
+    leader = comparison.verdict.leader or comparison.verdict.selected or comparison.baseline
+    keys = (comparison.metric, "val", leader)
     found = [d for d in comparison.differences if (d.metric, d.split, d.baseline) == keys]
     caption = (
-        f"Each strategy minus {fmt.one_line(selected)} on the validation images, on which the strategy was selected. "
+        f"Each strategy minus {fmt.one_line(leader)}, the best on the validation images, which select the strategy. "
         "If the interval includes 0, the difference is within the noise. More validation images (`--val-fraction`) or "
         "more seeds (`--seeds`) narrow the intervals."
     )
     figure = _forest_plot(found, series, id="selection", caption=caption, dashed=True)
-    return figure and replace(figure, title="Difference from the selected strategy (validation)")
+    return figure and replace(figure, title="Difference from the best strategy on validation")
 
 
 def _forest_plot(
@@ -269,8 +269,8 @@ NOT_REACHED = "no test image reaches it"
 
 
 def tree_section(comparison: Comparison, series: Mapping[str, page.Series]) -> page.Section:
-    """Errors by level and node of the class tree, of the hierarchical, baseline and recommended strategies."""
-    always = (comparison.baseline, comparison.verdict.recommended)
+    """Errors by level and node of the class tree, of the hierarchical, baseline and selected strategies."""
+    always = (comparison.baseline, comparison.verdict.selected)
     scores = [
         (series[arm.strategy.name], arm, arm.by_tree)
         for arm in comparison.arms

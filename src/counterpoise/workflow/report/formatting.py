@@ -34,6 +34,10 @@ METRIC_DEFINITIONS: dict[str, tuple[str, str]] = {
         "Geometric mean",
         "Geometric mean of the per-class recalls. It is 0 as soon as the recall of one class is 0.",
     ),
+    "worst_recall": (
+        "Worst recall",
+        "The smallest of the per-class recalls. Classes without images in the split are not included.",
+    ),
     "many": ("Many-shot recall", f"Mean recall of the many-shot classes ({GROUPS['many']})."),
     "medium": ("Medium-shot recall", f"Mean recall of the medium-shot classes ({GROUPS['medium']})."),
     "few": ("Few-shot recall", f"Mean recall of the few-shot classes ({GROUPS['few']})."),
