@@ -109,8 +109,9 @@ class LabelBlocks(NamedTuple):
             weight = alpha * (1.0 if self.params.weight is None else self.params.weight) * (sign * self.factor)
             values = torch.as_tensor(class_view(weight, t.dim()), dtype=t.dtype)
             # A few rows first: copies of long contiguous pieces are faster than of C elements each.
-            few = values.expand(_FILLED, *t.shape[1:]).reshape(1, -1)
-            known = few.repeat(-(-len(t) // _FILLED), 1).view(-1, *t.shape[1:])
+            rows = min(_FILLED, len(t))
+            few = values.expand(rows, *t.shape[1:]).reshape(1, -1)
+            known = few.repeat(-(-len(t) // rows), 1).view(-1, *t.shape[1:])
             self.memory[name] = known
         return known[: len(t)]
 

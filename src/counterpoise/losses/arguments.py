@@ -114,6 +114,8 @@ def check_choices(table: Table, reduction: object, impl: object = "auto") -> Non
 
 def shape_of(value: float | Vector | None) -> tuple[int, ...]:
     """Return the shape of an argument; () of numbers and None."""
+    if value is None or isinstance(value, (int, float)):  # which torch.compile cannot take through NumPy
+        return ()
     return tuple(value.shape) if isinstance(value, Tensor) else np.asarray(value).shape
 
 
