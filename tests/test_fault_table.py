@@ -10,7 +10,8 @@ PARTS = {"L": 38, "W": 6, "S": 17, "D": 33, "H": 6, "C": 18, "R": 11}
 LATER = {
     "D22": "waits for the COCO reader",
     "D28": "waits for the reader of segmentation masks",
-    "D32": "waits for a cache on disk",
+    "D30": "waits for the partial result of the audit: an interrupted audit leaves the earlier result or none",
+    "D32": "waits for the cache of the audit on disk",
 }
 
 

@@ -310,7 +310,6 @@ def test_inputs_that_may_not_be_read_are_named(photos, tmp_path, as_a_user):
     assert "augmented.csv cannot be read: Permission denied" in as_a_user(refused, "plan", tmp_path / "photos")
 
 
-@pytest.mark.fault("D30")
 @pytest.mark.parametrize("place", ["counterpoise.workflow.audit.audit", "counterpoise.workflow.report.render"])
 def test_an_interrupted_audit_leaves_the_earlier_result_and_no_partial_one(photos, tmp_path, monkeypatch, place):
     call("audit", photos, "--out", tmp_path / "out")
@@ -332,7 +331,6 @@ def test_an_interrupted_audit_leaves_the_earlier_result_and_no_partial_one(photo
     assert contents(tmp_path / "out") != before
 
 
-@pytest.mark.fault("D30")
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_an_audit_that_is_ended_while_it_reads_leaves_nothing(photos, tmp_path):
     wait = "lambda *_, **__: (print(1, flush=True), time.sleep(60))"
