@@ -119,6 +119,10 @@ def test_asymmetric_loss_of_one_class(gamma_pos, gamma_neg, smoothing, reduction
     )
 
 
+def test_asymmetric_loss_of_one_class_with_its_defaults():
+    assert_agree(losses.AsymmetricSoftmaxLoss(), timm.AsymmetricLossSingleLabel(), *single(), rtol=1e-8)
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.3])
 def test_binary_cross_entropy_of_class_indices(smoothing):
     """One-vs-rest with smoothed one-hot targets; ours takes the smoothed labels."""
