@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from counterpoise.augment import OPERATIONS, strengthened
+from counterpoise.augment.operations import augmented_image
 from counterpoise.core.errors import ArgumentError
 
 ALL = frozenset({"hflip", "vflip", "rot90"})
@@ -88,3 +89,35 @@ def test_mistakes_are_named(options, message):
     given = {"images": images(), "strength": torch.ones(6), **options}
     with pytest.raises(ArgumentError, match=message):
         strengthened(given.pop("images"), given.pop("strength"), generator=generator(), **given)
+
+
+def test_a_rotation_of_a_wide_image_does_not_shear_it():
+    disk = (torch.arange(40)[:, None] - 19.5) ** 2 + (torch.arange(80)[None, :] - 39.5) ** 2 < 12**2
+    given = disk.float().expand(16, 1, 40, 80)
+    turned = OPERATIONS["rotate"](given, torch.ones(16), generator(10))
+    assert (turned - given).abs().mean() < 0.01  # a disk in the centre looks the same at every angle
+
+
+def test_a_quarter_turn_swaps_the_sides_of_a_single_image_and_is_refused_for_a_batch():
+    wide = torch.rand(3, 8, 12, generator=generator(11))
+    shapes = {
+        tuple(augmented_image(wide, ["rot90", "blur"], 1.0, generator=generator(s), symmetries=ALL).shape)
+        for s in range(8)
+    }
+    assert shapes == {(3, 8, 12), (3, 12, 8)}
+    with pytest.raises(ArgumentError, match=r"`images` must be square for 'rot90'.*\(1, 3, 8, 12\); crop or pad"):
+        strengthened(wide[None], torch.ones(1), generator=generator(), operations=["rot90"], symmetries=ALL)
+
+
+def test_a_single_image_is_rotated_by_any_angle_only_where_quarter_turns_keep_labels():
+    bar = torch.zeros(1, 8, 8)
+    bar[:, :, :2] = 1.0
+    turned = {
+        symmetries: [
+            augmented_image(bar, ["rotate"], 1.0, generator=generator(s), symmetries=symmetries)[0, :, :2].mean()
+            for s in range(30)
+        ]
+        for symmetries in (frozenset(), ALL)
+    }
+    assert min(turned[frozenset()]) > 0.6
+    assert min(turned[ALL]) < 0.3

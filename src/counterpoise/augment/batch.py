@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from counterpoise.core.errors import ArgumentError
 from counterpoise.core.images import Symmetry
 
 
@@ -47,12 +48,20 @@ def random_symmetry(images: Tensor, symmetry: Symmetry, *, generator: torch.Gene
     Returns:
         Images of the shape and dtype given.
 
+    Raises:
+        ArgumentError: ``"rot90"`` and images that are not square, because a quarter turn would swap their sides.
+
     Example:
         >>> one = torch.ones(1, 1, 2, 2)
         >>> random_symmetry(one, "hflip", generator=torch.Generator()).equal(one)
         True
     """
     if symmetry == "rot90":
+        if images.shape[2] != images.shape[3]:
+            raise ArgumentError(
+                f"`images` must be square for 'rot90', which swaps the sides; got {tuple(images.shape)}; crop or "
+                "pad them to a square, or leave out 'rot90'"
+            )
         turns = torch.randint(4, (len(images),), generator=generator).to(images.device)
         rotated = torch.stack([images.rot90(k, dims=(2, 3)) for k in range(4)])
         return rotated[turns, torch.arange(len(images), device=images.device)]

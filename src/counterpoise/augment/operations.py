@@ -42,14 +42,15 @@ def strengthened(
         strength: ``(N,)`` in [0, 1]; see `rarity_strength` and `repeat_strength`.
         generator: on the CPU; the same state gives the same images.
         operations: names from `OPERATIONS`, applied in the order of that table; None for all that preserve labels.
-        symmetries: the label-preserving transforms of this dataset: some of "hflip", "vflip", "rot90".
+        symmetries: the label-preserving transforms of this dataset: some of "hflip", "vflip", "rot90". With "rot90"
+            among them, "rotate" turns by any angle; without, by at most 15 degrees.
 
     Returns:
         New images of the shape and dtype given, in [0, 1].
 
     Raises:
-        ArgumentError: an unknown operation, a flip or rotation that is not label-preserving, or shapes that do not
-            match.
+        ArgumentError: an unknown operation, a flip or rotation that is not label-preserving, shapes that do not match,
+            or "rot90" of images that are not square.
 
     Example:
         >>> images = torch.rand(2, 3, 8, 8)
@@ -65,9 +66,44 @@ def strengthened(
     changed = images
     for name in names:
         taken = torch.rand(len(images), generator=generator).to(images.device) < strength
-        full = _bounded_rotate(symmetries) if name == "rotate" else OPERATIONS[name]
+        full = _operation(name, symmetries)
         changed = torch.where(taken[:, None, None, None], full(changed, strength, generator), changed)
     return changed
+
+
+def augmented_image(
+    image: Tensor,
+    operations: Sequence[OperationName],
+    strength: float,
+    *,
+    generator: torch.Generator,
+    symmetries: Collection[str] = frozenset(),
+) -> Tensor:
+    """Apply every one of the operations to one image; "rot90" may swap its height and width.
+
+    Args:
+        image: ``(K, H, W)``, floating point in [0, 1].
+        operations: names from `OPERATIONS`, applied in the order given.
+        strength: in [0, 1].
+        generator: on the CPU; the same state gives the same image.
+        symmetries: the label-preserving transforms of this dataset. With "rot90" among them, "rotate" turns by any
+            angle; without, by at most 15 degrees.
+
+    Returns:
+        A new image in [0, 1] of the dtype given, ``(K, H, W)``, or ``(K, W, H)`` after a quarter turn.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(2)
+        >>> augmented_image(torch.rand(3, 4, 6), ["rot90"], 1.0, generator=generator, symmetries={"rot90"}).shape
+        torch.Size([3, 6, 4])
+    """
+    changed, given = image[None], torch.tensor([strength])
+    for name in operations:
+        if name == "rot90":
+            changed = changed.rot90(int(torch.randint(4, (1,), generator=generator)), dims=(2, 3))
+        else:
+            changed = _operation(name, symmetries)(changed, given, generator)
+    return changed[0]
 
 
 def allowed_operations(operations: Sequence[str] | None, symmetries: Collection[str]) -> tuple[OperationName, ...]:
@@ -113,14 +149,16 @@ def _warp(images: Tensor, matrix: Tensor) -> Tensor:
 def _rotate_by(images: Tensor, strength: Tensor, generator: torch.Generator, most: float) -> Tensor:
     angle = _uniform(images, generator) * strength * most
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    matrix = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
+    aspect = images.shape[2] / images.shape[3]  # the grid is in units of half a side, which differ unless H = W
+    matrix = torch.stack([torch.stack([cos, -sin * aspect, zero], 1), torch.stack([sin / aspect, cos, zero], 1)], 1)
     return _warp(images, matrix).clamp(0, 1)
 
 
-def _bounded_rotate(symmetries: Collection[str]) -> Operation:
-    """Rotation by up to 15 degrees, or by any angle if "rot90" preserves labels."""
-    most = _TURN if "rot90" in symmetries else _ANGLE
-    return lambda images, strength, generator: _rotate_by(images, strength, generator, most)
+def _operation(name: OperationName, symmetries: Collection[str]) -> Operation:
+    """The operation of this name; "rotate" by up to 15 degrees, or by any angle if "rot90" preserves labels."""
+    if name == "rotate" and "rot90" in symmetries:
+        return lambda images, strength, generator: _rotate_by(images, strength, generator, _TURN)
+    return OPERATIONS[name]
 
 
 def _rotate(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:

@@ -306,3 +306,14 @@ def test_a_dataset_of_the_user_has_no_files_to_copy(tmp_path):
         augment(Partial(), tmp_path / "out")
     with pytest.raises(ArgumentTypeError, match=r"`data` must be a dataset, got NoneType"):
         augment(None, tmp_path / "out")
+
+
+def test_quarter_turns_swap_the_sides_of_images_that_are_not_square(photos, tmp_path):
+    augment(load(photos, symmetries=["rot90"]), tmp_path / "out", target="count:30", jobs=1)
+    made = list((tmp_path / "out" / "train").rglob("*-aug*"))
+    assert len(made) == 3 * 30 - sum(COUNTS.values())
+    sizes = set()
+    for file in made:
+        with Image.open(file) as image:
+            sizes.add(image.size)
+    assert sizes == {(24, 20), (20, 24)}

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from counterpoise.augment.operations import OPERATIONS, OperationName, allowed_operations
+from counterpoise.augment.operations import OperationName, allowed_operations, augmented_image
 from counterpoise.core.codec import Artifact
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, ArtifactError
 from counterpoise.core.files import atomic_write, claim, claimed, path_exists, read_json, write_json
-from counterpoise.core.images import SYMMETRIES
+from counterpoise.core.images import SYMMETRIES, Symmetry
 from counterpoise.core.lineage import LINEAGE_FILE, write_lineage
 from counterpoise.core.processes import workers
 from counterpoise.core.text import listed, plural
@@ -85,9 +85,10 @@ def augment(
     """Write every training image, and augmented ones for the smaller classes, to ``out/train/<class>/``.
 
     The images of a class are augmented in turn, each once before any twice, by a few operations that keep the labels of
-    this dataset. The operations are drawn from ``seed``, the path of the source and the number of the copy, so the
-    files do not depend on the number of processes or on interruptions. ``out/augmented.csv`` lists for every new file
-    its source, the operations, their strength and the seed; see `read_lineage`.
+    this dataset. Rotations are at most 15 degrees, or by any angle where the dataset's symmetries contain "rot90". The
+    operations are drawn from ``seed``, the path of the source and the number of the copy, so the files do not depend on
+    the number of processes or on interruptions. ``out/augmented.csv`` lists for every new file its source, the
+    operations, their strength and the seed; see `read_lineage`.
 
     Args:
         data: a dataset with files, or a path for `counterpoise.load`.
@@ -144,7 +145,7 @@ def preview(
 class Item:
     """A file to write at ``target``: a copy of ``source``, or an augmented image of it if there are operations.
 
-    ``path`` is the path of the source in its dataset.
+    ``path`` is the path of the source in its dataset; ``symmetries`` are the dataset's label-preserving transforms.
     """
 
     target: str
@@ -153,6 +154,7 @@ class Item:
     operations: tuple[OperationName, ...] = ()
     strength: float = 0.0
     seed: int = 0
+    symmetries: frozenset[Symmetry] = frozenset()
 
     def lineage(self, out: Path) -> tuple[str, ...]:
         """The row of this image in augmented.csv."""
@@ -237,7 +239,7 @@ def _items(dataset: ImageDataset, out: Path, result: Augmented) -> list[Item]:
             own_seed = _seed_of(result.seed, item.path, copy)
             target = unused_path(names, item.target.rpartition("/")[0], _new_name(item.target, copy + 1))
             drawn = draw_operations(own_seed, allowed)
-            items.append(Item(target, item.source, item.path, drawn, strength, own_seed))
+            items.append(Item(target, item.source, item.path, drawn, strength, own_seed, dataset.symmetries))
     return items
 
 
@@ -359,9 +361,8 @@ def _content(item: Item, format: str) -> bytes:
 
 def _augmented(item: Item) -> NDArray[np.uint8]:
     """The pixels of the source after the operations, uint8 ``(H, W, 3)``."""
-    pixels = torch.from_numpy(np.array(read_image(item.source))).permute(2, 0, 1)[None].float() / 255
+    image = torch.from_numpy(np.array(read_image(item.source))).permute(2, 0, 1).float() / 255
     generator = torch.Generator().manual_seed(item.seed)
-    for name in item.operations:
-        pixels = OPERATIONS[name](pixels, torch.tensor([item.strength]), generator)
-    augmented: NDArray[np.uint8] = (pixels[0].permute(1, 2, 0) * 255).round().clamp(0, 255).byte().numpy()
+    changed = augmented_image(image, item.operations, item.strength, generator=generator, symmetries=item.symmetries)
+    augmented: NDArray[np.uint8] = (changed.permute(1, 2, 0) * 255).round().clamp(0, 255).byte().numpy()
     return augmented
