@@ -6,6 +6,8 @@ import dataclasses
 import inspect
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,8 +22,10 @@ from typer.testing import CliRunner
 
 import counterpoise as cp
 from counterpoise.cli import app
-from counterpoise.cli.options import TrainingOptions
+from counterpoise.cli.compare import print_comparison
+from counterpoise.cli.options import TrainingOptions, typed_command
 from counterpoise.core.artifacts import AuditResult, Comparison, Evaluation, Run
+from counterpoise.metrics import METRICS
 from counterpoise.weights import Scheme, class_weights
 from counterpoise.workflow import augmentation
 from counterpoise.workflow.training import Settings
@@ -208,12 +212,19 @@ def test_compare_ends_in_a_report_that_can_be_drawn_again(photos, tmp_path):
         "--out",
         out,
     )
-    result = call(*asked, *SHORT)
+    result = call(*asked, *SHORT, "--select-by", "macro_f1", "--max-accuracy-drop", 100)
     assert "baseline was trained as well" in result.stderr
+    assert "audit found an error" not in result.stderr
+    assert "val macro F1" in result.stdout.splitlines()[0]
+    done = Comparison.load(out / "comparison.json")
+    assert (done.metric, done.max_accuracy_drop) == ("macro_f1", 100)
+    assert done.verdict.next_step.startswith("Next: `counterpoise ")
+    assert str(out) not in done.verdict.next_step  # a report may be passed on
     assert f"report: {out / 'report.html'}" in result.stdout
     rows = [line.split()[0] for line in result.stdout.splitlines()[1:5]]
     assert rows == ["baseline", "focal:gamma=1,label_smoothing=0.1", "logit-adjusted", "post-hoc-logit-adjusted"]
     before = (out / "report.html").read_text()
+    assert "Next: <code><span>counterpoise</span> " in before
     (out / "report.html").unlink()
     call("report", out)
     assert (out / "report.html").read_text() == before
@@ -222,6 +233,56 @@ def test_compare_ends_in_a_report_that_can_be_drawn_again(photos, tmp_path):
     call(*asked, *SHORT, code=2)
     again = call(*asked, *SHORT, "--resume", "--json")
     assert Comparison.from_dict(json.loads(again.stdout)).verdict.headline
+
+
+def test_the_next_step_repeats_the_options_as_they_were_typed(photos, tmp_path, capsys):
+    out = tmp_path / "my result"
+    asked = ("compare", photos, "--strategies", "focal", "--seeds", 1, "--symmetries", "none", "--out", out, *SHORT)
+    call(*asked)
+    comparison = Comparison.load(out / "comparison.json")
+    verdict = dataclasses.replace(comparison.verdict, kind="undecided", recommended=None, leader="focal")
+    again = f"counterpoise compare {photos} --symmetries none --epochs 1 --strategies focal --out '{out}'"
+    typed = {}
+
+    def as_typed(context, *, without):
+        typed["line"] = typed_command(context, without=without)
+        return typed["line"]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("counterpoise.cli.compare.typed_command", as_typed)
+        call(*asked, "--resume")
+    assert sorted(shlex.split(typed["line"])) == sorted(shlex.split(again))
+    print_comparison(dataclasses.replace(comparison, verdict=verdict), out, typed["line"])
+    last = capsys.readouterr().out.rstrip().splitlines()[-1]
+    (line, use) = re.findall("`(.*?)`", last)
+    assert line == f"{typed['line']} --seeds 5 --resume"
+    assert shlex.split(use) == ["counterpoise", "predict", str(out), "IMAGES", "--strategy", "focal"]
+    call(*shlex.split(line)[1:])
+    assert Comparison.load(out / "comparison.json").seeds == (0, 1, 2, 3, 4)
+
+
+@pytest.mark.filterwarnings("default:the comparison goes on")
+def test_a_comparison_goes_on_after_an_error_of_the_audit_and_says_so(photos, tmp_path):
+    data = tmp_path / "photos"
+    shutil.copytree(photos, data)
+    shutil.copy(data / "red" / "00.png", data / "green" / "copy.png")
+    out = tmp_path / "out"
+    result = call("compare", data, "--strategies", "focal", "--seeds", 1, "--jobs", 1, *SHORT, "--out", out)
+    (line,) = [line for line in result.stderr.splitlines() if "audit" in line]
+    assert line.startswith("warning: the comparison goes on although the audit found an error in the data: ")
+    assert "`counterpoise audit` lists all findings" in line
+    assert "The audit found an error in the data" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--select-by", "f1"), ("--max-accuracy-drop", "-1")])
+def test_a_choice_that_cannot_be_made_is_refused(photos, tmp_path, option, value):
+    assert option in call("compare", photos, option, value, "--out", tmp_path / "out", code=2).stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_help_of_compare_names_every_metric_to_choose_by():
+    text = " ".join(re.sub("[│╭╮╰╯─]", " ", call("compare", "--help").stdout).split())
+    assert all(name in text for name in METRICS)
 
 
 @pytest.mark.fault("C5")

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from counterpoise.cli.options import Data, Out, Overwrite, Resume, TrainingDataOptions, TrainingOptions, option
+import typer
+
+from counterpoise.cli.options import (
+    Data,
+    Out,
+    Overwrite,
+    Resume,
+    TrainingDataOptions,
+    TrainingOptions,
+    option,
+    typed_command,
+)
 from counterpoise.cli.output import Result, print_note, print_table, print_text, progress_bar
 from counterpoise.core.text import metric_name, percent, plural, points
 
@@ -16,11 +28,14 @@ _STRATEGIES = """Strategies, optionally with other hyperparameters: focal:gamma=
 `counterpoise plan` recommends."""
 _SELECT_BY = """Metric on validation that chooses the strategy: balanced_accuracy, macro_f1, accuracy, geometric_mean or
 worst_recall (the smallest recall of a class)."""
+_MAX_DROP = """Recommend no strategy whose validation accuracy is more than this many percentage points below the
+baseline's. Default: no limit."""
 _SHORT = {"balanced_accuracy": "bal. acc."}
 _JOBS = "Trainings at a time. Default: one per CPU core for small images without a GPU, else 1."
 
 
 def compare(
+    context: typer.Context,
     data: Data,
     out: Out,
     reading: TrainingDataOptions,
@@ -28,6 +43,7 @@ def compare(
     strategies: Annotated[str, option("--strategies", "A,B,C", _STRATEGIES)] = "",
     seeds: Annotated[int, option("--seeds", "K", "Number of seeds per strategy.", min=1)] = 3,
     select_by: Annotated[str, option("--select-by", "METRIC", _SELECT_BY)] = "balanced_accuracy",
+    max_accuracy_drop: Annotated[float | None, option("--max-accuracy-drop", "POINTS", _MAX_DROP, min=0.0)] = None,
     jobs: Annotated[int | None, option("--jobs", "J", _JOBS, min=1)] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -45,6 +61,7 @@ def compare(
             strategies=chosen,
             seeds=seeds,
             select_by=select_by,
+            max_accuracy_drop=max_accuracy_drop,
             out=out,
             resume=resume,
             overwrite=overwrite,
@@ -56,11 +73,17 @@ def compare(
         print_note(f"{result.baseline} was trained as well, because every strategy is compared with it")
     if result.tree and training.tree == "auto" and not any("/" in name for name in result.tree["classes"]):
         print_note("class tree: balanced by the class counts, because no class has a name like animal/dog; see --tree")
-    return Result(result, lambda: print_comparison(result, out))
+    again = typed_command(context, without=("seeds", "resume", "overwrite"))
+    return Result(result, lambda: print_comparison(result, out, again))
 
 
-def print_comparison(comparison: Comparison, out: Path) -> None:
-    """Print one row per strategy, remarks about the numbers, the verdict and the path of the report."""
+def print_comparison(comparison: Comparison, out: Path, again: str) -> None:
+    """Print one row per strategy, remarks about the numbers, the verdict, the report and the next step.
+
+    ``again`` is the command that made the comparison, without the number of seeds.
+    """
+    from counterpoise.workflow.comparison.next_step import next_step
+
     gains = {
         d.strategy: d
         for d in comparison.differences
@@ -78,17 +101,14 @@ def print_comparison(comparison: Comparison, out: Path) -> None:
     for line in (verdict.headline, *(f"  cost: {cost}" for cost in verdict.costs), *verdict.notes):
         print_text(line)
     print_text(f"\nreport: {out / 'report.html'}")
+    print_text(next_step(verdict, again=again, folder=shlex.quote(str(out)), seeds=len(comparison.seeds)))
 
 
 def _remarks(comparison: Comparison, undefined: bool) -> list[str]:
-    """Faults in the data, and what the intervals do not include."""
+    """What the intervals do not include, and files that were left out."""
     from counterpoise.metrics.bootstrap import SEEDS_FOR_TWO_LEVELS
 
     lines = []
-    faults = [finding.reason for finding in comparison.audit.findings if finding.severity == "error"]
-    if faults:
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        lines.append(f"error in the data: {faults[0]}{more}; see the report or run `counterpoise audit`")
     if undefined:
         lines.append("[?]: too few images for an interval: in every class that differs, all predictions agree")
     if 1 < len(comparison.seeds) < SEEDS_FOR_TWO_LEVELS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -40,4 +41,5 @@ def demo(
     )
     with progress_bar("digits") as bar:
         result = compare(data, strategies=STRATEGIES, seeds=2, out=out, overwrite=has_demo, jobs=None, progress=bar)
-    return Result(result, lambda: print_comparison(result, out))
+    again = f"counterpoise compare digits --strategies {','.join(STRATEGIES)} --out {shlex.quote(str(out))}"
+    return Result(result, lambda: print_comparison(result, out, again))

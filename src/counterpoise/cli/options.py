@@ -6,7 +6,8 @@ import dataclasses
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterator, Sequence
+import shlex
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -187,6 +188,20 @@ def _options_of(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
         yield parameter.replace(
             name=field.name, kind=inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation
         )
+
+
+def typed_command(context: typer.Context, *, without: Collection[str] = ()) -> str:
+    """The command line of a command, without the output options and the options of the arguments ``without``."""
+    words = ["counterpoise", str(context.info_name)]
+    omitted = {*without, *(field.name for field in dataclasses.fields(OutputOptions))}
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if parameter.name in omitted or source is None or source.name != "COMMANDLINE":
+            continue
+        value = context.params[str(parameter.name)]
+        words += [] if parameter.param_type_name == "argument" else [max(parameter.opts, key=len)]
+        words += [] if value is True else [shlex.quote(str(value))]
+    return " ".join(words)
 
 
 def read_counts(text: str) -> ClassCounts:

@@ -336,7 +336,8 @@ class Verdict:
     ``kind`` is "undecided", because the leader and the baseline do not differ significantly, or "nothing-finished".
     If ``kind`` is "tied", several strategies do not differ significantly from each other, but the baseline is not one
     of them, and the leader is recommended. ``costs`` are the metrics on test that are worse than the baseline's.
-    ``leader`` is None in files of versions that did not record it.
+    ``next_step`` is what to do now, with commands that can be typed. ``leader`` is None, and ``next_step`` empty, in
+    files of versions that did not record them.
     """
 
     kind: Literal["clear", "tied", "undecided", "no-difference", "nothing-finished"]
@@ -346,6 +347,7 @@ class Verdict:
     costs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     leader: str | None = None
+    next_step: str = ""
 
     @property
     def selected(self) -> str | None:
@@ -357,7 +359,9 @@ class Verdict:
 class Comparison(Artifact):
     """The results of several strategies with several seeds on one dataset at equal budget.
 
-    ``tree`` is the class tree where a strategy uses one: ``links`` from child to parent, and ``classes``. Files with
+    ``metric`` is that by which the strategy was chosen on validation, among those that lose at most
+    ``max_accuracy_drop`` points of accuracy there. ``tree`` is the class tree where a strategy uses one: ``links`` from
+    child to parent, and ``classes``. Files with
     more than 100 classes have format version 2; see `Evaluation`.
 
     Raises:
@@ -376,6 +380,7 @@ class Comparison(Artifact):
     settings: dict[str, Any]
     environment: dict[str, str]
     tree: dict[str, Any] = field(default_factory=dict)
+    max_accuracy_drop: float | None = None
 
     def __post_init__(self) -> None:
         names = [c.name for c in self.audit.classes]

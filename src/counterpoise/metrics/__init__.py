@@ -5,7 +5,7 @@ scikit-learn's order: ``(labels, predictions)`` or ``(labels, logits)``.
 """
 
 from counterpoise.metrics.averages import accuracy, balanced_accuracy, geometric_mean, macro_f1, shot_accuracy
-from counterpoise.metrics.bootstrap import Bootstrap, bootstrap_differences, paired_bootstrap
+from counterpoise.metrics.bootstrap import Bootstrap, bootstrap_calibration, bootstrap_differences, paired_bootstrap
 from counterpoise.metrics.calibration import (
     classwise_calibration_error,
     expected_calibration_error,
@@ -41,6 +41,7 @@ __all__ = [
     "accuracy",
     "average_precision",
     "balanced_accuracy",
+    "bootstrap_calibration",
     "bootstrap_differences",
     "classwise_calibration_error",
     "confusion_matrix",

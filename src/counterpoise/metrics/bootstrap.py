@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from counterpoise.core.checks import checked_count, checked_indices, checked_number
 from counterpoise.core.errors import ArgumentError
+from counterpoise.metrics.calibration import calibration_gaps
 from counterpoise.metrics.tally import METRICS, FloatArray, IntArray, Metric, Tally, num_classes_of
 
 SEEDS_FOR_TWO_LEVELS = 5
@@ -144,6 +145,58 @@ def bootstrap_differences(
         name: _difference(observed[name], resampled[name], seeds_a, confidence, np.random.default_rng((seed, 1)))
         for name in metrics
     }
+
+
+def bootstrap_calibration(
+    a: Sequence[ArrayLike],
+    b: Sequence[ArrayLike],
+    labels: ArrayLike,
+    *,
+    bins: int = 15,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Bootstrap:
+    """Estimate the difference of the expected calibration errors of two sets of logits for the same images.
+
+    Args:
+        a: logits ``(N, C)`` per seed.
+        b: those of the other arm, in the same order of images and of seeds.
+        labels, resamples, confidence, seed: as for `paired_bootstrap`.
+        bins: number of bins of the calibration error.
+
+    Returns:
+        The difference with its interval.
+
+    Example:
+        >>> z = np.log([[0.8, 0.2], [0.8, 0.2]])
+        >>> round(bootstrap_calibration([2 * z], [z], [0, 1], resamples=10).estimate, 3)
+        0.141
+    """
+    checked_number("confidence", confidence, above=0.0, below=1.0)
+    checked_count("resamples", resamples)
+    y, rng = checked_indices("labels", labels), np.random.default_rng(seed)
+    columns = [calibration_gaps(y, logits, bins=bins) for logits in (*a, *b)]
+    gaps = np.zeros((len(y), len(columns), bins))
+    for j, (which, gap) in enumerate(columns):
+        gaps[np.arange(len(y)), j, which] = gap
+    strata = [np.flatnonzero(y == c) for c in np.unique(y)]
+    order = np.concatenate(strata) if strata else np.zeros(0, dtype=np.int64)
+    flat, chunk = gaps[order].reshape(len(y), -1), max(1, _CHUNK // max(1, len(y)))
+    parts = []
+    for start in range(0, resamples, chunk):
+        rows = min(chunk, resamples - start)
+        times = [_draw(np.ones(len(images), dtype=np.int64), rows, rng) for images in strata]
+        drawn = np.concatenate(times, axis=1) if times else np.zeros((rows, 0))
+        parts.append(_calibration_errors(drawn.astype(np.float64) @ flat, len(columns), len(y)))
+    observed = _calibration_errors(flat.sum(axis=0)[None], len(columns), len(y))
+    return _difference(observed, np.concatenate(parts), len(a), confidence, np.random.default_rng((seed, 1)))
+
+
+def _calibration_errors(sums: FloatArray, columns: int, images: int) -> FloatArray:
+    """The errors ``(rows, columns)`` from the sums of the gaps per column and bin, ``(rows, columns * bins)``."""
+    errors: FloatArray = np.abs(sums.reshape(len(sums), columns, -1)).sum(axis=2)
+    return errors / (images or np.nan)
 
 
 def _columns(a: ArrayLike, b: ArrayLike, labels: ArrayLike) -> tuple[IntArray, IntArray, int]:

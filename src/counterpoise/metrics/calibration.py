@@ -67,6 +67,23 @@ def reliability(labels: ArrayLike, logits: ArrayLike, *, bins: int = 15) -> Reli
     return Reliability(edges, count, confidence, accuracy)
 
 
+def calibration_gaps(labels: ArrayLike, logits: ArrayLike, *, bins: int = 15) -> tuple[IntArray, FloatArray]:
+    """The bin of each image, and 1 or 0 (right or wrong) minus its confidence.
+
+    The absolute sums of the gaps per bin, added up and divided by N, are the expected calibration error.
+
+    Example:
+        >>> which, gaps = calibration_gaps([0, 1], np.log([[0.8, 0.2], [0.8, 0.2]]))
+        >>> which, gaps.round(3)
+        (array([11, 11]), array([ 0.2, -0.8]))
+    """
+    y, z = _checked_logits(labels, logits)
+    if not len(y):
+        return np.zeros(0, dtype=np.int64), np.zeros(0)
+    top = softmax(z).max(axis=1)
+    return _bin_of(top, _edges(bins)), (z.argmax(axis=1) == y) - top
+
+
 def expected_calibration_error(labels: ArrayLike, logits: ArrayLike, *, bins: int = 15) -> float:
     """The top-label calibration error ``sum_b n_b / N |accuracy_b − confidence_b|``; NaN without images.
 

@@ -9,9 +9,10 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_s
 from counterpoise import ClassCounts
 from counterpoise.core.artifacts import Arm, Predictions, Strategy
 from counterpoise.core.errors import ArgumentError
-from counterpoise.metrics import METRICS, paired_bootstrap
+from counterpoise.metrics import METRICS, expected_calibration_error, paired_bootstrap
 from counterpoise.workflow.comparison.statistics import (
     SCORES,
+    accuracy_drops,
     arm_scores,
     best_on_validation,
     differences,
@@ -23,7 +24,7 @@ from counterpoise.workflow.evaluation import evaluate
 NAMES = ["a", "b", "c", "d", "e"]
 COUNTS = ClassCounts([3, 900, 50, 300, 12], ["e", "a", "c", "b", "d"])  # not in the order of the predictions
 RARE, MEDIUM = np.array([0, 0, 0, 1, 1], bool), np.array([0, 0, 1, 0, 0], bool)
-BOOTSTRAPPED = [name for name in SCORES if name != "expected_calibration_error"]
+TALLIED = [name for name in SCORES if name != "expected_calibration_error"]
 
 
 def runs(quality, seeds=2, n=40, split="test", data_seed=0):
@@ -69,7 +70,7 @@ def test_scores_of_an_arm_are_those_of_scikit_learn():
     found = arm("x", predictions, predictions).scores["test"]
     wanted = [by_sklearn(p) for p in predictions]
     assert found.keys() == SCORES.keys() == {*wanted[0], "expected_calibration_error"}
-    for metric in BOOTSTRAPPED:
+    for metric in TALLIED:
         values = [w[metric] for w in wanted]
         assert found[metric].values == pytest.approx(values, abs=1e-12)
         assert found[metric].mean == pytest.approx(np.mean(values), abs=1e-12)
@@ -91,14 +92,15 @@ def test_one_seed_has_no_sd_and_an_empty_group_no_mean():
 def test_differences_are_the_differences_of_the_spreads():
     """The numbers beside the interval and the numbers in the table are one: computed in two ways."""
     better, worse = runs(0.8), runs(0.6)
-    found = paired_differences(better, worse, metrics=BOOTSTRAPPED, train_counts=COUNTS, resamples=200)
+    found = paired_differences(better, worse, metrics=list(SCORES), train_counts=COUNTS, resamples=200)
     a, b = arm("a", better, better), arm("b", worse, worse)
-    assert list(found) == BOOTSTRAPPED
+    assert list(found) == list(SCORES)
     for metric, d in found.items():
         x, y = a.scores["test"][metric], b.scores["test"][metric]
         assert d.estimate == pytest.approx(x.mean - y.mean, abs=1e-12)
         assert d.seed_sd == pytest.approx(np.std(np.subtract(x.values, y.values), ddof=1), abs=1e-12)
-        assert d.low <= d.estimate <= d.high
+        assert d.low < d.high
+        assert d.low <= d.estimate <= d.high or metric == "expected_calibration_error"  # resamples have larger errors
     said = [np.stack([p.logits.argmax(1) for p in ps]) for ps in (better, worse)]
     metric = METRICS["macro_f1"]
     bare = paired_bootstrap(*said, better[0].labels, metric=metric, resamples=200)
@@ -115,7 +117,7 @@ def test_all_arms_against_the_baseline_on_test_and_against_the_best_on_validatio
     broken = Arm(Strategy("z", ""), "failed", (0, 1), (), (), error="out of memory")
     found = differences([*arms, broken], predictions, baseline="baseline", train_counts=COUNTS, resamples=100)
     on_test = [(d.strategy, d.baseline, d.metric) for d in found if d.split == "test"]
-    assert on_test == [(n, "baseline", m) for n in ("x", "y") for m in BOOTSTRAPPED]
+    assert on_test == [(n, "baseline", m) for n in ("x", "y") for m in SCORES]
     assert best_on_validation(arms, "balanced_accuracy") == "x"
     on_val = {(d.strategy, d.baseline, d.metric): d for d in found if d.split == "val"}
     assert list(on_val) == [("baseline", "x", "balanced_accuracy"), ("y", "x", "balanced_accuracy")]
@@ -221,3 +223,36 @@ def test_runs_about_other_images_are_refused_by_name():
         pair(b, counts=ClassCounts([1, 2, 3, 4, 5]))
     with pytest.raises(ArgumentError, match=r"'test/1\.png' is in only one of them"):
         pair(changed(b, paths=np.where(b.paths == "test/1.png", "test/0.png", b.paths), labels=b.labels))
+
+
+def test_the_interval_of_the_calibration_error_is_that_of_drawing_images():
+    a, b = runs(0.8), runs(0.6)
+    labels, rng, drawn = a[0].labels, np.random.default_rng(1), []
+    for _ in range(600):
+        images = np.concatenate([rng.choice(np.flatnonzero(labels == c), (labels == c).sum()) for c in range(5)])
+        errors = [expected_calibration_error(labels[images], p.logits[images]) for p in (*a, *b)]
+        drawn.append(np.mean(errors[:2]) - np.mean(errors[2:]))
+    metric = "expected_calibration_error"
+    found = paired_differences(a, b, metrics=[metric], train_counts=COUNTS, resamples=4000)[metric]
+    assert [found.low, found.high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.01)
+    assert found.high - found.low > 0.03
+
+
+def test_a_strategy_that_is_excluded_is_compared_but_is_not_the_best():
+    names = {"baseline": 0.6, "x": 0.8, "y": 0.7}
+    predictions = {s: {n: runs(q, split=s) for n, q in names.items()} for s in ("val", "test")}
+    arms = [arm(n, predictions["val"][n], predictions["test"][n]) for n in names]
+    options = {"baseline": "baseline", "train_counts": COUNTS, "resamples": 50}
+    found = differences(arms, predictions, excluded={"x"}, **options)
+    assert {(d.strategy, d.baseline) for d in found if d.split == "val"} == {("baseline", "y"), ("x", "y")}
+
+
+def test_a_drop_of_the_accuracy_is_left_out_from_more_than_the_limit_on():
+    arms = [arm("baseline", runs(0.8), runs(0.8)), arm("x", runs(0.6), runs(0.6)), arm("y", runs(0.9), runs(0.9))]
+    means = {a.strategy.name: a.scores["val"]["accuracy"].mean for a in arms}
+    drop = means["baseline"] - means["x"]
+    assert drop > 0.05
+    assert accuracy_drops(arms, baseline="baseline", most=100 * drop - 0.01) == {"x": pytest.approx(drop)}
+    for most in (100 * drop, None):
+        assert accuracy_drops(arms, baseline="baseline", most=most) == {}
+    assert accuracy_drops(arms[1:], baseline="baseline", most=0.0) == {}  # the baseline did not finish

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,15 +11,17 @@ from typing import Any
 
 from counterpoise import metrics
 from counterpoise.core.artifacts import Arm, AuditResult, Comparison, Evaluation, Predictions, Run, Strategy, Verdict
-from counterpoise.core.checks import checked_choice
+from counterpoise.core.checks import checked_choice, checked_number
 from counterpoise.core.errors import ArgumentError, TrainingError, WriteError
 from counterpoise.core.files import claim, output_folder
 from counterpoise.core.images import SPLITS, LabeledImages
+from counterpoise.core.text import plural
 from counterpoise.hierarchy import ClassTree
 from counterpoise.workflow.audit import audit
 from counterpoise.workflow.comparison.by_tree import tree_score
 from counterpoise.workflow.comparison.engine import Progress, Task, default_jobs, failed, run_tasks
-from counterpoise.workflow.comparison.statistics import arm_scores, differences
+from counterpoise.workflow.comparison.next_step import command, next_step, typed
+from counterpoise.workflow.comparison.statistics import accuracy_drops, arm_scores, differences
 from counterpoise.workflow.comparison.verdict import verdict
 from counterpoise.workflow.dataset import as_dataset, check_output
 from counterpoise.workflow.evaluation import evaluate
@@ -48,6 +51,7 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
     strategies: Sequence[Strategy | str] | str | None = None,
     seeds: int | Sequence[int] = 3,
     select_by: str = "balanced_accuracy",
+    max_accuracy_drop: float | None = None,
     out: str | Path = "comparison",
     resume: bool = False,
     overwrite: bool = False,
@@ -68,6 +72,8 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
         select_by: the metric on validation that chooses the strategy and decides which ones are tied with it:
             "balanced_accuracy", "macro_f1", "accuracy", "geometric_mean" or "worst_recall" (the smallest recall of a
             class that has validation images).
+        max_accuracy_drop: percentage points, at least 0. Strategies whose mean accuracy on validation is further below
+            that of `baseline` are not recommended; None for no limit.
         out: a new or empty folder for comparison.json, report.html and runs/<strategy>-seed<k>/; with more than 100
             classes also for comparison-arrays-<digest>.npz, with the confusion matrices of comparison.json.
         resume: keep the finished runs in ``out`` and continue the others.
@@ -93,7 +99,7 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
     """
     if jobs is not None and jobs < 1:
         raise ArgumentError(f"`jobs` must be at least 1; got {jobs}")
-    checked_choice("select_by", select_by, tuple(metrics.METRICS))
+    _check_choice(select_by, max_accuracy_drop)
     checked = Settings.from_options(settings, arguments=inspect.signature(compare).parameters)
     seed_list = _checked_seeds(seeds)
     if isinstance(strategies, str):
@@ -110,11 +116,15 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
     check_output(dataset, out)
     setup = TrainingSetup.prepare(dataset, checked)
     audited = audit(setup.data)
+    _warn_of_errors(audited)
     with output_folder(out, _FILES, resume=resume, overwrite=overwrite) as folder:
         experiment = _Experiment(setup, seed_list, folder, chosen or plan(audited))
         experiment.check_folders()
         runs = experiment.run_all(jobs, progress or (lambda task, done, total: None))
-        comparison = _comparison(experiment, audited, runs, select_by)
+        comparison = _comparison(experiment, audited, runs, select_by, max_accuracy_drop)
+        again = command(audited.source, out, defaults=chosen is None and not settings)
+        step = next_step(comparison.verdict, again=again, folder=typed(out), seeds=len(seed_list))
+        comparison = replace(comparison, verdict=replace(comparison.verdict, next_step=step))
         comparison.save(folder / "comparison.json")
         render(comparison, folder / "report.html")
     return comparison
@@ -165,7 +175,9 @@ class _Experiment:
             return failed(self.setup, task, error)
 
 
-def _comparison(experiment: _Experiment, audited: AuditResult, runs: dict[str, list[Run]], metric: str) -> Comparison:
+def _comparison(
+    experiment: _Experiment, audited: AuditResult, runs: dict[str, list[Run]], metric: str, most: float | None
+) -> Comparison:
     counts = experiment.setup.counts
     tree = next((experiment.setup.class_tree(s) for s in experiment.strategies if s.head == "hierarchical"), None)
     arms = tuple(_arm(strategy, runs[strategy.name], experiment, tree) for strategy in experiment.strategies)
@@ -173,7 +185,9 @@ def _comparison(experiment: _Experiment, audited: AuditResult, runs: dict[str, l
         split: {arm.strategy.name: _predictions(experiment, arm, split) for arm in arms if arm.status == "done"}
         for split in ("val", "test")
     }
-    measured = differences(arms, predictions, baseline=BASELINE, metric=metric, train_counts=counts)
+    dropped = accuracy_drops(arms, baseline=BASELINE, most=most)
+    measured = differences(arms, predictions, baseline=BASELINE, metric=metric, excluded=dropped, train_counts=counts)
+    judged = verdict(arms, measured, baseline=BASELINE, metric=metric, max_accuracy_drop=most)
     return Comparison(
         audit=audited,
         baseline=BASELINE,
@@ -181,11 +195,25 @@ def _comparison(experiment: _Experiment, audited: AuditResult, runs: dict[str, l
         seeds=experiment.seeds,
         arms=arms,
         differences=tuple(measured),
-        verdict=_with_warnings(verdict(arms, measured, baseline=BASELINE, metric=metric), experiment.setup, arms),
+        verdict=_with_warnings(judged, experiment.setup, arms),
         settings=experiment.setup.settings.to_dict(),
         environment=runs[BASELINE][0].environment,
         tree={} if tree is None else tree.to_dict(),
+        max_accuracy_drop=most,
     )
+
+
+def _warn_of_errors(audited: AuditResult) -> None:
+    """Say before the training that the data have faults, which the comparison does not remove."""
+    faults = [finding.reason for finding in audited.findings if finding.severity == "error"]
+    if faults:
+        more = f" (and {plural(len(faults) - 1, 'more error')})" if len(faults) > 1 else ""
+        warnings.warn(
+            f"the comparison goes on although the audit found an error in the data: {faults[0].rstrip('.')}{more}; "
+            "`counterpoise audit` lists all findings",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _with_warnings(result: Verdict, setup: TrainingSetup, arms: tuple[Arm, ...]) -> Verdict:
@@ -247,6 +275,12 @@ def _checked_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
             f"`seeds` must be a number of at least 1, or distinct whole numbers from 0 on; got {seeds!r}"
         )
     return numbers
+
+
+def _check_choice(select_by: str, max_accuracy_drop: float | None) -> None:
+    checked_choice("select_by", select_by, tuple(metrics.METRICS))
+    if max_accuracy_drop is not None:
+        checked_number("max_accuracy_drop", max_accuracy_drop, minimum=0.0)
 
 
 def _check_splits(data: LabeledImages) -> None:

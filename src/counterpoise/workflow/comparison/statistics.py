@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import NormalDist
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,17 @@ from numpy.typing import NDArray
 from counterpoise.core.artifacts import Arm, Difference, Evaluation, Predictions, Spread
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError
-from counterpoise.metrics import METRICS, Bootstrap, Metric, bootstrap_differences, group_false_positives, group_recall
+from counterpoise.metrics import (
+    METRICS,
+    Bootstrap,
+    Metric,
+    bootstrap_calibration,
+    bootstrap_differences,
+    group_false_positives,
+    group_recall,
+)
 
+CALIBRATION = "expected_calibration_error"
 Group = Literal["many", "medium", "few"]
 GROUPS: tuple[Group, ...] = ("many", "medium", "few")
 RARE_GROUPS: tuple[Group, ...] = ("few", "medium")
@@ -43,7 +52,7 @@ SCORES: dict[str, Callable[[Evaluation], float | None]] = {
     "macro_f1": lambda e: e.macro_f1,
     "geometric_mean": lambda e: e.geometric_mean,
     "worst_recall": lambda e: e.worst_recall,
-    "expected_calibration_error": lambda e: e.expected_calibration_error,
+    CALIBRATION: lambda e: e.expected_calibration_error,
     **{group: _recall_of(group) for group in GROUPS},
     **{f"{group}_false_positives": _false_positives_on(group) for group in RARE_GROUPS},
 }
@@ -88,12 +97,28 @@ def best_on_validation(arms: Iterable[Arm], metric: str) -> str | None:
     return max(defined, key=lambda name: defined[name]) if defined else None
 
 
-def differences(
+def accuracy_drops(arms: Iterable[Arm], *, baseline: str, most: float | None) -> dict[str, float]:
+    """The strategies whose validation accuracy is more than ``most`` points below the baseline's, with their drops.
+
+    A drop is a share in [0, 1]. Nothing is left out without a limit, or without an accuracy of the baseline.
+    """
+    if most is None:
+        return {}
+    means = {arm.strategy.name: arm.scores["val"]["accuracy"].mean for arm in arms if arm.status == "done"}
+    reference = means.get(baseline)
+    if reference is None:
+        return {}
+    drops = {name: reference - mean for name, mean in means.items() if mean is not None}
+    return {name: drop for name, drop in drops.items() if 100 * drop > most + 1e-9}
+
+
+def differences(  # noqa: PLR0913  the choices of a comparison and of its bootstrap
     arms: Sequence[Arm],
     predictions: Mapping[str, Mapping[str, Sequence[Predictions]]],
     *,
     baseline: str,
     metric: str = "balanced_accuracy",
+    excluded: Collection[str] = (),
     train_counts: ClassCounts,
     resamples: int = 2000,
     confidence: float = 0.95,
@@ -109,6 +134,7 @@ def differences(
         predictions: ``predictions[split][strategy]`` has one `Predictions` per seed, for "val" and "test".
         baseline: name of the strategy that the others are compared with.
         metric: the metric to choose by on validation.
+        excluded: strategies that are not chosen, however good; they are compared all the same.
         train_counts: images per class in the training split; they define the groups.
         resamples: number of bootstrap resamples.
         confidence: level of the intervals.
@@ -117,10 +143,9 @@ def differences(
     Raises:
         ArgumentError: the strategies were not evaluated on the same images; the first that differs is named.
     """
-    best = best_on_validation(arms, metric)
-    bootstrapped = [name for name in SCORES if name != "expected_calibration_error"]
+    best = best_on_validation([arm for arm in arms if arm.strategy.name not in excluded], metric)
     found = []
-    for split, against, metrics in (("test", baseline, bootstrapped), ("val", best, [metric])):
+    for split, against, metrics in (("test", baseline, list(SCORES)), ("val", best, [metric])):
         runs = predictions[split]
         if against is None or against not in runs:
             continue
@@ -168,17 +193,17 @@ def paired_differences(
         (0.5, 1.0)
     """
     first = arm[0]
-    predicted = [_aligned(p, first) for p in (*arm, *baseline)]
+    logits = [_aligned(p, first) for p in (*arm, *baseline)]
+    predicted = [z.argmax(axis=1) if len(z) else first.labels for z in logits]
     ours, theirs = np.stack(predicted[: len(arm)]), np.stack(predicted[len(arm) :])
+    options: dict[str, Any] = {"resamples": resamples, "confidence": confidence, "seed": seed}
     results = bootstrap_differences(
         ours,
         theirs,
         first.labels,
-        metrics=_tally_metrics(metrics, train_counts, first),
+        metrics=_tally_metrics([name for name in metrics if name != CALIBRATION], train_counts, first),
         num_classes=len(first.classes),
-        resamples=resamples,
-        confidence=confidence,
-        seed=seed,
+        **options,
     )
     same = all((row == ours[0]).all() for row in (*ours, *theirs))
     gain = (ours == first.labels).mean(0) - (theirs == first.labels).mean(0)
@@ -188,7 +213,9 @@ def paired_differences(
             results[name] = _widened(result, gain, first.labels, groups[name])
         elif not same:
             results[name] = _with_width(result)
-    return results
+    if CALIBRATION in metrics:
+        results[CALIBRATION] = bootstrap_calibration(logits[: len(arm)], logits[len(arm) :], first.labels, **options)
+    return {name: results[name] for name in metrics}
 
 
 def _widened(
@@ -239,14 +266,14 @@ def _tally_metrics(metrics: Sequence[str], train_counts: ClassCounts, prediction
     return {metric: available[metric] for metric in metrics}
 
 
-def _aligned(predictions: Predictions, to: Predictions) -> NDArray[np.int64]:
-    """The predicted classes, in the order of the images of ``to``."""
+def _aligned(predictions: Predictions, to: Predictions) -> NDArray[np.floating]:
+    """The logits, in the order of the images of ``to``."""
     if predictions.classes.tolist() != to.classes.tolist():
         raise ArgumentError(
             f"two runs have different classes, {predictions.classes.tolist()[:10]} and {to.classes.tolist()[:10]}; "
             "compare runs of one dataset"
         )
-    predicted, labels = _predicted(predictions), predictions.labels
+    logits, labels = predictions.logits, predictions.labels
     if not np.array_equal(predictions.paths, to.paths):
         row = {path: i for i, path in enumerate(predictions.paths.tolist())}
         odd = sorted(set(row) ^ set(to.paths.tolist()))
@@ -254,15 +281,11 @@ def _aligned(predictions: Predictions, to: Predictions) -> NDArray[np.int64]:
             about = f"{odd[0]!r} is in only one of them" if odd else "a path occurs twice"
             raise ArgumentError(f"two runs were not evaluated on the same images and cannot be paired: {about}")
         order = np.array([row[path] for path in to.paths.tolist()])
-        predicted, labels = predicted[order], labels[order]
+        logits, labels = logits[order], labels[order]
     if not np.array_equal(labels, to.labels):
         i = int(np.argmax(labels != to.labels))
         raise ArgumentError(f"two runs have different labels for {str(to.paths[i])!r}, {labels[i]} and {to.labels[i]}")
-    return predicted
-
-
-def _predicted(predictions: Predictions) -> NDArray[np.int64]:
-    return predictions.logits.argmax(axis=1) if len(predictions.labels) else predictions.labels
+    return logits
 
 
 def _named(result: Bootstrap, strategy: str, baseline: str, split: str, metric: str) -> Difference:

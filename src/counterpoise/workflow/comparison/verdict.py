@@ -12,14 +12,15 @@ from typing import Literal
 from counterpoise.core.artifacts import Arm, Difference, Spread, Verdict
 from counterpoise.core.counts import GROUPS
 from counterpoise.core.text import metric_name
-from counterpoise.workflow.comparison.statistics import best_on_validation
+from counterpoise.metrics import METRICS
+from counterpoise.workflow.comparison.statistics import CALIBRATION, RARE_GROUPS, accuracy_drops, best_on_validation
 
 NEGLIGIBLE = 0.02
 """Strategies whose difference has an interval within these two points count as equal, not as undecided."""
 NOTICEABLE = 0.0005
 """Differences that round to 0.0 points are not listed as costs."""
-WORSE_CALIBRATION = 0.005
-"""An increase of the calibration error from which it is listed as a cost."""
+BETTER_ON_TEST = 0.005
+"""The lead on test from which a strategy that was not chosen is named."""
 _GROUP_NAMES = {group: f"{group}-shot classes ({held})" for group, held in GROUPS.items()}
 
 
@@ -29,6 +30,7 @@ def verdict(
     *,
     baseline: str,
     metric: str = "balanced_accuracy",
+    max_accuracy_drop: float | None = None,
     min_val_support: int = 20,
 ) -> Verdict:
     """Choose a strategy by its validation metric and describe gain, costs and uncertainty.
@@ -49,6 +51,8 @@ def verdict(
         differences: as returned by `counterpoise.workflow.comparison.statistics.differences`.
         baseline: name of the strategy that the others are compared with.
         metric: the metric to choose by; higher is better.
+        max_accuracy_drop: strategies whose accuracy on validation is more than this many points below the baseline's
+            are not recommended; None for no limit.
         min_val_support: classes with fewer validation images are listed, because their recall is uncertain.
 
     Example:
@@ -56,7 +60,8 @@ def verdict(
         'No strategy finished, so there is nothing to compare. The notes have the error of each run.'
     """
     failed = [_failure(arm) for arm in arms if arm.status == "failed"]
-    case = _Case.of(arms, differences, baseline=baseline, metric=metric)
+    dropped = accuracy_drops(arms, baseline=baseline, most=max_accuracy_drop)
+    case = _Case.of(arms, differences, baseline=baseline, metric=metric, dropped=dropped)
     if case is None:
         return Verdict(
             "nothing-finished",
@@ -70,14 +75,14 @@ def verdict(
         recommended=None if case.kind == "undecided" else case.chosen,
         tied=case.tied,
         costs=tuple(_costs(case)),
-        notes=(*failed, *_notes(case, min_val_support)),
+        notes=(*failed, *_excluded(case, max_accuracy_drop), *_notes(case, min_val_support)),
         leader=case.best,
     )
 
 
 @dataclass(frozen=True)
 class _Case:
-    """The facts of a verdict: ``best`` has the highest mean on validation, ``chosen`` is described."""
+    """The facts of a verdict: ``best`` leads on validation among those not ``dropped`` for their accuracy."""
 
     arms: dict[str, Arm]
     differences: dict[tuple[str, str, str, str], Difference]
@@ -87,16 +92,25 @@ class _Case:
     chosen: str
     tied: tuple[str, ...]
     kind: Literal["clear", "tied", "undecided", "no-difference"]
+    dropped: dict[str, float]
 
     @classmethod
-    def of(cls, arms: Sequence[Arm], differences: Sequence[Difference], *, baseline: str, metric: str) -> _Case | None:
-        best = best_on_validation(arms, metric)
+    def of(
+        cls,
+        arms: Sequence[Arm],
+        differences: Sequence[Difference],
+        *,
+        baseline: str,
+        metric: str,
+        dropped: dict[str, float],
+    ) -> _Case | None:
+        best = best_on_validation([arm for arm in arms if arm.strategy.name not in dropped], metric)
         if best is None:
             return None
         done = {arm.strategy.name: arm for arm in arms if arm.status == "done"}
         found = {(d.split, d.metric, d.strategy, d.baseline): d for d in differences}
-        draft = cls(done, found, baseline, metric, best, best, (), "clear")
-        tied = tuple(name for name in done if name != best and draft.is_tied(name))
+        draft = cls(done, found, baseline, metric, best, best, (), "clear", dropped)
+        tied = tuple(name for name in done if name != best and name not in dropped and draft.is_tied(name))
         return replace(draft, tied=tied)._judged()
 
     def _judged(self) -> _Case:
@@ -192,7 +206,10 @@ def _against_baseline(case: _Case, score: str) -> str:
 
 def _closest(case: _Case) -> str:
     """The runner-up on validation, where the baseline is the best."""
-    others = {n: m for n in case.arms if n != case.chosen and (m := case.mean(n, case.metric, "val")) is not None}
+    names = [name for name in case.arms if name != case.chosen and name not in case.dropped]
+    others = {name: m for name in names if (m := case.mean(name, case.metric, "val")) is not None}
+    if not others and case.dropped:
+        return "The validation accuracy of every other strategy falls by more than `--max-accuracy-drop` allows."
     if not others:
         return "No other strategy has a score."
     second = max(others, key=lambda name: others[name])
@@ -208,25 +225,28 @@ def _costs(case: _Case) -> Iterable[str]:
     """Metrics that are worse than the baseline's on test, with intervals that exclude 0."""
     if case.chosen == case.baseline or case.baseline not in case.arms:
         return
-    rare = next((g for g in ("few", "medium") if case.mean(case.chosen, g) is not None), None)
-    head = next((g for g in ("many", "medium") if case.mean(case.chosen, g) is not None and g != rare), None)
-    if rare and (line := _false_positives(case, rare)):
-        yield line
-    if head and (lost := _significant(case.gain(head), -1)):
-        yield f"the recall of the {_GROUP_NAMES[head]} falls by {_points(lost, flip=True)}"
-    for metric, word in (("accuracy", "accuracy"), ("macro_f1", "macro F1")):
-        if metric != case.metric and (lost := _significant(case.gain(metric), -1)):
-            yield (
-                f"{word} falls from {_percent(case.mean(case.baseline, metric))} to "
-                f"{_percent(case.mean(case.chosen, metric))}, by {_points(lost, flip=True)}"
-            )
-    error = "expected_calibration_error"
-    before, after = case.mean(case.baseline, error), case.mean(case.chosen, error)
-    if before is not None and after is not None and after - before > WORSE_CALIBRATION:
+    for rare in RARE_GROUPS:
+        if line := _false_positives(case, rare):
+            yield line
+    for group in GROUPS:
+        if lost := _significant(case.gain(group), -1):
+            yield f"the recall of the {_GROUP_NAMES[group]} falls by {_points(lost, flip=True)}"
+    yield from _lower_averages(case)
+    if more := _significant(case.gain(CALIBRATION), +1):
         yield (
-            f"the expected calibration error rises from {_percent(before)} with {case.baseline} to {_percent(after)}; "
+            f"the expected calibration error rises from {_percent(case.mean(case.baseline, CALIBRATION))} with "
+            f"{case.baseline} to {_percent(case.mean(case.chosen, CALIBRATION))}, by {_points(more).lstrip('+')}; "
             "`counterpoise evaluate RUN --tune temperature` can reduce it"
         )
+
+
+def _lower_averages(case: _Case) -> Iterable[str]:
+    for metric in METRICS:
+        if metric != case.metric and (lost := _significant(case.gain(metric), -1)):
+            yield (
+                f"{metric_name(metric)} falls from {_percent(case.mean(case.baseline, metric))} to "
+                f"{_percent(case.mean(case.chosen, metric))}, by {_points(lost, flip=True)}"
+            )
 
 
 def _false_positives(case: _Case, rare: str) -> str | None:
@@ -262,6 +282,24 @@ def _significant(d: Difference | None, sign: int) -> Difference | None:
     return d if end is not None and sign * end > 0 else None
 
 
+def _excluded(case: _Case, most: float | None) -> Iterable[str]:
+    """Which strategies are not recommended because of their accuracy on validation."""
+    if most is None:
+        return
+    if case.mean(case.baseline, "accuracy", "val") is None:
+        yield f"`--max-accuracy-drop` was not applied, because {case.baseline} has no accuracy on validation"
+    elif case.dropped:
+        named = [
+            f"{name} ({_percent(case.mean(name, 'accuracy', 'val'))}, −{100 * drop:.1f} points)"
+            for name, drop in case.dropped.items()
+        ]
+        yield (
+            f"left out, because their validation accuracy is more than {most:g} points below the "
+            f"{_percent(case.mean(case.baseline, 'accuracy', 'val'))} of {case.baseline}: {_list(named)}; a larger "
+            "`--max-accuracy-drop` includes them"
+        )
+
+
 def _notes(case: _Case, min_val_support: int) -> Iterable[str]:
     if case.baseline not in case.arms:
         yield f"{case.baseline} did not finish, so no gain could be computed; fix its error and rerun with `--resume`"
@@ -295,7 +333,7 @@ def _contradiction(case: _Case) -> Iterable[str]:
         )
     means = {name: m for name in case.arms if (m := case.mean(name, case.metric)) is not None}
     top = max(means, key=lambda name: means[name], default=case.chosen)
-    if top not in (case.chosen, *case.tied) and means[top] - means.get(case.chosen, 0.0) > WORSE_CALIBRATION:
+    if top not in (case.chosen, *case.tied) and means[top] - means.get(case.chosen, 0.0) > BETTER_ON_TEST:
         yield (
             f"{top} has the highest {case.word} on test ({_percent(means[top])} against "
             f"{_percent(means.get(case.chosen))} for {case.chosen}); the choice stays, because choosing on test would "

@@ -105,7 +105,14 @@ def _headline(comparison: Comparison) -> page.Headline:
         return line if line.endswith((".", "!", "?", "…")) else f"{line}."
 
     label, tone = VERDICT_LABELS[verdict.kind]
-    trade_offs, notes = (tuple(map(whole, texts)) for texts in (verdict.costs, verdict.notes))
+    errors = [
+        f"the audit found an error in the data: {finding.reason}"
+        for finding in comparison.audit.findings
+        if finding.severity == "error"
+    ]
+    steps = [verdict.next_step] if verdict.next_step else []
+    texts = (verdict.costs, (*errors, *verdict.notes, *steps))
+    trade_offs, notes = (tuple(map(whole, lines)) for lines in texts)
     return page.Headline(label, tone, fmt.clean_message(verdict.headline), trade_offs, notes)
 
 
