@@ -223,7 +223,7 @@ EDITS = (
         "bad = torch.nonzero(torch.isinf(values)).flatten()",
         TRAIN,
     ),
-    Edit("posthoc/transforms.py", "logits[:, list(classes)] = -np.inf", "pass", DEPLOYMENT),
+    Edit("posthoc/transforms.py", "logits[:, list(classes)] = -np.inf", "pass", TRAIN),
     Edit("posthoc/transforms.py", "edges[:, list(empty)] = -np.inf", "pass", DEPLOYMENT),
     Edit(
         "workflow/deployment/model.py",
@@ -251,7 +251,7 @@ EDITS = (
     Edit("core/codec.py", "version = value.versions[-1 if self.compact else 0]", "version = value.versions[0]", ARRAYS),
     Edit("core/codec.py", "table.astype(np.min_scalar_type(table.max(initial=0)))", "table.astype(np.uint8)", ARRAYS),
     Edit("core/codec.py", "self._array(np.array(one, float),", "self._array(np.array(one, np.float32),", ARRAYS),
-    Edit("core/codec.py", "all(x is None or math.isfinite(x) for x in items)", "True", ARRAYS),
+    Edit("core/codec.py", "if is_finite and types_ <= _scalars(kind):", "if types_ <= _scalars(kind):", ARRAYS),
     Edit(
         "core/confusion.py",
         "if latest is None or latest[0] != i:",
