@@ -120,8 +120,8 @@ def test_weights_help_lists_all_schemes():
 def test_audit_prints_counts_faults_and_advice(photos, tmp_path):
     text = call("audit", photos, "--out", tmp_path / "audit").stdout
     assert "red" in text
-    assert "imbalance ratio" in text
-    assert "a model that always predicts 'red'" in text
+    assert "Imbalanced 3.5:1: always predicting 'red' scores" in text
+    assert " balanced accuracy on the test images; judge models by balanced accuracy" in text
     assert "blue/broken.jpg" in text
     assert "recommended to compare: baseline" in text
     assert AuditResult.load(tmp_path / "audit/audit.json").quarantined[0].path == "blue/broken.jpg"
@@ -172,6 +172,24 @@ def test_evaluate_tunes_on_validation_and_shows_before_and_after(run_folder, wha
     own = json.loads(call("evaluate", run_folder / "predictions-val.npz", "--tune", what, "--json").stdout)
     assert (own["cross_fitted"], own["after"]["split"]) == (True, "val")
     assert own["parameters"] == told["parameters"]
+
+
+def test_evaluate_prints_the_same_metrics_and_numbers_with_and_without_tuning(run_folder, monkeypatch):
+    from counterpoise.workflow import evaluation
+
+    def cells(text):
+        return [re.split(r"  +", line.strip()) for line in text.splitlines() if "%" in line]
+
+    plain = cells(call("evaluate", run_folder).stdout.partition("class")[0])
+    tuned = cells(call("evaluate", run_folder, "--tune", "tau").stdout.partition("\nclass")[0])
+    assert len(plain) >= 5
+    assert [row[:2] for row in tuned] == plain
+    real = evaluation.tune
+    negative = {"parameters": {"tau": -0.25}}
+    monkeypatch.setattr(
+        evaluation, "tune", lambda *args, **named: dataclasses.replace(real(*args, **named), **negative)
+    )
+    assert call("evaluate", run_folder, "--tune", "tau").stdout.startswith("tau: −0.25")
 
 
 def test_evaluate_tunes_scores_of_others_with_the_counts_given(run_folder, tmp_path):

@@ -88,4 +88,8 @@ def test_a_name_of_another_kind_leads_to_its_explanation():
 def test_an_unknown_name_gets_the_nearest():
     with pytest.raises(ArgumentError, match=r"strategy 'logit' is unknown; did you mean logit-adjusted\?"):
         resolve("logit", CATALOG, kind="strategy", argument="strategy")
+    assert did_you_mean("mixup-x", ["remixup", "mixup"]).startswith("did you mean mixup")
+    assert did_you_mean("adjusted", ["adjuster", "post-hoc", "logit-adjusted"]) == (
+        "did you mean logit-adjusted or adjuster?"
+    )
     assert did_you_mean("xyzzy", ["focal", "poly"]) == "expected one of focal, poly"

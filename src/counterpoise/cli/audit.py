@@ -9,7 +9,7 @@ import typer
 
 from counterpoise.cli.options import Data, DataOptions, Overwrite, flag, option
 from counterpoise.cli.output import Result, print_findings, print_table, print_text
-from counterpoise.core.text import percent, ratio
+from counterpoise.core.text import constant_prediction, imbalance_headline, percent
 
 if TYPE_CHECKING:
     from counterpoise.core.artifacts import AuditResult
@@ -57,11 +57,12 @@ def _show(result: AuditResult, out: Path | None) -> None:
 
     rows = [(c.name, f"{c.train:,}", f"{c.val:,}", f"{c.test:,}", percent(c.share), c.group) for c in result.classes]
     print_table(("class", "train", "val", "test", "share", "group"), rows, title=result.name)
-    print_text(f"\nimbalance ratio {'undefined' if result.imbalance_ratio is None else ratio(result.imbalance_ratio)}")
-    print_text(
-        f"a model that always predicts {result.constant_class!r} has accuracy {percent(result.constant_accuracy)} and "
-        f"balanced accuracy {percent(result.constant_balanced_accuracy)} on {result.reference_split}"
-    )
+    text = "add training images before you train"
+    if result.imbalance_ratio is not None:
+        scores = (result.constant_accuracy, result.constant_balanced_accuracy)
+        text = constant_prediction(repr(result.constant_class), *scores, result.reference_split)
+        text += "; judge models by balanced accuracy"
+    print_text(f"\n{imbalance_headline(result.imbalance_ratio)}: {text}")
     print_findings(result.findings)
     for fault in result.quarantined:
         print_text(f"  quarantined  {fault.path}: {fault.reason}")

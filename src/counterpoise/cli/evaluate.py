@@ -11,7 +11,7 @@ from counterpoise.cli.options import flag, option, read_counts
 from counterpoise.cli.output import Result, print_findings, print_note, print_table, print_text
 from counterpoise.core.errors import ArgumentError, ArtifactError
 from counterpoise.core.files import path_exists
-from counterpoise.core.text import MISSING, percent
+from counterpoise.core.text import MISSING, number_text, percent
 
 if TYPE_CHECKING:
     from counterpoise.core.artifacts import ClassScore, Evaluation, Run
@@ -127,10 +127,8 @@ def _show_tuned(result: Tuned, saved: Path | None) -> None:
     folds = ", each image with a fit to the other folds" if result.cross_fitted else ""
     print_text(f"fitted on the validation images; {before.num_images:,} {before.split} images before and after{folds}")
     print_text()
-    names = ("accuracy", "balanced_accuracy", "macro_f1", "expected_calibration_error")
-    rows = [(name.replace("_", " "), percent(getattr(before, name)), percent(getattr(after, name))) for name in names]
-    groups = zip(before.groups, after.groups, strict=True)
-    rows += [(f"{b.group} (mean recall)", percent(b.accuracy), percent(a.accuracy)) for b, a in groups if b.classes]
+    after_by_name = _averages(after)
+    rows = [(name, percent(value), percent(after_by_name[name])) for name, value in _averages(before).items()]
     print_table(("", "before", "after"), rows)
     print_text()
     headers = ("class", "images", "recall before", "after", "precision before", "after")
@@ -146,12 +144,22 @@ def _show_tuned(result: Tuned, saved: Path | None) -> None:
 
 def _parameter(value: Any, classes: list[str]) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return number_text(value, 4)
     named = value if isinstance(value, dict) else dict(zip(classes, value, strict=True))
-    return ", ".join(f"{name} {number:.3g}" for name, number in named.items())
+    return ", ".join(f"{name} {number_text(number)}" for name, number in named.items())
 
 
 def _show(result: Evaluation) -> None:
+    title = f"{result.num_images:,} {result.split} images"
+    print_table((title, ""), [(name, percent(value)) for name, value in _averages(result).items()])
+    print_text()
+    headers = ("class", "images", "recall", "95 %", "precision", "95 %", "F1", f"train − {result.split}")
+    print_table(headers, [_row(score) for score in result.classes])
+    print_findings(result.findings)
+
+
+def _averages(result: Evaluation) -> dict[str, float | None]:
+    """The metrics over all classes and over groups of classes, by the names that the tables print."""
     averages = {
         "accuracy": result.accuracy,
         "balanced accuracy": result.balanced_accuracy,
@@ -160,13 +168,7 @@ def _show(result: Evaluation) -> None:
         "worst recall": result.worst_recall,
         "calibration error": result.expected_calibration_error,
     }
-    averages |= {f"{group.group} (mean recall)": group.accuracy for group in result.groups}
-    title = f"{result.num_images:,} {result.split} images"
-    print_table((title, ""), [(name, percent(value)) for name, value in averages.items()])
-    print_text()
-    headers = ("class", "images", "recall", "95 %", "precision", "95 %", "F1", f"train − {result.split}")
-    print_table(headers, [_row(score) for score in result.classes])
-    print_findings(result.findings)
+    return averages | {f"{group.group} (mean recall)": group.accuracy for group in result.groups}
 
 
 def _row(score: ClassScore) -> tuple[str, ...]:

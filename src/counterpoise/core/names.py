@@ -185,7 +185,7 @@ def resolve(name: str, choices: Iterable[str], *, kind: AliasKind, argument: str
 
 
 def did_you_mean(name: str, choices: Iterable[str], *, most: int = 3) -> str:
-    """A hint for an unknown name: the nearest choices, or all of them where none is near.
+    """A hint for an unknown name: choices that start with it, or else contain it, then similar ones; if none, all.
 
     Example:
         >>> did_you_mean("logit", ["focal", "logit-adjusted"])
@@ -194,8 +194,9 @@ def did_you_mean(name: str, choices: Iterable[str], *, most: int = 3) -> str:
     names = tuple(dict.fromkeys(choices))
     keys = {simplified(choice): choice for choice in reversed(names)}
     wanted = simplified(name)
-    near = difflib.get_close_matches(wanted, keys, n=most, cutoff=0.6)
-    near += [key for key in keys if len(wanted) > 2 and key.startswith(wanted) and key not in near]
+    parts = [key for key in keys if len(wanted) > 2 and wanted in key]
+    parts = [key for key in parts if key.startswith(wanted)] or parts
+    near = list(dict.fromkeys([*parts, *difflib.get_close_matches(wanted, keys, n=most, cutoff=0.6)]))
     if near:
         return f"did you mean {' or '.join(keys[key] for key in near[:most])}?"
     return f"expected one of {', '.join(names)}"

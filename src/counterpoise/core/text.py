@@ -9,6 +9,8 @@ from collections.abc import Iterable
 MISSING = "–"
 """Stands where a number is undefined, for instance the recall of a class without images."""
 
+BALANCED = 1.5
+"""Below this imbalance ratio the training images are called nearly balanced."""
 _LONGEST = 300
 _NUMBER = re.compile(r"[-+]?(([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|inf|nan)")
 
@@ -54,6 +56,30 @@ def ratio(value: float) -> str:
         ('100:1', '1.5:1')
     """
     return f"{value:.0f}:1" if value >= 9.95 else f"{value:.1f}:1"
+
+
+def imbalance_headline(value: float | None) -> str:
+    """The imbalance ratio of the training images as a heading.
+
+    Example:
+        >>> imbalance_headline(100.0), imbalance_headline(1.2), imbalance_headline(None)
+        ('Imbalanced 100:1', 'Nearly balanced 1.2:1', 'No training images')
+    """
+    if value is None or not math.isfinite(value):
+        return "No training images"
+    kind = "Imbalanced" if value >= BALANCED else "Nearly balanced" if value > 1 else "Balanced"
+    return f"{kind} {ratio(value)}"
+
+
+def constant_prediction(name: str, accuracy: float | None, balanced_accuracy: float | None, split: str) -> str:
+    """What always predicting the class ``name``, as quoted by the caller, scores on the images of ``split``.
+
+    Example:
+        >>> constant_prediction("'car'", 0.81, 0.1, "test")
+        "always predicting 'car' scores 81.0 % accuracy and 10.0 % balanced accuracy on the test images"
+    """
+    scores = f"{percent(accuracy)} accuracy and {percent(balanced_accuracy)} balanced accuracy"
+    return f"always predicting {name} scores {scores} on the {split} images"
 
 
 def parsed_number(text: str) -> float:

@@ -117,6 +117,18 @@ def test_the_same_image_in_two_classes_and_in_two_splits():
     assert not [f for f in audit(data, duplicates=False).findings if "image" in f.kind]
 
 
+@pytest.mark.fault("D17")
+def test_a_finding_about_copies_names_labels_and_splits_in_the_order_of_the_paths():
+    data = _dataset({"b": (4, 0, 1), "a": (2, 0, 0)})  # rows: b train 0-3, b test 4, a train 5-6
+    for copy in (1, 2, 4, 5):
+        data.pixels[copy] = data.pixels[0]
+    reasons = [f.reason for f in audit(data).findings if f.kind.startswith("same-image")]
+    assert reasons == [
+        "'x/0', 'x/5', 'x/1' and 2 more are the same image with the labels 'b', 'a'. Keep one label.",
+        "'x/0', 'x/4', 'x/1' and 2 more are the same image in train and test. Keep it in one split only.",
+    ]
+
+
 def test_quarantined_files_are_listed_and_counted(make, encoded):
     root = make({"cat": 5, "dog": 5})
     (root / "cat/empty.jpg").touch()

@@ -14,6 +14,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from counterpoise.core.artifacts import Finding
 from counterpoise.workflow.report import render_html
 
 from . import pages, samples
@@ -245,6 +246,26 @@ def test_what_is_not_a_number_is_a_dash_with_its_reason():
     assert text.count("no value: not defined for these images") == 2
     assert "no value: no image of this class in the split" in text
     assert not re.search(r">\s*(NaN|nan|None|inf)\s*<", text)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "findings", "tone", "label"),
+    [
+        (100.0, (), "neutral", "Imbalanced 100:1"),
+        (1.2, (), "good", "Nearly balanced 1.2:1"),
+        (100.0, (Finding("x", "error", "A reason."),), "bad", "Imbalanced 100:1"),
+        (None, (), "neutral", "No training images"),
+    ],
+)
+def test_the_headline_of_an_audit_is_the_imbalance_and_its_consequence(ratio, findings, tone, label):
+    changes = {"constant_class": "car", "constant_accuracy": 0.81, "constant_balanced_accuracy": 0.1}
+    text = render_html(replace(samples.audit(), imbalance_ratio=ratio, findings=findings, **changes))
+    assert f'<p class="tone {tone}">{label}</p>' in text
+    consequence = (
+        "Always predicting car scores 81.0\u00a0% accuracy and 10.0\u00a0% balanced accuracy on the test images."
+    )
+    assert (consequence in text) is (ratio is not None)
+    assert ("1 finding needs attention." if findings else "No findings need attention.") in text
 
 
 @pytest.mark.parametrize("kind", ["comparison", "audit", "run"])

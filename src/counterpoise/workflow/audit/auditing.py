@@ -156,16 +156,24 @@ def _duplicate_findings(data: LabeledImages) -> list[Finding]:
     repeated = 0
     for group in find_duplicates(data):
         paths = tuple(data.paths[i] for i in group)
-        classes = sorted({data.classes[data.labels[i]] for i in group})
-        splits = sorted({str(data.splits[i]) for i in group})
+        classes, labelled = _one_of_each([data.classes[data.labels[i]] for i in group], paths)
+        splits, placed = _one_of_each([str(data.splits[i]) for i in group], paths)
         if len(classes) > 1:
-            reason = f"{listed(paths, 3)} are the same image with the labels {listed(classes)}. Keep one label."
+            reason = f"{listed(labelled, 3)} are the same image with the labels {listed(classes)}. Keep one label."
             findings.append(Finding("same-image-two-classes", "error", reason, paths))
         if len(splits) > 1:
-            reason = f"{listed(paths, 3)} are the same image in {' and '.join(splits)}. Keep it in one split only."
+            reason = f"{listed(placed, 3)} are the same image in {' and '.join(splits)}. Keep it in one split only."
             findings.append(Finding("same-image-two-splits", "error", reason, paths))
         repeated += len(group) - 1 if len(classes) == len(splits) == 1 else 0
     if repeated:
         reason = f"{plural(repeated, 'image repeats', 'images repeat')} another image of the same class and split"
         findings.append(Finding("repeated-images", "info", f"{reason}. Remove the copies if they are not intended."))
     return findings
+
+
+def _one_of_each(values: Sequence[str], paths: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The distinct values, and the paths with the first path of each value in front, in the same order."""
+    first = dict(zip(reversed(values), reversed(paths), strict=True))
+    distinct = list(dict.fromkeys(values))
+    front = [first[value] for value in distinct]
+    return distinct, [*front, *(path for path in paths if path not in front)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from counterpoise.core.artifacts import AuditResult, Evaluation, Finding, Run, Strategy
 from counterpoise.core.images import LabeledImages
-from counterpoise.core.text import percent, plural, ratio
+from counterpoise.core.text import BALANCED, constant_prediction, imbalance_headline, plural, ratio
 from counterpoise.workflow.report import formatting as fmt
 from counterpoise.workflow.report import page
 from counterpoise.workflow.report.collect_classes import (
@@ -32,9 +33,9 @@ SEVERITIES = ("error", "warning", "info")
 def audit_page(audit: AuditResult, *, data: LabeledImages | None = None) -> page.Page:
     """The page of an audit, with thumbnails if the dataset is given."""
     serious = [f for f in audit.findings if f.severity != "info"]
-    tone: page.Tone = "bad" if any(f.severity == "error" for f in serious) else "neutral" if serious else "good"
-    verb = "needs" if len(serious) == 1 else "need"
-    label = f"{plural(len(serious), 'finding')} {verb} attention" if serious else "No findings need attention"
+    is_imbalanced = not (audit.imbalance_ratio or math.inf) < BALANCED
+    tone: page.Tone = "neutral" if serious or is_imbalanced else "good"
+    tone = "bad" if any(f.severity == "error" for f in serious) else tone
     notes = ("The audit was interrupted, so the counts are incomplete. Run `counterpoise audit` again.",)
     facts = (
         ("Images", fmt.number_cell(audit.num_images)),
@@ -42,7 +43,8 @@ def audit_page(audit: AuditResult, *, data: LabeledImages | None = None) -> page
         ("Imbalance ratio", imbalance_ratio_cell(audit)),
         ("Quarantined files", fmt.number_cell(len(audit.quarantined))),
     )
-    headline = page.Headline(label, tone, _imbalance_text(audit), notes=notes if audit.partial else ())
+    label = imbalance_headline(audit.imbalance_ratio)
+    headline = page.Headline(label, tone, _imbalance_text(audit, serious), notes=notes if audit.partial else ())
     return page.Page(
         "Audit",
         fmt.one_line(audit.name, 80),
@@ -58,15 +60,18 @@ def imbalance_ratio_cell(audit: AuditResult) -> page.Cell:
     return fmt.missing_cell("no training images") if value is None else page.Cell(ratio(value))
 
 
-def _imbalance_text(audit: AuditResult) -> str:
+def _imbalance_text(audit: AuditResult, serious: Sequence[Finding]) -> str:
+    """What the imbalance means for the accuracy, and the number of findings that need attention."""
+    verb = "needs" if len(serious) == 1 else "need"
+    findings = f"{plural(len(serious), 'finding')} {verb} attention" if serious else "No findings need attention"
     if fmt.finite(audit.imbalance_ratio) is None:
-        return "No class has a training image. Add a folder `train/` or, in a manifest, rows with the split train."
-    share = percent(audit.constant_accuracy).replace(" ", "\u00a0")
-    return (
-        f"A model that always predicts {fmt.one_line(audit.constant_class)}, the largest class, has an accuracy of "
-        f"{share} on the {fmt.SPLIT_NAMES.get(audit.reference_split, audit.reference_split)} images. Judge models by "
-        "balanced accuracy."
-    )
+        advice = "No class has a training image. Add a folder `train/` or, in a manifest, rows with the split train"
+        return f"{advice}. {findings}."
+    split = fmt.SPLIT_NAMES.get(audit.reference_split, audit.reference_split)
+    scores = (audit.constant_accuracy, audit.constant_balanced_accuracy)
+    text = constant_prediction(fmt.one_line(audit.constant_class), *scores, split)
+    text = f"{text[0].upper()}{text[1:]}".replace(" %", "\u00a0%")
+    return f"{text}. Judge models by balanced accuracy. {findings}."
 
 
 def dataset_section(audit: AuditResult, *, data: LabeledImages | None = None) -> page.Section:
