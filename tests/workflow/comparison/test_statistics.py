@@ -9,7 +9,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_s
 from counterpoise import ClassCounts
 from counterpoise.core.artifacts import Arm, Predictions, Strategy
 from counterpoise.core.errors import ArgumentError
-from counterpoise.metrics import METRICS, expected_calibration_error, paired_bootstrap
+from counterpoise.metrics import METRICS, bootstrap_calibration, expected_calibration_error, paired_bootstrap
 from counterpoise.workflow.comparison.statistics import (
     SCORES,
     accuracy_drops,
@@ -236,6 +236,17 @@ def test_the_interval_of_the_calibration_error_is_that_of_drawing_images():
     found = paired_differences(a, b, metrics=[metric], train_counts=COUNTS, resamples=4000)[metric]
     assert [found.low, found.high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.01)
     assert found.high - found.low > 0.03
+
+
+def test_the_order_of_the_images_does_not_change_the_interval_of_the_calibration_error():
+    a, b = runs(0.8, seeds=1), runs(0.6, seeds=1)
+    order = np.argsort(np.tile(np.arange(40), 5), kind="stable")  # class by class, and one image of each in turn
+    found = [
+        bootstrap_calibration([x.logits[rows]], [y.logits[rows]], x.labels[rows], resamples=50)
+        for x, y in zip(a, b, strict=True)
+        for rows in (np.arange(200), order)
+    ]
+    assert [found[1].low, found[1].high] == pytest.approx([found[0].low, found[0].high], abs=1e-12)
 
 
 def test_a_strategy_that_is_excluded_is_compared_but_is_not_the_best():
