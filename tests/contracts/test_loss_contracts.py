@@ -253,6 +253,35 @@ def test_compiles_without_a_graph_break(spec, impl):
 
 
 @pytest.mark.fault("L31")
+@pytest.mark.parametrize(
+    "function",
+    [losses.focal_loss, losses.sigmoid_focal_loss, losses.asymmetric_loss, losses.binary_cross_entropy],
+    ids=lambda function: function.__name__,
+)
+def test_functions_compile_without_a_graph_break(function):
+    torch._dynamo.reset()
+    logits, target = sample((6, 4), dtype=torch.float32)
+    target = target if function is losses.focal_loss else torch.nn.functional.one_hot(target, 4).float()
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    want = value_and_gradient(function, logits, target)
+    torch.testing.assert_close(value_and_gradient(compiled, logits, target), want)
+
+
+@pytest.mark.fault("L31")
+@pytest.mark.parametrize("loss", [losses.FocalLoss, losses.SigmoidFocalLoss])
+def test_modules_with_other_hyperparameters_compile_in_the_same_process(loss):
+    """From the second value on, torch.compile takes a number as symbolic."""
+    torch._dynamo.reset()
+    logits, target = sample((6, 4), dtype=torch.float32)
+    target = target if loss is losses.FocalLoss else torch.nn.functional.one_hot(target, 4).float()
+    for gamma in (2.0, 1.5, 0.5):
+        module = loss(gamma=gamma)
+        compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+        want = value_and_gradient(module, logits, target)
+        torch.testing.assert_close(value_and_gradient(compiled, logits, target), want)
+
+
+@pytest.mark.fault("L31")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs and sync_debug_mode need a GPU")
 @fused
 def test_on_cuda_nothing_waits_for_the_device(spec, impl):

@@ -16,7 +16,14 @@ from counterpoise.core.checks import checked_choice
 from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError
 from counterpoise.core.hyperparameters import hyperparameters
-from counterpoise.losses.arguments import Vector, check_values, class_counts_of, values_readable, vector_tensor
+from counterpoise.losses.arguments import (
+    Vector,
+    check_values,
+    class_counts_of,
+    shape_of,
+    values_readable,
+    vector_tensor,
+)
 from counterpoise.weights import class_weights
 from counterpoise.weights.schemes import Empty
 
@@ -87,7 +94,7 @@ def _check(method: str, **values: Any) -> None:
 
 def focal(*, gamma: float | Vector, alpha: Vector | None) -> Arguments:
     """Lin et al. 2017 on a softmax: γ, and α per class as w."""
-    if alpha is not None and np.ndim(alpha) == 0:
+    if alpha is not None and not shape_of(alpha):
         raise ArgumentError(
             f"`alpha` must have one value per class; one number ({alpha}) weighs positives against negatives, "
             "which a softmax does not have, and would only rescale the loss. Use sigmoid_focal_loss, or omit `alpha`"
@@ -150,7 +157,7 @@ def label_aware_smoothing(*, class_counts: Counts, head: float, tail: float) -> 
 
 def sigmoid_focal(*, alpha: float | None, gamma: float) -> Arguments:
     """Lin et al. 2017: α⁺ = α, α⁻ = 1 − α, γ⁺ = γ⁻ = γ."""
-    if alpha is not None and np.ndim(alpha) > 0:
+    if alpha is not None and shape_of(alpha):
         raise ArgumentError(
             "`alpha` of a sigmoid loss is one number in [0, 1], the weight of the positives; for values per class use "
             "`pos_weight` and `neg_weight`"
