@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from tests.contracts.loss_specs import EQUATIONS, FUSED, form_id, sample
+from torch.profiler import ProfilerActivity, profile
 
 from counterpoise import losses
 from counterpoise.core.errors import ArgumentError
@@ -82,3 +85,23 @@ def test_without_a_gradient_logits_are_left_alone():
     with torch.no_grad():
         losses.cross_entropy(head(z.requires_grad_()), y, inplace=True)
     assert torch.equal(z, kept)
+
+
+def peak_memory(run):
+    """Peak of live allocations during a call, in bytes."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        run()
+    sizes = [e.nbytes() for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
+    return max(itertools.accumulate(sizes))
+
+
+def test_pos_weight_is_not_expanded_to_the_size_of_images():
+    logits, labels = torch.zeros(8, 21, 64, 64, requires_grad=True), torch.zeros(8, 21, 64, 64)
+    weight = torch.linspace(0.5, 1.5, 21)
+    size = logits.numel() * logits.element_size()
+    plain, weighted = (
+        peak_memory(lambda w=w: losses.binary_cross_entropy(logits, labels, pos_weight=w).backward())
+        for w in (None, weight)
+    )
+    assert plain < 1.6 * size  # the gradient, and temporary tensors of one block
+    assert weighted < plain + 0.6 * size

@@ -34,9 +34,8 @@ def checked_number(
     if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
         raise ArgumentTypeError(f"`{name}` must be a number; got {type(value).__name__}")
     number = float(value)
-    finite = (
-        -math.inf < number < math.inf
-    )  # torch.compile follows comparisons of a symbolic number, not `math.isfinite`
+    # torch.compile follows comparisons of a symbolic number, but not `math.isfinite`.
+    finite = -math.inf < number < math.inf
     if not (finite and minimum <= number <= maximum and above < number < below):
         wanted = bounds_text(minimum=minimum, maximum=maximum, above=above, below=below) or "finite"
         raise ArgumentError(f"`{name}` must be {wanted}; got {number:g}")
