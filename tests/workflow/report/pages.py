@@ -17,6 +17,7 @@ def html(kind: str) -> str:
     artifact = {
         "comparison": samples.comparison,
         "hostile": lambda: samples.comparison(samples.HOSTILE),
+        "nested": lambda: samples.comparison(samples.NESTED),
         "alike": samples.alike,
         "large": lambda: samples.comparison(LONG, seeds=(0,), matrix=False),
         "audit": samples.audit,

@@ -43,6 +43,7 @@ HOSTILE = (
     "datum' || alert(7) || '",
     "lone \udcff surrogate\nline",
 )
+NESTED = ("animal/cat", "animal/dog", *(f"vehicle/with a long name/of kind {i}" for i in range(8)))
 STRATEGIES = {
     "baseline": (0.0, Strategy("baseline", "Plain cross-entropy.")),
     "weighted-ce": (0.45, Strategy("weighted-ce", "Cross-entropy with inverse class weights.", weights="inverse")),

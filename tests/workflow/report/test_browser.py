@@ -141,6 +141,17 @@ def test_no_two_labels_of_an_axis_are_the_same_and_none_is_cut_by_the_chart(open
         assert not [label for label in labels if label.endswith("…")]
 
 
+def test_a_phone_shows_whole_names_of_strategies_and_distinct_names_of_nested_classes(open_page: Any):
+    page = open_page("nested", width=390).page
+    texts = "all => all.map(axis => [...axis.querySelectorAll('text')].map(t => t.textContent))"
+    differences = page.eval_on_selector_all("#differences .role-axis-label", texts)
+    assert ["weighted-ce", "class-balanced-focal", "logit-adjusted", "post-hoc-logit-adjusted"] in differences
+    across, down = page.eval_on_selector_all("#confusion .role-axis-label", texts)
+    for labels in (across, down):
+        assert len(set(labels)) == len(samples.NESTED)
+        assert {"animal/cat", "animal/dog"} <= set(labels)
+
+
 CONTRASTS = """() => {
   const number = (text) => text.match(/[\\d.]+/g).slice(0, 3).map(Number);
   const light = (rgb) => { const [r, g, b] = rgb.map((v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
@@ -207,6 +218,14 @@ def test_the_key_picks_out_a_strategy_in_every_figure(open_page: Any):
     strong = "plot => [...plot.querySelectorAll('.mark-symbol.role-mark path')]"
     strong += ".filter(p => Number(p.getAttribute('opacity')) > 0.5).length"
     assert page.eval_on_selector("#recall .plot", strong) == 50
+    bins = page.eval_on_selector("#calibration .plot", strong)  # of the leader and the baseline
+    assert bins >= 10
+    page.click("#recall .key button >> text=weighted-ce")
+    assert page.eval_on_selector("#calibration .plot", strong) == bins  # weighted-ce is not in this figure
+    assert page.eval_on_selector_all("#calibration .key button:not([hidden])", "all => all.length") == 2
+    page.click("#recall .key button >> text=weighted-ce")
+    page.select_option("select[data-figure=calibration]", label="all strategies")
+    page.wait_for_selector("#calibration .key button[data-strategy=weighted-ce]", state="visible")
     page.click("#calibration .key button >> text=weighted-ce")
     assert page.get_attribute("#recall .key button[data-strategy=weighted-ce]", "aria-pressed") == "true"
     assert page.eval_on_selector("#recall .plot", strong) == 10

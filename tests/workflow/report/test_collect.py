@@ -98,3 +98,19 @@ def test_counts_of_every_split_are_drawn_and_classes_without_images_stay():
     assert found["airplane", "train"] == 500
     assert (found["truck", "train"], found["truck", "val"], found["truck", "test"]) == (0, 0, 40)
     assert len(found) == 30
+
+
+def test_calibration_shows_the_leader_and_the_baseline_first_and_the_others_on_request():
+    comparison = samples.comparison()
+    leader = comparison.verdict.recommended or comparison.verdict.leader
+    variants = figures()["calibration"].variants
+    assert variants[0].label == f"{leader} and baseline"
+    assert [s.name for s in variants[0].series] == [leader, "baseline"]
+    drawn = [{row["strategy"] for row in rows(figures()["calibration"], "share", i)} for i in range(len(variants))]
+    assert drawn[0] == {leader, "baseline"}
+    finished = {arm.strategy.name for arm in comparison.arms if arm.status == "done"}
+    assert variants[-1].label == "all strategies"
+    assert drawn[-1] == finished
+    assert set().union(*drawn[:-1]) == finished
+    alone = comparison_page(replace(comparison, arms=comparison.arms[:2])).figures["calibration"]
+    assert len(alone.variants) == 1

@@ -45,6 +45,7 @@ def test_code_in_backticks_is_found_but_not_if_it_could_be_markup():
         (False, ", not 'x`"),
     ]
     assert formatting.code_spans("a `<b>` c") == [(False, "a `<b>` c")]
+    assert formatting.code_spans("a `<b>` c", unescaped=False) == [(False, "a "), (True, "<b>"), (False, " c")]
 
 
 @given(st.text(st.characters(exclude_categories=[]), max_size=200), st.integers(8, 60))

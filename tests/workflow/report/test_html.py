@@ -248,6 +248,13 @@ def test_what_is_not_a_number_is_a_dash_with_its_reason():
     assert not re.search(r">\s*(NaN|nan|None|inf)\s*<", text)
 
 
+def test_text_in_backticks_is_code_whatever_it_contains():
+    finding = Finding("x", "warning", "Name a folder: `--out <folder>|NAME & more`.")
+    text = render_html(replace(samples.audit(), findings=(finding,)))
+    assert "<span>&lt;folder&gt;|NAME</span> <span>&amp;</span>" in text
+    assert "`--out" not in text
+
+
 @pytest.mark.parametrize(
     ("ratio", "findings", "tone", "label"),
     [

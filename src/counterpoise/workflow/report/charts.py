@@ -27,7 +27,7 @@ SPLIT_SHAPES = {"train": "circle", "val": "diamond", "test": "triangle-up"}
 SPLIT_COLOURS = {"train": "accent", "val": "s5", "test": "s2"}
 POINTER = "pointer"
 """Name of the parameter and the layer that follow the pointer; SVG and PNG files do without them."""
-NARROW, LABEL, SHORT_LABEL = 560, 26, 16
+NARROW, LABEL, SHORT_LABEL, STRATEGY_LABEL = 560, 26, 16, 23
 UNIT_AXIS: VegaSpec = {"format": ".0%", "values": [0, 0.2, 0.4, 0.6, 0.8, 1], "grid": True}
 QUARTERS: VegaSpec = {"format": ".0%", "values": [0, 0.25, 0.5, 0.75, 1], "grid": True}
 # Decimals where ticks are closer than a percentage point, so that no two ticks have the same label.
@@ -62,18 +62,26 @@ def _shape(series: Sequence[Series]) -> Any:
     return alt.Shape("strategy:N", scale=scale, legend=None)
 
 
-def _highlighted(full: float = 1.0, faint: float = 0.1) -> Any:
-    """Full opacity for the strategy that the reader selected above the chart, or for all if none is selected."""
-    return alt.condition("focus === '' || datum.strategy === focus", alt.value(full), alt.value(faint))
+def _highlighted(full: float = 1.0, faint: float = 0.1, *, among: Sequence[Series] = ()) -> Any:
+    """Full opacity for the strategy that the reader selected on the page, or for all if none is selected.
+
+    If ``among`` are the strategies of the chart, the selection of another one changes nothing.
+    """
+    names = json.dumps([s.name for s in among])
+    elsewhere = f" || indexof({names}, focus) < 0" if among else ""
+    return alt.condition(f"focus === ''{elsewhere} || datum.strategy === focus", alt.value(full), alt.value(faint))
 
 
-def _axis_of_names(names: Sequence[str], *, short: bool = False, **options: Any) -> Any:
-    """An axis of names, shortened (more on a narrow screen, or always with ``short``) such that they stay distinct."""
+def _axis_of_names(names: Sequence[str], *, short: bool = False, phone: int = SHORT_LABEL, **options: Any) -> Any:
+    """An axis of names, shortened such that they stay distinct: to ``phone`` characters on a narrow screen.
+
+    With ``short`` they are as short on every screen.
+    """
 
     def labels(length: int) -> str:
         return f"{json.dumps(short_labels(names, length))}[indexof({json.dumps(list(names))}, datum.label)]"
 
-    narrow = f"containerSize()[0] < {NARROW} ? {labels(SHORT_LABEL)} : {labels(LABEL)}"
+    narrow = f"containerSize()[0] < {NARROW} ? {labels(phone)} : {labels(LABEL)}"
     look = {"title": None, "grid": False, "labelColor": theme.variable("text"), "labelOverlap": False}
     return alt.Axis(labelExpr=labels(SHORT_LABEL) if short else narrow, **{**look, **options})
 
@@ -193,7 +201,7 @@ def differences_chart(
 ) -> VegaSpec:
     """A forest plot of differences; rows: strategy, estimate, low, high (shares), formatted, method."""
     names = [s.name for s in series]
-    axis = _axis_of_names(names, labelFontSize=13, labelLimit=240)
+    axis = _axis_of_names(names, phone=STRATEGY_LABEL, labelFontSize=12, labelLimit=240)
     tooltip = _tooltips(
         ("strategy:N", "Strategy"), ("formatted:N", "Difference (percentage points)"), ("method:N", "Bootstrap over")
     )
@@ -218,7 +226,7 @@ def tradeoff_chart(
     inside = {**SHARE_AXIS, "labelExpr": "datum.value < 0 || datum.value > 1 ? '' : datum.label"}
     axes = {"frequent": frequent, "rare": rare}
     x, y = (
-        channel(f"{field}:Q", axis=alt.Axis(title=f"{title} (test)", **inside), scale=scale)
+        channel(f"{field}:Q", axis=alt.Axis(title=f"{title} (test)", labelPadding=12, **inside), scale=scale)
         for channel, (field, title) in zip((alt.X, alt.Y), axes.items(), strict=True)
     )
     tooltip = _tooltips(
@@ -240,7 +248,7 @@ def calibration_chart(rows: Sequence[Row], series: Sequence[Series], text: str) 
         alt.Y("accuracy:Q", scale=scale, axis=alt.Axis(title="Accuracy", **QUARTERS)),
     )
     diagonal = alt.Chart(_data([{"confidence": end, "accuracy": end} for end in (0, 1)])).encode(x=x, y=y)
-    base = _layer(x=x, y=y, color=_colour(series), opacity=_highlighted())
+    base = _layer(x=x, y=y, color=_colour(series), opacity=_highlighted(among=series))
     size = alt.Size("share:Q", scale=alt.Scale(domain=[0, 1], range=[16, 420]), legend=None)
     tooltip = _tooltips(
         ("strategy:N", "Strategy"),
@@ -325,10 +333,7 @@ def curves_chart(
     Rows: strategy (name of the curve), x, y, marked. Values, one per x: x, y0, y1, … in the order of the series.
     Lines (vertical): strategy, x.
     """
-    # A name selected in another chart of the page that is not in this one changes nothing here.
-    names = json.dumps([s.name for s in series])
-    is_bright = f"focus === '' || indexof({names}, focus) < 0 || datum.strategy === focus"
-    opacity = alt.condition(is_bright, alt.value(1.0), alt.value(0.12))
+    opacity = _highlighted(faint=0.12, among=series)
     across, colour, shape = alt.X("x:Q", **x.channel), _colour(series), _shape(series)
     base = _layer(x=across, y=alt.Y("y:Q", **y.channel), color=colour, opacity=opacity)
     layers = [base.mark_line(strokeWidth=2, strokeJoin="round")]

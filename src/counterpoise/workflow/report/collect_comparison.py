@@ -287,7 +287,9 @@ def _training_section(comparison: Comparison, selected: Sequence[page.Series], c
     return page.Section.of(
         "models",
         "Calibration and training",
-        collect_strategies.calibration_figure(_evaluations(comparison, "test"), selected),
+        collect_strategies.calibration_figure(
+            _evaluations(comparison, "test"), _selected_first(comparison, selected), comparison.baseline
+        ),
         collect_strategies.training_figure(comparison, selected),
         *collect_strategies.weight_tables(comparison, classes),
         _findings_table(comparison, selected, caption="Other findings", overfit=False, note=note),

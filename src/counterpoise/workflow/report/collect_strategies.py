@@ -182,8 +182,10 @@ def tradeoff_figure(comparison: Comparison, series: Sequence[page.Series]) -> pa
     )
 
 
-def calibration_figure(evaluations: Evaluations, series: Sequence[page.Series]) -> page.Figure | None:
-    """A reliability diagram; None if there are no confidence bins."""
+def calibration_figure(
+    evaluations: Evaluations, series: Sequence[page.Series], baseline: str | None = None
+) -> page.Figure | None:
+    """A reliability diagram of the first strategy and the baseline, and of others on request; None without bins."""
     rows, body = [], []
     for s in series:
         bins = calibration_sum(evaluations[s.name])
@@ -211,7 +213,8 @@ def calibration_figure(evaluations: Evaluations, series: Sequence[page.Series]) 
         "Below the diagonal the model is overconfident: its confidence is higher than its accuracy. Large marks stand "
         "for many predictions. To correct the confidence, use `counterpoise evaluate RUN --tune temperature`.",
         text,
-        (page.Variant("", partial(charts.calibration_chart, rows, series, text)),),
+        tuple(_calibration_variants(rows, series, baseline, text)),
+        "Strategies",
         series=tuple(series) if len(series) > 1 else (),
         table=page.Table(
             "Confidence bins (all seeds)",
@@ -220,6 +223,24 @@ def calibration_figure(evaluations: Evaluations, series: Sequence[page.Series]) 
             folded=True,
         ),
     )
+
+
+def _calibration_variants(
+    rows: Sequence[page.Row], series: Sequence[page.Series], baseline: str | None, text: str
+) -> list[page.Variant]:
+    """Each strategy with the baseline, the first strategy first, and all; one variant if there are at most two."""
+    reference = [s for s in series if s.name == baseline]
+    others = [s for s in series if s.name != baseline]
+    if not reference or len(series) <= 2:
+        return [page.Variant("", partial(charts.calibration_chart, rows, series, text))]
+    variants = []
+    for s in others:
+        pair = (s, *reference)
+        names = {one.name for one in pair}
+        shown = [row for row in rows if row["strategy"] in names]
+        chart = partial(charts.calibration_chart, shown, pair, text)
+        variants.append(page.Variant(f"{fmt.one_line(s.name)} and {fmt.one_line(reference[0].name)}", chart, pair))
+    return [*variants, page.Variant("all strategies", partial(charts.calibration_chart, rows, series, text))]
 
 
 def training_figure(comparison: Comparison, series: Sequence[page.Series]) -> page.Figure | None:

@@ -81,6 +81,7 @@ _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\
 _ABSOLUTE = re.compile(r"(?<![\w.~/<])(?:/[^\s/'\"<>|:]+)+/(?=[^\s/'\"<>|:])|\b[A-Za-z]:\\(?:[^\s\\'\"<>|]+\\)*")
 # Code without characters that mean something in HTML or in a Markdown table, so that it needs no escaping there.
 _CODE = re.compile(r"`([^`<>&|\n]+)`")
+_ANY_CODE = re.compile(r"`([^`\n]+)`")
 
 
 def metric_title(metric: str) -> str:
@@ -147,9 +148,13 @@ def short_labels(names: Sequence[str], limit: int) -> list[str]:
     return short
 
 
-def code_spans(text: str) -> list[tuple[bool, str]]:
-    """The text in pieces, each with whether it stood in backticks, that is, whether it is code."""
-    return [(i % 2 == 1, piece) for i, piece in enumerate(_CODE.split(text)) if piece]
+def code_spans(text: str, *, unescaped: bool = True) -> list[tuple[bool, str]]:
+    """The text in pieces, each with whether it stood in backticks, that is, whether it is code.
+
+    With ``unescaped`` code that would need escaping in HTML or in a Markdown table stays text, with its backticks.
+    """
+    pattern = _CODE if unescaped else _ANY_CODE
+    return [(i % 2 == 1, piece) for i, piece in enumerate(pattern.split(text)) if piece]
 
 
 def without_absolute_paths(text: str) -> str:

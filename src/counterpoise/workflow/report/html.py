@@ -88,7 +88,9 @@ def _with_code(text: str) -> Any:
         words = (Markup("<span>{}</span>").format(w) if len(w) <= UNBROKEN else escape(w) for w in piece.split(" "))
         return Markup("<code>{}</code>").format(Markup(" ").join(words))
 
-    return Markup("").join(code(piece) if is_code else escape(piece) for is_code, piece in code_spans(text))
+    return Markup("").join(
+        code(piece) if is_code else escape(piece) for is_code, piece in code_spans(text, unescaped=False)
+    )
 
 
 def _json_text(value: Any) -> Any:

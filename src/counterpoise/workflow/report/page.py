@@ -73,10 +73,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Variant:
-    """One version of a figure, for example of one strategy; its chart is built only when it is written."""
+    """One version of a figure, for example of one strategy; its chart is built only when it is written.
+
+    ``series`` are the strategies in it if they are fewer than those of the figure.
+    """
 
     label: str
     spec: Callable[[], VegaSpec]
+    series: tuple[Series, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,8 @@ def _standalone(figure: Figure) -> VegaSpec:
     chart["layer"] = [layer for layer in chart["layer"] if layer.get("name") != POINTER]
     params = [param for param in chart.get("params", []) if "select" not in param]
     title = f"{figure.title}: {one_line(first.label)}" if first.label else figure.title
-    named = zip(figure.series, short_labels([s.name for s in figure.series], 36), strict=True)
+    shown = first.series or figure.series
+    named = zip(shown, short_labels([s.name for s in shown], 36), strict=True)
     entries = [*(LegendEntry(name, theme.colour_token(s), theme.shape(s)) for s, name in named), *figure.legend]
     picture = {key: value for key, value in chart.items() if key not in SHARED}
     spec = {

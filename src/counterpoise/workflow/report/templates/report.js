@@ -45,12 +45,13 @@
   const specs = new Map();
   const views = new Map();
   const latest = new Map();
+  const NARROW_LABEL = 180; // pixels of a label on a narrow screen
   let focus = "";
 
   const draw = async (id, choice) => {
     const place = document.querySelector(`.plot[data-figure="${id}"]`);
     const narrow = place.clientWidth < 560;
-    const configuration = { ...config, axisY: { ...config.axisY, labelLimit: narrow ? 150 : config.axisY.labelLimit } };
+    const configuration = { ...config, axisY: { ...config.axisY, labelLimit: narrow ? NARROW_LABEL : config.axisY.labelLimit } };
     const request = (latest.get(id) || 0) + 1;
     latest.set(id, request);
     const spec = structuredClone(specs.get(id)[choice]);
@@ -62,12 +63,21 @@
     views.get(id)?.finalize();
     views.set(id, drawn);
     setFocus(drawn);
+    showKey(id, choice);
     place.dataset.drawn = String(choice);
   };
   const limitLabels = (node) => {
     if (node === null || typeof node !== "object") return;
-    if (typeof node.labelLimit === "number") node.labelLimit = Math.min(node.labelLimit, 150);
+    if (typeof node.labelLimit === "number") node.labelLimit = Math.min(node.labelLimit, NARROW_LABEL);
     Object.values(node).forEach(limitLabels);
+  };
+  // The key shows the strategies that are in the chart.
+  const showKey = (id, choice) => {
+    const shown = document.querySelector(`select[data-figure="${id}"]`)?.options[choice].dataset.strategies;
+    const names = shown ? JSON.parse(shown) : null;
+    for (const one of document.querySelectorAll(`#${id} .key button`)) {
+      one.hidden = names !== null && !names.includes(one.dataset.strategy);
+    }
   };
   const setFocus = (drawn) => {
     if (drawn.spec.params?.some((p) => p.name === "focus")) drawn.view.signal("focus", focus).run();
