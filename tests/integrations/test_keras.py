@@ -48,6 +48,58 @@ def test_fit_takes_the_weights_and_a_saved_model_keeps_the_loss(backend):
     assert found["evaluated"][0] == pytest.approx(found["evaluated"][1], rel=1e-6)
 
 
+WARNINGS = """
+import json, warnings
+import keras, numpy as np
+from counterpoise.integrations import keras as ours
+
+def warned(loss, y, z, times=2):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        for _ in range(times):
+            loss(y, z)
+    return [str(w.message) for w in found if "looks like" in str(w.message)]
+
+def fitted(activation):
+    keras.utils.set_random_seed(0)
+    net = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, activation=activation)])
+    net.compile(loss=ours.FocalLoss(), run_eagerly=True)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        net.fit(np.random.default_rng(0).normal(size=(32, 2)), np.arange(32) % 3, epochs=2, verbose=0)
+    return sum("looks like probabilities" in str(w.message) for w in found)
+
+z = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
+softmax = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+y, labels = np.arange(8) % 3, np.eye(3, dtype="float32")[np.arange(8) % 3]
+print(json.dumps({
+    "softmax": warned(ours.CrossEntropyLoss(), y, softmax),
+    "sigmoid": warned(ours.BinaryCrossEntropyLoss(), labels, 1 / (1 + np.exp(-z))),
+    "logits": warned(ours.CrossEntropyLoss(), y, z) + warned(ours.BinaryCrossEntropyLoss(), labels, z),
+    "shares": warned(ours.CrossEntropyLoss(), y, softmax * 0.9),
+    "few": warned(ours.CrossEntropyLoss(), y[:2], softmax[:2]),
+    "declared": warned(ours.CrossEntropyLoss(from_logits=False), y, softmax),
+    "fit": [fitted("softmax"), fitted(None)],
+}))
+"""
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_probabilities_taken_for_logits_give_one_warning(backend):
+    if backend == "jax" and find_spec("jax") is None:
+        pytest.skip("JAX is not installed")
+    done = run(WARNINGS, KERAS_BACKEND=backend, JAX_PLATFORMS="cpu")
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    for family in ("softmax", "sigmoid"):
+        (message,) = found[family]
+        assert f"`y_pred` looks like probabilities (the output of a {family} layer)" in message
+        assert "pass `from_logits=False` to the loss, or remove the activation" in message
+    assert found["logits"] == found["shares"] == found["few"] == found["declared"] == []
+    assert found["fit"][1] == 0
+    assert found["fit"][0] == (1 if backend == "torch" else found["fit"][0])
+
+
 def run(code, **environment):
     return subprocess.run(
         [sys.executable, "-c", code],

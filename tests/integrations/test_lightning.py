@@ -167,3 +167,8 @@ def test_mistakes_are_named():
         collector.on_validation_batch_end(None, None, {"logits": logits, "labels": logits}, None, 0)
     with pytest.raises(ArgumentError, match="AdaptiveReweighting needs validation, and this training has none"):
         fit(1, epochs=1, callbacks=[AdaptiveReweighting([40, 9, 4])], limit_val_batches=0)
+
+
+def test_groups_that_overlap_are_refused_when_the_callback_is_made():
+    with pytest.raises(ArgumentError, match="`few` must not exceed `many`; got few=200, many=100"):
+        ShotGroupMetrics([400, 90, 4], many=100, few=200)

@@ -167,7 +167,8 @@ class ShotGroupMetrics(_Validation):
         dataloader_idx: index of the validation loader, where there are several.
 
     Raises:
-        ArgumentError: ``validation_step`` returns something else, or the number of classes differs.
+        ArgumentError: ``few`` exceeds ``many``, ``validation_step`` returns something else, or the number of classes
+            differs.
 
     Example:
         >>> ShotGroupMetrics([900, 50, 5]).numbers(np.array([0, 1, 2, 2]), np.array([0, 0, 2, 0]))
@@ -184,6 +185,7 @@ class ShotGroupMetrics(_Validation):
         dataloader_idx: int = 0,
     ) -> None:
         super().__init__(class_counts, dataloader_idx)
+        self.counts.groups(many, few)  # raises now and not after the first epoch
         self.prefix, self.many, self.few = prefix, many, few
 
     def numbers(self, labels: IntArray, predicted: IntArray) -> dict[str, float]:

@@ -2,26 +2,31 @@
 
 Classes are in the last axis. The algorithm is that of `counterpoise.kernels.reference`: 1 − p is never computed by
 subtraction near p = 1, a masked class (logit −inf) takes no part, and every `where` that drops a value also keeps
-infinities out of its gradient. No value is read on the host, so that everything can be traced.
+infinities out of its gradient. In a traced step no value is read on the host.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 from torch import Tensor
 
-from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentError
+from counterpoise.integrations.keras.checks import (
+    checked_dtype,
+    checked_reduction,
+    is_traced,
+    serializable,
+    warn_of_probabilities,
+)
 from counterpoise.losses import presets
 from counterpoise.losses.arguments import SIGMOID, SOFTMAX, checked_arguments
 
-KerasReduction = Literal["sum_over_batch_size", "mean_with_sample_weight", "weighted_mean", "sum", "none"]
 Parameters = Mapping[str, Any]
 """Hyperparameters: numbers, and ``(C,)`` tensors in the dtype of the logits; missing ones are neutral."""
 
@@ -208,7 +213,9 @@ class EquationLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras is not typ
     Every loss takes these arguments besides its hyperparameters:
 
     Args:
-        from_logits: whether ``y_pred`` are logits; otherwise they are probabilities.
+        from_logits: whether ``y_pred`` are logits; otherwise they are probabilities, the output of a softmax or
+            sigmoid layer. In eager mode the first batch that looks like probabilities instead of logits gives a
+            `UserWarning`.
         ignore_index: rows, or labels of the sigmoid family, with this target are left out.
         reduction: see the table; None is "none".
         name: name of the loss; None for one derived from the class.
@@ -232,10 +239,11 @@ class EquationLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras is not typ
     def __init__(self, preset: Callable[..., dict[str, Any]] | None, arguments: Mapping[str, Any]) -> None:
         """Combine the hyperparameters of ``preset`` with the others in ``arguments``: ``locals()`` of a subclass."""
         given = {name: value for name, value in arguments.items() if name not in ("self", "__class__")}
-        super().__init__(name=given.pop("name"), dtype=_checked_dtype(given.pop("dtype")))
-        self.reduction = _checked_reduction(given.pop("reduction"), self.family)
+        super().__init__(name=given.pop("name"), dtype=checked_dtype(given.pop("dtype")))
+        self.reduction = checked_reduction(given.pop("reduction"), self.family)
         self.from_logits, self.ignore_index = bool(given.pop("from_logits")), int(given.pop("ignore_index"))
-        self.config = {name: _serializable(value) for name, value in given.items()}
+        self._is_checked = not self.from_logits
+        self.config = {name: serializable(value) for name, value in given.items()}
         own = {name: given.pop(name) for name in inspect.signature(preset).parameters} if preset else {}
         softmax = self.family == "softmax"
         combine, table = (presets.combined, SOFTMAX) if softmax else (presets.combined_sigmoid, SIGMOID)
@@ -284,6 +292,9 @@ class EquationLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras is not typ
                     "it comes from those)"
                 )
             parameters[name] = ops.convert_to_tensor(value, dtype=self.dtype) if is_vector else value
+        if not self._is_checked and not is_traced(z):
+            self._is_checked = True
+            warn_of_probabilities(z, self.family)
         z = z if self.from_logits else _logits(z, self.family)
         equation = softmax_rows if self.family == "softmax" else sigmoid_rows
         return equation(z, ops.convert_to_tensor(y_true), parameters, self.ignore_index)
@@ -344,45 +355,3 @@ def _logits(p: Any, family: str) -> Any:
         return ops.log(p)
     p = ops.minimum(p, 1.0 - float(info.epsneg))
     return ops.log(p) - ops.log1p(-p)
-
-
-def _serializable(value: Any) -> Any:
-    """Numbers, strings and lists of them, which a saved model can hold."""
-    if isinstance(value, ClassCounts):
-        return value.counts.tolist()
-    if isinstance(value, Mapping):
-        return [_serializable(item) for item in value.values()]
-    if isinstance(value, (Tensor, np.ndarray, np.generic)):
-        return value.tolist()
-    if isinstance(value, (list, tuple)):
-        return [_serializable(item) for item in value]
-    return value
-
-
-def _checked_dtype(dtype: str | None) -> str:
-    """At least float32, because half precision loses small classes in the sums and large indices in the labels."""
-    if dtype is None:
-        return "float64" if keras.config.floatx() == "float64" else "float32"
-    if dtype not in ("float32", "float64"):
-        raise ArgumentError(
-            f'`dtype` must be "float32" or "float64", because a loss is computed in at least float32; got {dtype!r}'
-        )
-    return dtype
-
-
-def _checked_reduction(reduction: str | None, family: str) -> str:
-    reduction = "none" if reduction is None else reduction
-    if reduction == "mean":
-        raise ArgumentError(
-            '`reduction="mean"` is ambiguous: Keras divides by N ("sum_over_batch_size"), counterpoise.losses by the '
-            'sum of the weights ("weighted_mean"). Give one of these'
-        )
-    if reduction not in get_args(KerasReduction):
-        choices = ", ".join(map(repr, get_args(KerasReduction)))
-        raise ArgumentError(f"`reduction` must be one of {choices}; got {reduction!r}")
-    if reduction == "weighted_mean" and family == "sigmoid":
-        raise ArgumentError(
-            '`reduction="weighted_mean"` is for the softmax family: an element of a sigmoid loss has a positive and a '
-            'negative weight. Give "mean_with_sample_weight", which divides by the sample weights'
-        )
-    return reduction

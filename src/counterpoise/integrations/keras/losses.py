@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import keras
 
-from counterpoise.integrations.keras.equations import KerasReduction, SigmoidFamily, SoftmaxFamily
+from counterpoise.integrations.keras.checks import KerasReduction
+from counterpoise.integrations.keras.equations import SigmoidFamily, SoftmaxFamily
 from counterpoise.losses import presets
 from counterpoise.losses.arguments import Vector
 
