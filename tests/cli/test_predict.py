@@ -71,6 +71,7 @@ def test_images_that_cannot_be_read_are_listed_on_stderr(photos, run, tmp_path):
     assert "1 image could not be read; the others are predicted" in result.stderr
     told = json.loads(result.stdout)
     assert (len(told["images"]), len(told["failed"])) == (1, 1)
+    assert "no image is predicted" in call("predict", run, tmp_path / "page.jpg").stderr
 
 
 def test_class_shares_are_given_or_estimated(photos, run, tmp_path):
@@ -123,9 +124,13 @@ def test_tuned_values_are_saved_and_predicted_with(photos, run):
             ("predict", "{run}", "{photos}", "--target-prior", "half"),
             "must be uniform, train, numbers",
         ),
-        (("predict", "{run}", "{photos}", "--target-prior", "uniform", "--estimate-prior"), "exclude each other"),
+        (
+            ("predict", "{run}", "{photos}", "--target-prior", "uniform", "--estimate-prior"),
+            "`--estimate-prior` exclude",
+        ),
         (("predict", "{run}", "{photos}", "--device", "warp"), "`--device` 'warp' cannot be used"),
         (("predict", "{run}", "{photos}", "--strategy", "focal"), "`--strategy` chooses a run of a comparison"),
+        (("predict", "{run}", "{photos}", "--out", "{photos}/red/00.png"), "`--out` must end in .csv"),
         (("export", "{run}", "--out", "{tmp}/m.pth"), "`--out` must end in .onnx or .pt2"),
         (("evaluate", "{run}", "--save"), "`--save` saves what `--tune` has fitted"),
         (("evaluate", "{tmp}/scores.npz", "--tune", "thresholds", "--save"), "`--save` saves what `--tune` has fitted"),

@@ -328,6 +328,16 @@ def test_a_misspelt_attribute_is_refused_and_other_attributes_are_not():
             setattr(module, wrong, 1.0)
     with pytest.raises(ArgumentError, match="`gamma` must be at least 0; got -1"):
         module.gamma = -1.0
+    for other, names in (
+        (losses.AsymmetricLoss(), ("gamma", "eps", "disable_torch_grad_focal_loss")),
+        (losses.DiceLoss(), ("alpha", "beta")),
+        (losses.SigmoidFocalLoss(), ("clip",)),
+        (losses.CrossEntropyLoss(), ("smoothing", "alpha", "pos_weight", "class_counts", "size_average")),
+        (losses.LDAMLoss(class_counts=[50, 30, 5]), ("s",)),
+    ):
+        for name in names:
+            with pytest.raises(AttributeUseError, match=f"`{name}`"):
+                setattr(other, name, 0.3)
     module.step, module.note, module._gama = 3, "warm-up", 1
     module.head = torch.nn.Linear(2, 2)
     module.register_buffer("seen", torch.zeros(1))

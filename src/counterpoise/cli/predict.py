@@ -40,22 +40,32 @@ def predict(
     batch_size: Annotated[int | None, option("--batch-size", "B", "Images per pass.", min=1)] = None,
     device: Device = None,
     target_prior: Annotated[str | None, option("--target-prior", "P", _PRIOR)] = None,
-    estimate_prior: Annotated[bool, flag("--estimate-prior", "Estimate these shares from the images.")] = False,
+    estimate_target_prior: Annotated[bool, flag("--estimate-prior", "Estimate these shares from the images.")] = False,
 ) -> Result:
     """Predict the classes of images with a trained model; images that cannot be read are listed."""
     from counterpoise.workflow.deployment import load_model
 
     model = load_model(run, strategy=strategy, seed=seed, device=device)
+    if out is not None:
+        _check_table(out)
+    shares = _shares(target_prior, model)
     predicted = model.predict(
-        images, batch_size=batch_size, target_prior=_shares(target_prior, model), estimate_target_prior=estimate_prior
+        images, batch_size=batch_size, target_prior=shares, estimate_target_prior=estimate_target_prior
     )
     for name, reason in predicted.failed.items():
         print_note(f"warning: {name}: {reason}")
     if predicted.failed:
-        print_note(f"{plural(len(predicted.failed), 'image')} could not be read; the others are predicted")
+        rest = "the others are predicted" if len(predicted) else "no image is predicted; name other images"
+        print_note(f"{plural(len(predicted.failed), 'image')} could not be read; {rest}")
     if out is not None:
         predicted.save(out, top=top)
     return Result({"model": repr(model), **predicted.to_dict(top=top)}, lambda: _show(predicted, model, out, top))
+
+
+def _check_table(out: Path) -> None:
+    """Refuse a table that would replace an image, as in ``--out`` before the images."""
+    if out.suffix.lower() != ".csv":
+        raise ArgumentError(f"`out` must end in .csv, so that no image is replaced; got {str(out)!r}")
 
 
 def _shares(text: str | None, model: TrainedModel) -> Any:

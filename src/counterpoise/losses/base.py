@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, AttributeUseError
-from counterpoise.core.hyperparameters import Hyperparameter
+from counterpoise.core.hyperparameters import HYPERPARAMETERS, Hyperparameter
 from counterpoise.kernels.reduction import Reduction
 from counterpoise.losses.arguments import (
     Vector,
@@ -24,6 +24,10 @@ from counterpoise.losses.arguments import (
 )
 
 _LIBRARY = __name__.partition(".")[0]
+_WITHOUT_EFFECT = {option.name for options in HYPERPARAMETERS["loss"].values() for option in options}
+_WITHOUT_EFFECT |= {"alpha", "beta", "class_counts", "disable_torch_grad_focal_loss", "eps", "from_logits", "m", "mode"}
+_WITHOUT_EFFECT |= {"pos_weight", "prior", "reduce", "s", "size_average", "smoothing", "squared_pred", "tau", "weight"}
+"""Names of arguments of losses in this and in other libraries; set on a loss without them, they would do nothing."""
 _VECTORS = ("weight", "offset", "class_scale", "margin", "pos_weight", "neg_weight")
 
 
@@ -40,7 +44,8 @@ class SettableModule(nn.Module):
         if name in self.__dict__.get("defaults", ()):
             self._store(name, value, self._checked(name, value))
             return
-        if type(self).__module__.partition(".")[0] == _LIBRARY and not name.startswith("_"):
+        is_own = type(self).__module__.partition(".")[0] == _LIBRARY
+        if is_own and not name.startswith("_") and not isinstance(value, nn.Module):
             self._refuse_without_effect(name)
         super().__setattr__(name, value)
 
@@ -63,6 +68,11 @@ class SettableModule(nn.Module):
                 f"made. Make a new loss, {cls.__name__}({name}=...)"
             )
         if not hasattr(self, name):
+            if name in _WITHOUT_EFFECT:
+                own = ", ".join(f"`{attribute}`" for attribute in self.__dict__.get("defaults", ()))
+                raise AttributeUseError(
+                    f"{cls.__name__} has no attribute `{name}`, which would have no effect; it has {own}"
+                )
             near = difflib.get_close_matches(name, {*arguments, *self.__dict__.get("defaults", ())}, n=1, cutoff=0.8)
             if near:
                 raise AttributeUseError(f"{cls.__name__} has no attribute `{name}`; did you mean `{near[0]}`?")

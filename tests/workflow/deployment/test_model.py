@@ -162,6 +162,8 @@ def test_failed_images_do_not_move_the_predictions_of_others(model):
     [
         ("missing.png", DatasetError, r"missing\.png does not exist"),
         ([3], ArgumentTypeError, "paths, PIL images or uint8 arrays; got int"),
+        (3, ArgumentTypeError, "paths, PIL images or uint8 arrays; got int"),
+        ([np.zeros((0, 5, 3), np.uint8)], ArgumentTypeError, r"got uint8 \(0, 5, 3\)"),
         ([np.zeros((8, 8, 3))], ArgumentTypeError, r"uint8 arrays .* got float64 \(8, 8, 3\)"),
         ([np.zeros((3, 8, 8), np.uint8)], ArgumentTypeError, r"got uint8 \(3, 8, 8\)"),
     ],
@@ -320,6 +322,9 @@ def test_saved_tuning_is_applied(folders, tmp_path, kind):
     batch = torch.stack([model.transform(images[i]) for i in range(len(images))])
     np.testing.assert_allclose(model.module(batch), predicted.logits, atol=2e-6)
     assert bool(model.run.prior) == (kind == "tau")
+    if kind != "tau":
+        with pytest.raises(ArgumentError, match=r"the tuned values in .*tuned\.json leave no known class prior"):
+            model.predict(images, target_prior=[1, 1, 1])
     if kind == "tau":
         after = model.predict(images, target_prior=[40, 20, 10]).probabilities
         np.testing.assert_allclose(after, before.predict(images).probabilities, atol=1e-6)

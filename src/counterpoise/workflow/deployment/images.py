@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,8 @@ def _pixels(image: ImageLike) -> NDArray[np.uint8]:
         except OSError as error:
             raise DatasetError(f"The image cannot be decoded: {error}. Load it again.") from error
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
+        fits = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
+        if image.dtype != np.uint8 or not fits or not image.size:
             raise ArgumentTypeError(
                 f"`images` must be uint8 arrays (H, W, 3) or (H, W); got {image.dtype} {image.shape}"
             )
@@ -97,6 +98,8 @@ def listed_images(images: Any) -> tuple[Sequence[ImageLike], list[str]]:
         return _Dataset(images), list(images.paths)
     if isinstance(images, str | os.PathLike | Image.Image) or (isinstance(images, np.ndarray) and images.ndim <= 3):
         images = [images]
+    if not isinstance(images, Iterable):
+        raise ArgumentTypeError(f"`images` must be paths, PIL images or uint8 arrays; got {type(images).__name__}")
     given: list[ImageLike] = []
     for image in images:
         given.extend(_files(Path(image)) if isinstance(image, str | os.PathLike) else [image])

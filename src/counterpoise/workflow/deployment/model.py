@@ -28,7 +28,7 @@ from counterpoise.posthoc import adjust_logits, apply_transforms, estimate_prior
 from counterpoise.workflow.deployment.images import ImageLike, ImageTransform, listed_images
 from counterpoise.workflow.deployment.module import ImageClassifier, NodeClassifiers
 from counterpoise.workflow.deployment.result import ImagePredictions
-from counterpoise.workflow.evaluation import read_tuning
+from counterpoise.workflow.evaluation import TUNING_FILE, read_tuning
 from counterpoise.workflow.training import RunFolder
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -75,8 +75,8 @@ class TrainedModel:
             batch_size: images per pass through the model. None is the size that the training used for its
                 predictions: with it, the predictions on the test images equal those of the run bit for bit on the same
                 CPU.
-            target_prior: ``(C,)`` class shares of the images to predict, or ``{class: share}``; None leaves the
-                predictions as they were evaluated.
+            target_prior: ``(C,)`` class shares of the images to predict, or ``{class: share}``; only their proportions
+                matter. None leaves the predictions as they were evaluated.
             estimate_target_prior: estimate these shares from the images themselves, by expectation maximisation.
 
         Returns:
@@ -168,12 +168,19 @@ class TrainedModel:
         return np.asarray(prior, dtype=np.float64)
 
     def _check_prior(self) -> None:
-        if not self.run.prior:
+        if self.run.prior:
+            return
+        tuned = Path(self.run.directory) / TUNING_FILE
+        if path_exists(tuned):
             raise ArgumentError(
-                f"`target_prior`: the class prior in the logits of {self.run.strategy.name!r} is not known, because "
-                "its loss or its correction does not define one; use a strategy with cross-entropy, such as "
-                "logit-adjusted"
+                f"`target_prior`: the tuned values in {tuned} leave no known class prior in the logits; delete this "
+                "file to predict without them"
             )
+        raise ArgumentError(
+            f"`target_prior`: the class prior in the logits of {self.run.strategy.name!r} is not known, because "
+            "its loss or its correction does not define one; use a strategy with cross-entropy, such as "
+            "logit-adjusted"
+        )
 
 
 def load_model(

@@ -65,14 +65,14 @@ class Tuned(Artifact):
 
 @dataclass(frozen=True)
 class RunTuning(Artifact):
-    """The tuning that is saved in a run folder and that predictions of new images apply.
+    """The tuning that is saved in a run folder and that predictions of new images apply, with its values in
+    ``transforms``.
 
     ``prior`` is the class prior in the logits afterwards, empty where it is not known; ``validation`` is the SHA-256 of
     the predictions that were fitted on.
     """
 
     kind: str
-    parameters: dict[str, Any]
     transforms: tuple[LogitTransform, ...]
     prior: tuple[float, ...]
     validation: str
@@ -156,7 +156,7 @@ def save_tuning(tuned: Tuned, folder: str | Path) -> Path:
     digest = run.digests.get(_VALIDATION)
     if run.status != "done" or digest is None:
         raise ArtifactError(f"{folder} has no finished run with {_VALIDATION}; tuning is saved in a run that has both")
-    RunTuning(tuned.kind, tuned.parameters, tuned.transforms, _prior_after(tuned, run), digest).save(path)
+    RunTuning(tuned.kind, tuned.transforms, _prior_after(tuned, run), digest).save(path)
     return path
 
 
