@@ -142,7 +142,7 @@ def changed_json(rng: random.Random, value: Any) -> Any:
     elif kind == 3:
         inside[key] = rng.choice(([inside[key]], {"x": inside[key]}, str(inside[key])))
     elif kind == 4 and isinstance(inside[key], int | float):
-        inside[key] = inside[key] * rng.choice((-1, 10**20, 1.5))
+        inside[key] = inside[key] * rng.choice((-1, 10**20, 3))
     else:
         inside[key] = rng.choice((*NUMBERS, *NAMES, [], {}, [[]], [None], {"": {}}))
     return value

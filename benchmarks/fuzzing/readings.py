@@ -86,7 +86,7 @@ def _yaml_value(node: Any) -> Any:
         values = [(key.value, value) for key, value in node.value]
         return {
             k: None
-            if isinstance(v, yaml.ScalarNode) and v.style is None and v.value in ("", "~", "null", "Null", "NULL")
+            if isinstance(v, yaml.ScalarNode) and not v.style and v.value in ("", "~", "null", "Null", "NULL")
             else _yaml_value(v)
             for k, v in values
         }
@@ -163,9 +163,10 @@ def own_csv_rows(path: Path) -> list[dict[str, str]]:
 
 
 def arrays_of(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file, also where `numpy.load` does not see that it is one, as after other bytes."""
+    """The arrays of predictions in an .npz file, also after other bytes, where `numpy.load` does not recognise it."""
     with zipfile.ZipFile(path) as archive:
-        members = {name.removesuffix(".npy"): archive.read(name) for name in archive.namelist()}
+        names = set(archive.namelist()) & {f"{name}.npy" for name in ("logits", "labels", "classes", "paths")}
+        members = {name.removesuffix(".npy"): archive.read(name) for name in names}
     return {name: np.lib.format.read_array(io.BytesIO(data), allow_pickle=False) for name, data in members.items()}
 
 

@@ -16,6 +16,7 @@ from counterpoise.core.artifacts import (
     read_artifact,
 )
 from counterpoise.core.errors import ArgumentError, ArtifactError, WriteError
+from counterpoise.core.explanation import Explanation
 from counterpoise.core.files import LOCK, NEW, atomic_write, claim, locked, read_json, replace_files, write_json
 from counterpoise.workflow.evaluation import evaluate
 
@@ -313,6 +314,21 @@ def test_a_number_that_no_float_is_is_refused(tmp_path, number):
         read_artifact(tmp_path / "e.json")
     (tmp_path / "e.json").write_text(content.replace(f'"confidence": {number}', '"confidence": 1'))
     assert read_artifact(tmp_path / "e.json").confidence == 1.0
+
+
+def test_columns_without_rows_must_be_those_of_the_objects():
+    section = {"title": "a", "charts": {"x": []}}
+    page = {
+        "artifact": "Explanation",
+        "version": 2,
+        "name": "a",
+        "kind": "loss",
+        "summary": "",
+        "costs": [],
+        "notes": [],
+    }
+    with pytest.raises(ArtifactError, match=r"sections\[0\].charts: the field 'id' is missing"):
+        Explanation.from_dict({**page, "sections": [section]})
 
 
 @pytest.mark.parametrize("version", [True, 1.0, "1", None, 2])

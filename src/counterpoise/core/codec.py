@@ -170,7 +170,7 @@ class _Reader:
             raise ArtifactError(f"expected a {kind.__name__} as a JSON object, got {type(data).__name__}")
         found, version = data.get("artifact"), data.get("version")
         if found != kind.__name__:
-            raise ArtifactError(f"expected a {kind.__name__}, got {found!r}")
+            raise ArtifactError(f"expected a {kind.__name__}, got {found!r:.80}")
         if type(version) is not int or version not in kind.versions:
             known = "version " + " or ".join(map(str, kind.versions))
             raise ArtifactError(f"this {found} has format version {version!r}; this release reads {known}")
@@ -234,6 +234,9 @@ class _Reader:
     def _columns(self, kind: type, columns: Mapping[str, Any], where: str) -> tuple[Any, ...]:
         """The objects whose attributes are lists of equal length."""
         hints = _checked_names(kind, columns, where)
+        missing = [f.name for f in dataclasses.fields(kind) if _is_required(f) and f.name not in columns]
+        if missing:
+            raise ArtifactError(f"{where}: the field {missing[0]!r} is missing")
         for name, column in columns.items():
             _expect(isinstance(column, list), column, "a list", f"{where}.{name}")
         lengths = {name: len(column) for name, column in columns.items()}
@@ -317,6 +320,10 @@ def _checked_names(kind: type, value: Mapping[str, Any], where: str) -> dict[str
     if unknown:
         raise ArtifactError(f"{where}: unknown field {unknown[0]!r}; expected one of {sorted(names)}")
     return _hints(kind)
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _made(kind: type, values: dict[str, Any], where: str) -> Any:
