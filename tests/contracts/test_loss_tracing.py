@@ -118,8 +118,16 @@ def test_jit_trace_refuses_an_implementation_that_it_cannot_record():
 
 
 @every_loss
-def test_export_keeps_the_values(spec):
-    module = module_of(spec, None)
+@pytest.mark.parametrize("more", [{"weight": WEIGHT}, {}], ids=["weight", "defaults"])
+def test_export_keeps_the_values(spec, more):
+    module = spec.module(**plain(spec.options(4)), **more)
+    first, second, _ = batches()
+    exported = torch.export.export(copy.deepcopy(module), first).module()
+    torch.testing.assert_close(exported(*second), module(*second))
+
+
+def test_export_takes_a_loss_whose_only_vector_is_its_last():
+    module = losses.SoftmaxLoss(label_smoothing=[0.1, 0.2, 0.3, 0.0])
     first, second, _ = batches()
     exported = torch.export.export(copy.deepcopy(module), first).module()
     torch.testing.assert_close(exported(*second), module(*second))

@@ -28,7 +28,6 @@ _WITHOUT_EFFECT = {option.name for options in HYPERPARAMETERS["loss"].values() f
 _WITHOUT_EFFECT |= {"alpha", "beta", "class_counts", "disable_torch_grad_focal_loss", "eps", "from_logits", "m", "mode"}
 _WITHOUT_EFFECT |= {"pos_weight", "prior", "reduce", "s", "size_average", "smoothing", "squared_pred", "tau", "weight"}
 """Names of arguments of losses in this and in other libraries; set on a loss without them, they would do nothing."""
-_VECTORS = ("weight", "offset", "class_scale", "margin", "pos_weight", "neg_weight")
 
 
 class SettableModule(nn.Module):
@@ -125,10 +124,13 @@ class Loss(SettableModule):
         return checked_arguments({**others, name: value}, self.table)[name]
 
     def _store(self, name: str, given: Any, checked: Any, impl: str | None = None) -> None:
-        """Keep an nn.Parameter as a parameter, other tensors as buffers, and numbers and strings as they are."""
+        """Keep an nn.Parameter as a parameter, other tensors as buffers, and the rest as plain attributes.
+
+        None is no buffer, because `torch.export` counts the buffers that are None among the inputs of its graph.
+        """
         learns = isinstance(checked, Tensor) and (checked.requires_grad or isinstance(given, nn.Parameter))
         parameter = _learnable(name, given, impl or self.impl) if learns else None
-        vector = isinstance(checked, Tensor) or (checked is None and name in _VECTORS)
+        vector = isinstance(checked, Tensor)
         if not learns and vector and name in self._buffers:
             self._buffers[name] = checked  # in its place in the state_dict
             return
