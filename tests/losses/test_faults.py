@@ -57,6 +57,19 @@ def test_targets_whose_weights_are_all_zero_give_zero_and_one_warning():
     assert "0" in str(caught[0].message)
 
 
+@pytest.mark.fault("L2")
+@pytest.mark.parametrize("bad", [None, 1.5, True, "255"])
+@pytest.mark.parametrize("name", [
+    "cross_entropy", "focal_loss", "binary_cross_entropy", "sigmoid_focal_loss", "asymmetric_loss", "dice_loss",
+    "asymmetric_softmax_loss",
+])  # fmt: skip
+def test_an_ignore_index_that_is_no_whole_number_is_refused_by_functions_as_by_modules(name, bad):
+    message = rf"`ignore_index` must be a whole number; got {bad!r}\. To ignore no row, pass -100"
+    refused(message, getattr(losses, name), *ok(), ignore_index=bad, kind=ArgumentTypeError)
+    refused(message, losses.global_normalizer, [ok()[1]], ignore_index=bad, kind=ArgumentTypeError)
+    refused(message, losses.CrossEntropyLoss, ignore_index=bad, kind=ArgumentTypeError)
+
+
 @pytest.mark.fault("L6")
 def test_a_weight_of_the_wrong_length_shows_both():
     refused(

@@ -112,6 +112,14 @@ def check_choices(table: Table, reduction: object, impl: object = "auto") -> Non
     checked_choice("impl", impl, get_args(Impl))
 
 
+def check_ignore_index(value: object) -> None:
+    """Refuse an ``ignore_index`` that is no whole number, such as None, which other libraries take for no value."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer, torch.SymInt)):
+        raise ArgumentTypeError(
+            f"`ignore_index` must be a whole number; got {value!r}. To ignore no row, pass -100, which no label is"
+        )
+
+
 def shape_of(value: float | Vector | None) -> tuple[int, ...]:
     """Return the shape of an argument; () of numbers and None."""
     if value is None or isinstance(value, (int, float)):  # which torch.compile cannot take through NumPy
@@ -238,8 +246,8 @@ def checked_arguments(arguments: Mapping[str, Any], table: Table) -> dict[str, A
             checked[name] = checked_normalizer(value, arguments["reduction"])
         elif name == "inplace" and not isinstance(value, bool):
             raise ArgumentTypeError(f"`inplace` must be true or false; got {value!r}")
-        elif name == "ignore_index" and (isinstance(value, bool) or not isinstance(value, (int, np.integer))):
-            raise ArgumentTypeError(f"`ignore_index` must be a whole number; got {value!r}")
+        elif name == "ignore_index":
+            check_ignore_index(value)
         elif name in _BOUNDS or name in table:
             checked[name] = checked_parameter(name, value, table)
     lengths = {name: len(value) for name, value in checked.items() if _is_per_class(name, value, table)}

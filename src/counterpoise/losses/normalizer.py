@@ -12,7 +12,7 @@ from torch import Tensor
 from counterpoise.core.checks import checked_choice, checked_count
 from counterpoise.core.errors import ArgumentError
 from counterpoise.kernels.reduction import Reduction, across_ranks, denominator, kept, valid_rows
-from counterpoise.losses.arguments import Vector, check_values, values_readable, vector_tensor
+from counterpoise.losses.arguments import Vector, check_ignore_index, check_values, values_readable, vector_tensor
 from counterpoise.losses.targets import check_tensor
 
 
@@ -60,6 +60,7 @@ def global_normalizer(
     """
     checked_choice("reduction", reduction, ("mean", "batchmean"))
     checked_choice("family", family, ("softmax", "sigmoid"))
+    check_ignore_index(ignore_index)
     if num_classes is not None:
         num_classes = checked_count("num_classes", num_classes)
     window = [targets] if isinstance(targets, Tensor) else list(targets)

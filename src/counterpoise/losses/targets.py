@@ -12,6 +12,7 @@ from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 from counterpoise.kernels.reduction import accumulation_dtype, class_view, row_mass, valid_rows
 from counterpoise.losses.arguments import (
     Vector,
+    check_ignore_index,
     checked_element_weight,
     checks,
     shape_of,
@@ -49,6 +50,7 @@ def checked_logits(logits: Tensor) -> Tensor:
 
 def checked_target(target: Tensor, logits: Tensor, ignore_index: int) -> Tensor:
     """Return index targets ``(N, …)`` as int64, and probabilities ``(N, C, …)`` unchanged."""
+    check_ignore_index(ignore_index)
     check_tensor("target", target)
     if target.is_floating_point():
         return _checked_probabilities(target, logits)
@@ -98,6 +100,7 @@ def checked_index_target(target: Tensor, logits: Tensor, ignore_index: int) -> T
 
 def checked_multilabel_target(target: Tensor, logits: Tensor, ignore_index: int) -> Tensor:
     """Return multi-hot labels of the logits' shape unchanged, and class indices ``(N, …)`` as int64."""
+    check_ignore_index(ignore_index)
     check_tensor("target", target)
     if target.shape != logits.shape:
         return _checked_indices(target, logits, ignore_index)
