@@ -29,6 +29,16 @@ def test_logits_of_one_row_need_no_batch_dimension(spec, impl, reduction):
             same(found[1], want[1].squeeze(0))
 
 
+@pytest.mark.parametrize("reduction", ["mean", "batchmean", "sum", "none"])
+def test_one_row_of_the_asymmetric_loss_on_a_softmax_needs_no_batch_dimension(reduction):
+    logits, target = sample((5, 4))
+    module = losses.AsymmetricSoftmaxLoss(weight=torch.arange(1.0, 5.0), reduction=reduction)
+    for y in (target, one_hot(target, 4)):
+        found, want = value_and_gradient(module, logits[1], y[1]), value_and_gradient(module, logits[1:2], y[1:2])
+        same(found[0], want[0].squeeze(0) if reduction == "none" else want[0])
+        same(found[1], want[1].squeeze(0))
+
+
 def test_one_row_of_a_class_tree_needs_no_batch_dimension():
     module = losses.HierarchicalLoss(tree=from_paths(["a/x", "a/y", "b"]), reduction="none")
     logits, target = sample((2, 4))

@@ -15,7 +15,13 @@ from counterpoise.losses.arguments import (
     parameters_for,
 )
 from counterpoise.losses.base import Loss
-from counterpoise.losses.targets import check_unmasked, checked_logits, checked_row_vector, checked_target
+from counterpoise.losses.targets import (
+    check_unmasked,
+    checked_logits,
+    checked_row_vector,
+    checked_target,
+    with_batch_dimension,
+)
 
 
 @also_named(input="logits")
@@ -68,6 +74,7 @@ def asymmetric_softmax_loss(
         tensor(0.3314)
     """
     check_choices(ASYMMETRIC_SOFTMAX, reduction)
+    unbatched, logits, target = with_batch_dimension(logits, target)
     target = checked_target(target, checked_logits(logits), ignore_index)
     params = parameters_for(
         logits,
@@ -82,7 +89,8 @@ def asymmetric_softmax_loss(
     check_unmasked(target, ignore_index, logits)
     u = checked_row_vector(sample_weight, logits)
     batch = Batch(target, u, ignore_index, reduction, checked_normalizer(normalizer, reduction, logits.device))
-    return asymmetric_softmax(logits, AsymmetricParameters(**params), batch)
+    loss = asymmetric_softmax(logits, AsymmetricParameters(**params), batch)
+    return loss.squeeze(0) if unbatched and reduction == "none" else loss
 
 
 class AsymmetricSoftmaxLoss(Loss):
