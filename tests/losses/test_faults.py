@@ -119,6 +119,14 @@ def test_probabilities_that_are_none_name_their_row(bad):
 
 
 @pytest.mark.fault("L11")
+def test_labels_in_place_of_probabilities_name_the_loss_or_the_activation_that_takes_them():
+    refused("for independent labels use the sigmoid losses$", SOFTMAX, torch.zeros(2, 3), torch.ones(2, 3))
+    masks = torch.zeros(4, 3, 2, 2), torch.ones(4, 3, 2, 2)
+    refused('for independent labels pass activation="sigmoid"$', losses.dice_loss, *masks)
+    assert losses.dice_loss(*masks, activation="sigmoid").isfinite()
+
+
+@pytest.mark.fault("L11")
 def test_labels_outside_zero_and_one_are_named():
     refused(
         r"must be in \[0, 1\].*the label at \(0, 1\) is 2", SIGMOID, torch.zeros(1, 3), torch.tensor([[0.0, 2.0, 1.0]])

@@ -136,6 +136,10 @@ def test_what_cannot_learn_is_refused():
         losses.BalancedSoftmaxLoss(class_counts=torch.ones(C, requires_grad=True))
     with pytest.raises(ArgumentError, match=r"`offset` requires a gradient.*nn.Parameter"):
         losses.SoftmaxLoss(offset=torch.zeros(C, requires_grad=True))
+    weight = torch.ones(C, requires_grad=True)
+    with pytest.raises(ArgumentError, match=r"Pass nn\.Parameter\(weight\), or weight\.detach\(\)"):
+        losses.CrossEntropyLoss(weight)
+    assert list(losses.CrossEntropyLoss(nn.Parameter(weight)).state_dict()) == ["weight"]
 
 
 @pytest.mark.parametrize("impl", ["closed_form", "triton"])

@@ -221,6 +221,11 @@ class Loss(SettableModule):
 
 def _learnable(name: str, given: Any, impl: str) -> nn.Parameter:
     """The parameter given for an argument; refused where the module or the implementation could not train it."""
+    if isinstance(given, Tensor) and given.is_leaf and not isinstance(given, nn.Parameter):
+        raise ArgumentError(
+            f"`{name}` requires a gradient, but only an nn.Parameter can be trained. Pass nn.Parameter({name}), or "
+            f"{name}.detach() to keep it as it is"
+        )
     if not isinstance(given, nn.Parameter):
         raise ArgumentError(
             f"`{name}` requires a gradient, but only an nn.Parameter given for it can be trained: this is another "

@@ -251,7 +251,7 @@ class FocalTverskyLoss(OverlapLoss):
 def _checked_masks(target: Tensor, logits: Tensor, ignore_index: int, activation: str) -> Tensor:
     """The target as the equation of the activation takes it; a mask ``(N, …)`` of one sigmoid holds its labels."""
     if activation == "softmax":
-        return checked_target(target, logits, ignore_index)
+        return checked_target(target, logits, ignore_index, 'pass activation="sigmoid"')
     check_tensor("target", target)
     if logits.shape[1] == 1 and target.shape == (logits.shape[0], *logits.shape[2:]):
         target = target.unsqueeze(1)

@@ -48,12 +48,17 @@ def checked_logits(logits: Tensor) -> Tensor:
     return logits
 
 
-def checked_target(target: Tensor, logits: Tensor, ignore_index: int) -> Tensor:
-    """Return index targets ``(N, …)`` as int64, and probabilities ``(N, C, …)`` unchanged."""
+def checked_target(
+    target: Tensor, logits: Tensor, ignore_index: int, for_labels: str = "use the sigmoid losses"
+) -> Tensor:
+    """Return index targets ``(N, …)`` as int64, and probabilities ``(N, C, …)`` unchanged.
+
+    ``for_labels`` says in the message of a sum other than 1 what takes independent labels.
+    """
     check_ignore_index(ignore_index)
     check_tensor("target", target)
     if target.is_floating_point():
-        return _checked_probabilities(target, logits)
+        return _checked_probabilities(target, logits, for_labels)
     batch_shape = _batch_shape(logits)
     if target.shape != batch_shape:
         raise ArgumentError(_wrong_index_shape(target, logits, batch_shape))
@@ -254,7 +259,7 @@ def _wrong_index_shape(target: Tensor, logits: Tensor, batch_shape: tuple[int, .
     return message
 
 
-def _checked_probabilities(target: Tensor, logits: Tensor) -> Tensor:
+def _checked_probabilities(target: Tensor, logits: Tensor, for_labels: str) -> Tensor:
     if target.shape == _batch_shape(logits):
         raise ArgumentTypeError(
             f"`target` of shape {tuple(target.shape)} must hold class indices of an integer dtype; got "
@@ -266,11 +271,11 @@ def _checked_probabilities(target: Tensor, logits: Tensor) -> Tensor:
         )
     _check_device(target, logits)
     if values_readable(target):
-        _check_sums(target.detach())
+        _check_sums(target.detach(), for_labels)
     return target
 
 
-def _check_sums(target: Tensor) -> None:
+def _check_sums(target: Tensor, for_labels: str = "use the sigmoid losses") -> None:
     """Refuse rows that are not probabilities: negative, NaN, or with another sum than 1."""
     tolerance = 1e-3 if target.dtype in (torch.float32, torch.float64) else 2e-2
     negative = (target < 0).any(1) | torch.isnan(target).any(1)
@@ -281,7 +286,7 @@ def _check_sums(target: Tensor) -> None:
         raise ArgumentError(
             "`target` of probabilities must be at least 0 and sum to 1 over the classes; "
             f"row {_row(where)} has minimum {row.min():.4g} and sum {row.sum():.4g}. "
-            '`checks("never")` allows it; for independent labels use the sigmoid losses'
+            f'`checks("never")` allows it; for independent labels {for_labels}'
         )
 
 

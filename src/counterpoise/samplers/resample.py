@@ -113,6 +113,11 @@ def _returned_counts(
 def _resampled_counts(index: ClassIndex, strategy: Any, sampling_type: SamplingType | None) -> NDArray[np.int64]:
     if isinstance(strategy, Mapping):
         return _given_counts(index, strategy, sampling_type)
+    if isinstance(strategy, bool) or not isinstance(strategy, (str, int, float, np.number)):
+        raise ArgumentTypeError(
+            "`sampling_strategy` must be a name such as 'over', a number above 0 and at most 1, a dictionary of class "
+            f"to count, or a function of the labels; got {type(strategy).__name__}"
+        )
     check_options("sampler", "resample", {"sampling_strategy": strategy})
     if isinstance(strategy, str):
         return _counts_by_name(index.counts, strategy, sampling_type)
