@@ -274,3 +274,12 @@ def test_arguments_that_exclude_each_other_are_refused_when_the_module_is_made(m
     assert loss(one, torch.zeros(2, 4, 4)).item() == 0  # no class is present
     loss.average = "micro"
     assert loss(one, torch.zeros(2, 4, 4)).item() > 0.9  # only false positives
+
+
+def test_repr_shows_what_a_class_sets_and_what_differs_from_its_own_defaults():
+    jaccard = losses.JaccardLoss()
+    assert repr(jaccard) == "JaccardLoss(alpha=1.0, beta=1.0)"
+    jaccard.alpha = 0.5
+    assert repr(jaccard) == "JaccardLoss(alpha=0.5, beta=1.0)"
+    assert repr(losses.DiceLoss()) == "DiceLoss()"
+    assert repr(losses.FocalLoss(gamma=0.0)) == "FocalLoss(gamma=0.0)"

@@ -118,6 +118,7 @@ class Loss(SettableModule):
             given = arguments.get(name)
             keeps = not isinstance(value, Tensor) or value.requires_grad or isinstance(given, nn.Parameter)
             self._store(name, given, value if keeps else value.detach().clone(), arguments.get("impl", "auto"))
+        self._set_at_first = frozenset(self.keywords)
 
     def _checked(self, name: str, value: Any) -> Any:
         others = {"reduction": self.reduction} if name == "normalizer" else {}
@@ -214,9 +215,17 @@ class Loss(SettableModule):
         return self
 
     def extra_repr(self) -> str:
-        """The arguments that differ from the equation's defaults; of vectors the shape."""
-        shown = {**self.keywords, **{name: value for name, value in self._buffers.items() if value is not None}}
+        """The arguments that differ from the equation's defaults or that the class sets; of vectors the shape."""
+        used, values = self.keywords, {name: getattr(self, name) for name in self.defaults}
+        own = {name for name, value in values.items() if value is not None and self._has_own_default(name)}
+        shown = {name: value for name, value in values.items() if name in used or name in own}
+        shown = {**shown, **{name: value for name, value in self._buffers.items() if value is not None}}
         return ", ".join(f"{n}={tuple(v.shape) if isinstance(v, Tensor) else repr(v)}" for n, v in shown.items())
+
+    def _has_own_default(self, name: str) -> bool:
+        """Whether the default of an argument is not the equation's: the class has another, or sets it itself."""
+        parameter = inspect.signature(type(self)).parameters.get(name)
+        return name in self._set_at_first if parameter is None else bool(parameter.default != self.defaults[name])
 
 
 def _learnable(name: str, given: Any, impl: str) -> nn.Parameter:
