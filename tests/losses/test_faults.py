@@ -80,6 +80,24 @@ def test_a_weight_of_the_wrong_length_shows_both():
         losses.logit_adjusted_loss(*ok(), prior=[0.5, 0.5])
 
 
+@pytest.mark.fault("L6")
+def test_a_vector_of_the_wrong_shape_says_what_to_pass():
+    images = torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)
+    refused(r"Pass pos_weight\.flatten\(\) for one value", SIGMOID, *images, pos_weight=torch.ones(3, 1, 1))
+    refused(r"Pass one number, such as pos_weight\.item\(\), for all", SIGMOID, *ok(), pos_weight=torch.tensor([2.0]))
+    for logits, target in (ok(), (torch.zeros(3), torch.tensor(0))):
+        wrong = r"^`alpha` must have one value for each of the 3 classes; got shape \(2,\)$"
+        refused(wrong, losses.focal_loss, logits, target, alpha=[0.25, 0.75])
+        assert losses.focal_loss(logits, target, alpha=[0.25, 0.75, 0.5]).isfinite()
+
+
+@pytest.mark.fault("L8")
+def test_text_in_place_of_a_number_or_a_vector_is_refused():
+    refused(
+        "`gamma` must be a number or a vector of numbers; got str", losses.FocalLoss, gamma="2", kind=ArgumentTypeError
+    )
+
+
 def ok():
     return torch.zeros(2, 3), torch.tensor([0, 1])
 

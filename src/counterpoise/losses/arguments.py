@@ -127,16 +127,14 @@ def shape_of(value: float | Vector | None) -> tuple[int, ...]:
     return tuple(value.shape) if isinstance(value, Tensor) else np.asarray(value).shape
 
 
-def vector_tensor(value: Vector, name: str) -> Tensor:
-    """Return any vector as a tensor of at least float32."""
+def vector_tensor(value: Vector, name: str, wanted: str = "a vector of numbers") -> Tensor:
+    """Return any vector as a tensor of at least float32; ``wanted`` says in the message what the argument takes."""
     if not isinstance(value, Tensor):
         try:
             value = torch.as_tensor(value)
         except (TypeError, ValueError, RuntimeError) as error:
             hint = "; pass counts.prior() for the prior" if hasattr(value, "prior") else ""
-            raise ArgumentTypeError(
-                f"`{name}` must be a vector of numbers; got {type(value).__name__}{hint}"
-            ) from error
+            raise ArgumentTypeError(f"`{name}` must be {wanted}; got {type(value).__name__}{hint}") from error
     if value.is_complex():
         raise ArgumentTypeError(f"`{name}` must be real; got {value.dtype}")
     return value if value.dtype in (torch.float32, torch.float64) else value.to(torch.float32)
@@ -147,11 +145,13 @@ def class_vector(value: Vector, name: str, classes: int | None, bounds: Mapping[
 
     ``classes`` is C where the logits are known, None where a loss module is made.
     """
-    given = vector_tensor(value, name)
+    number = name not in _BOUNDS and bounds is not None  # a hyperparameter that may be one number for all classes
+    given = vector_tensor(value, name, "a number or a vector of numbers" if number else "a vector of numbers")
     if classes is not None and given.shape != (classes,):
         derived = _DERIVED if name in ("weight", "offset", "margin", "class_scale") else ""
         raise ArgumentError(
             f"`{name}` must have one value for each of the {classes} classes; got shape {tuple(given.shape)}{derived}"
+            + _remedy(given, name, classes, number)
         )
     if given.dim() != 1:
         raise ArgumentError(f"`{name}` must have shape (C,), one value per class; got shape {tuple(given.shape)}")
@@ -160,6 +160,15 @@ def class_vector(value: Vector, name: str, classes: int | None, bounds: Mapping[
     if values_readable(values):
         check_values(values, name, **(_BOUNDS.get(name, {}) if bounds is None else bounds))
     return given
+
+
+def _remedy(given: Tensor, name: str, classes: int, number: bool) -> str:
+    """What to pass instead of a vector of the wrong shape; empty where its values do not tell."""
+    if number and given.numel() == 1:
+        return f". Pass one number, such as {name}.item(), for all classes"
+    if given.dim() > 1 and given.numel() == classes:
+        return f". Pass {name}.flatten() for one value per class"
+    return ""
 
 
 def checked_element_weight(weight: Vector) -> Tensor:

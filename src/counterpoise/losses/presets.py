@@ -92,13 +92,19 @@ def _check(method: str, **values: Any) -> None:
         table[name].check(value)
 
 
-def focal(*, gamma: float | Vector, alpha: Vector | None) -> Arguments:
-    """Lin et al. 2017 on a softmax: γ, and α per class as w."""
+def focal(*, gamma: float | Vector, alpha: Vector | None, logits: object = None) -> Arguments:
+    """Lin et al. 2017 on a softmax: γ, and α per class as w; its length is that of the logits, where they are given."""
     if alpha is not None and not shape_of(alpha):
         raise ArgumentError(
             f"`alpha` must have one value per class; one number ({alpha}) weighs positives against negatives, "
             "which a softmax does not have, and would only rescale the loss. Use sigmoid_focal_loss, or omit `alpha`"
         )
+    if alpha is not None and isinstance(logits, Tensor) and logits.dim() > 0:
+        classes = logits.shape[min(1, logits.dim() - 1)]
+        if shape_of(alpha) != (classes,):
+            raise ArgumentError(
+                f"`alpha` must have one value for each of the {classes} classes; got shape {shape_of(alpha)}"
+            )
     return {"gamma": gamma, "weight": alpha}
 
 
