@@ -279,7 +279,7 @@ EDITS = (
     ),
     Edit(
         "workflow/comparison/statistics.py",
-        "predicted, labels = predicted[order], labels[order]",
+        "logits, labels = logits[order], labels[order]",
         "labels = labels[order]",
         STATISTICS,
     ),
