@@ -9,8 +9,9 @@ from counterpoise.core import artifacts
 from counterpoise.core.artifacts import Predictions, Run, read_artifact
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.lineage import read_lineage
-from counterpoise.workflow.augmentation.balanced_copy import Augmented
+from counterpoise.workflow.augmentation import Augmented, LongTail
 from counterpoise.workflow.dataset import load
+from counterpoise.workflow.evaluation.tuning import RunTuning
 from counterpoise.workflow.training.run_folder import RunFolder
 from fuzzing.cases import Case, Reader
 from fuzzing.counts import (
@@ -66,7 +67,7 @@ def _difference_of_rows(case: Case, rows: list[dict[str, str]]) -> str:
 
 
 def _artifact(name: str, kind: Any) -> Reader:
-    read = Augmented.load if kind is Augmented else read_artifact
+    read = kind.load if kind in (Augmented, LongTail, RunTuning) else read_artifact
     return Reader(name, files_of(kind, name), lambda case: read(case.given), check_artifact)
 
 
@@ -114,6 +115,8 @@ _READERS = (
     _artifact("evaluation.json", artifacts.Evaluation),
     _artifact("explanation.json", artifacts.Explanation),
     _artifact("augment.json", Augmented),
+    _artifact("longtail.json", LongTail),
+    _artifact("tuned.json", RunTuning),
     Reader("augmented.csv", lineage, lambda case: read_lineage(case.given), _difference_of_rows),
     Reader("strategy", strategy_text, read_strategy, check_strategy),
     Reader("replacement", replacement, read_replacement, check_replacement, writes=True),
