@@ -267,6 +267,22 @@ def test_another_or_damaged_model_is_refused(folders, tmp_path):
         cp.load_model(other)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"transforms": [{"method": "magic", "parameters": {}}]},
+        {"transforms": [{"method": "adjust_logits", "parameters": {"prior": [0.5, 0.5], "tau": 1.0}}]},
+        {"transforms": [{"method": "adjust_logits", "parameters": {"strength": 1.0}}]},
+        {"transforms": [{"method": "exclude", "parameters": {"classes": [7]}}]},
+        {"settings": {"model": "resnet20"}},
+    ],
+    ids=str,
+)
+def test_a_record_that_does_not_fit_the_model_is_refused(folders, tmp_path, changes):
+    with pytest.raises(ArtifactError, match=r"run\.json is damaged: its settings or transforms do not fit"):
+        cp.load_model(edited(folders / "baseline", tmp_path / "run", **changes))
+
+
 def test_a_comparison_gives_its_recommended_model(tmp_path):
     compare(blobs(SIZES), strategies=["baseline", "focal"], seeds=2, epochs=1, out=tmp_path)
     comparison = Comparison.load(tmp_path / "comparison.json")

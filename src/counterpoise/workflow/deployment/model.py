@@ -229,7 +229,14 @@ def load_model(
     tuning = read_tuning(folder, record)
     if tuning is not None:
         record = replace(record, transforms=(*record.transforms, *tuning.transforms), prior=tuning.prior)
-    return TrainedModel(record, _network(record, tensors, folder), _device(device))
+    chosen, network = _device(device), _network(record, tensors, folder)
+    try:
+        return TrainedModel(record, network, chosen)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ArtifactError(
+            f"{folder / 'run.json'} is damaged: its settings or transforms do not fit the model "
+            f"({type(error).__name__}: {error}); copy it again, or train again"
+        ) from error
 
 
 def _run_of_comparison(folder: Path, strategy: str | None, seed: int | None) -> Path:
