@@ -92,20 +92,24 @@ def _check(method: str, **values: Any) -> None:
         table[name].check(value)
 
 
-def focal(*, gamma: float | Vector, alpha: Vector | None, logits: object = None) -> Arguments:
-    """Lin et al. 2017 on a softmax: γ, and α per class as w; its length is that of the logits, where they are given."""
+def focal(*, gamma: float | Vector, alpha: Vector | None) -> Arguments:
+    """Lin et al. 2017 on a softmax: γ, and α per class as w."""
     if alpha is not None and not shape_of(alpha):
         raise ArgumentError(
             f"`alpha` must have one value per class; one number ({alpha}) weighs positives against negatives, "
             "which a softmax does not have, and would only rescale the loss. Use sigmoid_focal_loss, or omit `alpha`"
         )
+    return {"gamma": gamma, "weight": alpha}
+
+
+def check_alpha(alpha: Vector | None, logits: object) -> None:
+    """Raise `ArgumentError` unless the α of a focal loss on a softmax has one value per class of the logits."""
     if alpha is not None and isinstance(logits, Tensor) and logits.dim() > 0:
         classes = logits.shape[min(1, logits.dim() - 1)]
-        if shape_of(alpha) != (classes,):
+        if shape_of(alpha) and shape_of(alpha) != (classes,):
             raise ArgumentError(
                 f"`alpha` must have one value for each of the {classes} classes; got shape {shape_of(alpha)}"
             )
-    return {"gamma": gamma, "weight": alpha}
 
 
 def class_balanced(*, class_counts: Counts, beta: Beta, gamma: float | Vector, empty: Empty) -> Arguments:

@@ -271,7 +271,8 @@ def focal_loss(
         >>> focal_loss(torch.zeros(1, 2), torch.tensor([0]), gamma=1.0)  # ½ · log 2
         tensor(0.3466)
     """
-    own = presets.focal(gamma=gamma, alpha=alpha, logits=logits)
+    own = presets.focal(gamma=gamma, alpha=alpha)
+    presets.check_alpha(alpha, logits)
     return softmax_loss(
         logits, target, **presets.combined(own, {"weight": weight, "offset": offset}),
         sample_weight=sample_weight, class_scale=class_scale, scale=scale, margin=margin, poly=poly,
