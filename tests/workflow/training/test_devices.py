@@ -27,6 +27,7 @@ def test_trainings_of_different_precisions_follow_each_other_in_one_process(data
 
 
 def test_a_training_leaves_an_accelerator_of_the_caller_as_it_was(dataset, tmp_path):
+    AcceleratorState._reset_state()  # of the tests before in this process
     accelerator = Accelerator(mixed_precision="bf16")
     try:
         before = dict(AcceleratorState._shared_state)
