@@ -34,7 +34,9 @@ def is_traced(z: Any) -> bool:
 
 def warn_of_probabilities(z: Any, family: str) -> None:
     """Warn if the values are the output of a softmax (rows that sum to 1) or of a sigmoid layer."""
-    p = np.asarray(ops.convert_to_numpy(z), dtype=np.float64)
+    # Keras converts a tensor of torch in a way that NumPy 2 deprecates.
+    values = z.detach().cpu().double().numpy() if isinstance(z, Tensor) else ops.convert_to_numpy(z)
+    p = np.asarray(values, dtype=np.float64)
     is_probable = bool(((p > 0) & (p < 1)).all()) and p.size >= FEWEST_PROBABILITIES
     if is_probable and (family == "sigmoid" or np.allclose(p.sum(-1), 1.0, atol=1e-3)):
         warnings.warn(
