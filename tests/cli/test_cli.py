@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
+from tests.cli.photos import call, write_photos
 from tests.workflow.report import samples
 from typer.testing import CliRunner
 
@@ -31,26 +32,15 @@ from counterpoise.workflow import augmentation
 from counterpoise.workflow.training import Settings
 
 COMMANDS = ("demo", "audit", "plan", "augment", "train", "compare", "evaluate", "report", "weights", "explain")
+COMMANDS += ("predict", "export", "make-longtail")
 SHORT = ("--epochs", "1")
-
-
-def call(*arguments: object, code: int = 0):
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert result.exit_code == code, (result.output, result.stderr, result.exception)
-    return result
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """Class folders alone: 24 red, 8 green, 6 blue images, and one file that is no image."""
-    root = tmp_path_factory.mktemp("data") / "photos"
-    rng = np.random.default_rng(0)
-    for name, n, channel in (("red", 24, 0), ("green", 8, 1), ("blue", 6, 2)):
-        (root / name).mkdir(parents=True)
-        for i in range(n):
-            pixels = rng.integers(0, 90, (12, 10, 3))
-            pixels[..., channel] += 120
-            Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{i:02}.png")
+    root = write_photos(tmp_path_factory.mktemp("data") / "photos")
+    rng = np.random.default_rng(1)
     (root / "blue" / "broken.jpg").write_bytes(b"<html>not found</html>")
     (root.parent / "one/a").mkdir(parents=True)
     for i in range(5):

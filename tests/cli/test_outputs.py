@@ -13,10 +13,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from tests.cli.test_cli import SHORT, call
+from tests.cli.photos import call, write_photos
+from tests.cli.test_cli import SHORT
 
 import counterpoise.workflow.comparison  # noqa: F401 - imported before its parts are patched
 from counterpoise.core.files import locked
@@ -25,15 +24,7 @@ from counterpoise.core.files import locked
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """Class folders: 24 red, 8 green and 6 blue images."""
-    root = tmp_path_factory.mktemp("data") / "photos"
-    rng = np.random.default_rng(0)
-    for name, n, channel in (("red", 24, 0), ("green", 8, 1), ("blue", 6, 2)):
-        (root / name).mkdir(parents=True)
-        for i in range(n):
-            pixels = rng.integers(0, 90, (12, 10, 3))
-            pixels[..., channel] += 120
-            Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{i:02}.png")
-    return root
+    return write_photos(tmp_path_factory.mktemp("data") / "photos")
 
 
 @pytest.fixture(scope="module")

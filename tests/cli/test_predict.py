@@ -6,33 +6,18 @@ import json
 import numpy as np
 import onnx
 import pytest
-from PIL import Image
-from typer.testing import CliRunner
+from tests.cli.photos import call, write_photos
 
 import counterpoise as cp
-from counterpoise.cli import app
 from counterpoise.cli.predict import MOST_ROWS
 
 NAMES = ("blue", "green", "red")
 
 
-def call(*arguments: object, code: int = 0):
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert result.exit_code == code, (result.output, result.stderr, result.exception)
-    return result
-
-
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """24 red, 8 green and 8 blue images in class folders."""
-    root, rng = tmp_path_factory.mktemp("data") / "photos", np.random.default_rng(0)
-    for name, n, channel in (("red", 24, 0), ("green", 8, 1), ("blue", 8, 2)):
-        (root / name).mkdir(parents=True)
-        for i in range(n):
-            pixels = rng.integers(0, 90, (12, 10, 3))
-            pixels[..., channel] += 120
-            Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{i:02}.png")
-    return root
+    return write_photos(tmp_path_factory.mktemp("data") / "photos", blue=8)
 
 
 @pytest.fixture(scope="module")

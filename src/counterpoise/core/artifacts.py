@@ -16,7 +16,7 @@ from counterpoise.core.confusion import ConfusionMatrix
 from counterpoise.core.errors import ArgumentError, ArtifactError
 from counterpoise.core.explanation import Explanation
 from counterpoise.core.files import read_json
-from counterpoise.core.predictions import Predictions
+from counterpoise.core.predictions import LogitTransform, Predictions
 from counterpoise.core.strategy import Strategy
 
 __all__ = [
@@ -102,14 +102,6 @@ class AuditResult(Artifact):
     num_files: int
     num_ignored: int
     partial: bool = False
-
-
-@dataclass(frozen=True)
-class LogitTransform:
-    """One step from the output of a model to its final logits: a name of `counterpoise.posthoc.TRANSFORMS`."""
-
-    method: str
-    parameters: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""`Predictions`: the logits of a model on one split, saved as an .npz file."""
+"""`Predictions`: the logits of a model on one split, saved as an .npz file; `LogitTransform`: a step to them."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,14 @@ from counterpoise.core.errors import ArgumentError, ArgumentTypeError, ArtifactE
 from counterpoise.core.files import atomic_write
 
 _NAMES = ("logits", "labels", "paths", "classes")
+
+
+@dataclass(frozen=True)
+class LogitTransform:
+    """One step from the output of a model to its final logits: a name of `counterpoise.posthoc.TRANSFORMS`."""
+
+    method: str
+    parameters: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
