@@ -19,6 +19,7 @@ from tests.cli.test_cli import SHORT
 
 import counterpoise.workflow.comparison  # noqa: F401 - imported before its parts are patched
 from counterpoise.core.files import locked
+from counterpoise.workflow.training.run_folder import CHECKPOINTS, RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +114,9 @@ def test_a_comparison_that_is_ended_leaves_no_process_and_says_no_more_than_one_
         [sys.executable, "-c", f"{start}; main()", *asked, "--out", str(tmp_path / "out")],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    runs = [tmp_path / f"out/runs/{name}-seed0/checkpoint.safetensors" for name in ("baseline", "focal")]
+    runs = [RunFolder(tmp_path / f"out/runs/{name}-seed0") for name in ("baseline", "focal")]
     for _ in range(1200):
-        if all(run.exists() for run in runs):
+        if all(_has_checkpoint(run) for run in runs):
             break
         time.sleep(0.05)
     child.send_signal(sent)
@@ -123,7 +124,12 @@ def test_a_comparison_that_is_ended_leaves_no_process_and_says_no_more_than_one_
     interrupted = "error: interrupted; finished work is kept, --resume continues from there\n"
     assert (stdout, stderr) == ("", interrupted if sent == signal.SIGINT else "")
     assert child.returncode == (130 if sent == signal.SIGINT else -sent)
-    assert all(run.exists() for run in runs)
+    assert all(_has_checkpoint(run) for run in runs)
+
+
+def _has_checkpoint(run: RunFolder) -> bool:
+    """Whether a run can be resumed; while one checkpoint is written, only the previous one has its name."""
+    return any((run.path / name).exists() for name in CHECKPOINTS)
 
 
 def _give_up_privileges() -> None:
