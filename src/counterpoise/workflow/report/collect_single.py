@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -24,8 +22,8 @@ from counterpoise.workflow.report.collect_classes import (
     select_classes,
 )
 from counterpoise.workflow.report.collect_strategies import calibration_figure
+from counterpoise.workflow.report.thumbnails import data_uri
 
-THUMBNAIL_SIZE = 64
 MAX_LISTED = 50
 SEVERITIES = ("error", "warning", "info")
 
@@ -116,25 +114,19 @@ def _thumbnails(data: LabeledImages) -> page.Images | None:
     thumbnails = []
     for index, cell in zip(classes.ids, classes.cells, strict=True):
         images = training[data.labels[training] == index]
-        source = _data_url(data, int(images[0])) if images.size else None
+        source = _thumbnail(data, int(images[0])) if images.size else None
         if source is not None:
             thumbnails.append((cell, source))
     return page.Images("First training image of each class", tuple(thumbnails)) if thumbnails else None
 
 
-def _data_url(data: LabeledImages, index: int) -> str | None:
-    """The pixels, encoded again, so that no metadata of the file is in the report."""
-    from PIL import Image
-
+def _thumbnail(data: LabeledImages, index: int) -> str | None:
+    """The image as a data URI; None if it cannot be read."""
     try:
         pixels: Any = data[index]
     except Exception:  # a reader may raise anything for a broken file; the audit reports it
         return None
-    picture = Image.fromarray(np.asarray(pixels, dtype=np.uint8)).convert("RGB")
-    picture.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_uri(pixels)
 
 
 def _findings(items: Iterable[Finding], *, fallback: str) -> page.Findings:
