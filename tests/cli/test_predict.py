@@ -113,7 +113,10 @@ def test_tuned_values_are_saved_and_predicted_with(photos, run):
             ("predict", "{run}", "{photos}", "--target-prior", "uniform", "--estimate-prior"),
             "`--estimate-prior` exclude",
         ),
-        (("predict", "{run}", "{photos}", "--device", "warp"), "`--device` 'warp' cannot be used"),
+        (
+            ("predict", "{run}", "{photos}", "--device", "warp"),
+            "`--device` must be auto, cpu, cuda, cuda:N with a whole number N, or mps; got 'warp'",
+        ),
         (("predict", "{run}", "{photos}", "--strategy", "focal"), "`--strategy` chooses a run of a comparison"),
         (("predict", "{run}", "{photos}", "--out", "{photos}/red/00.png"), "`--out` must end in .csv"),
         (("export", "{run}", "--out", "{tmp}/m.pth"), "`--out` must end in .onnx or .pt2"),

@@ -10,6 +10,7 @@ import typer
 
 from counterpoise.cli.options import (
     Data,
+    Device,
     Out,
     Overwrite,
     Resume,
@@ -45,6 +46,7 @@ def compare(
     select_by: Annotated[str, option("--select-by", "METRIC", _SELECT_BY)] = "balanced_accuracy",
     max_accuracy_drop: Annotated[float | None, option("--max-accuracy-drop", "POINTS", _MAX_DROP, min=0.0)] = None,
     jobs: Annotated[int | None, option("--jobs", "J", _JOBS, min=1)] = None,
+    device: Device = "auto",
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> Result:
@@ -53,7 +55,7 @@ def compare(
     from counterpoise.workflow.strategy import split_strategies, strategy_named
 
     chosen = [strategy_named(name) for name in split_strategies(strategies)] or None
-    settings = training.settings()
+    settings = training.settings(device)
     dataset = reading.load(data)
     with progress_bar("reading images") as bar:
         result = comparison.compare(
@@ -66,6 +68,7 @@ def compare(
             resume=resume,
             overwrite=overwrite,
             jobs=jobs,
+            device=device,
             progress=bar,
             **settings,
         )

@@ -54,6 +54,7 @@ _training = functools.partial(option, rich_help_panel="Training")
 _NESTED = flag("--nested", "Make every folder within a class folder a class: animal/cat.", rich_help_panel="Data")
 _PRETRAINED = flag("--pretrained", "Start from published weights (timm, torchvision).", rich_help_panel="Training")
 _SETTINGS = Settings()
+Device = Annotated[str, _training("--device", "D", "cpu, cuda, cuda:N or mps; auto: a GPU if there is one.")]
 _TREE = """Class tree of the hierarchical strategies: a YAML, JSON or CSV file; folders (class names such as
 animal/dog); balanced (from the class counts); predictions (.npz), which group the classes that are confused; auto is
 folders where class names have a slash, otherwise balanced."""
@@ -138,14 +139,14 @@ class TrainingOptions:
     precision: Annotated[str, _training("--precision", "P", "no (float32), bf16 or fp16.")] = _SETTINGS.precision
     tree: Annotated[str, _training("--tree", "T", _TREE)] = _SETTINGS.tree
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self, device: str) -> dict[str, Any]:
         """Keyword arguments of `train` and `compare`, checked with the device before any image is read."""
         from counterpoise.workflow.training import check_device
 
         chosen = dataclasses.asdict(self)
         if self.augment != "auto":
             chosen["augment"] = tuple(_names(self.augment))
-        check_device(Settings.from_options(chosen).precision)
+        check_device(Settings.from_options(chosen).precision, device)
         return chosen
 
 

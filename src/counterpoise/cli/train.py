@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from counterpoise.cli.options import Data, Out, Overwrite, Resume, TrainingDataOptions, TrainingOptions, option
+from counterpoise.cli.options import (
+    Data,
+    Device,
+    Out,
+    Overwrite,
+    Resume,
+    TrainingDataOptions,
+    TrainingOptions,
+    option,
+)
 from counterpoise.cli.output import Result, print_text, progress_bar
 from counterpoise.core.text import plural
 
@@ -21,6 +30,7 @@ def train(
     reading: TrainingDataOptions,
     training: TrainingOptions,
     seed: Seed = 0,
+    device: Device = "auto",
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> Result | None:
@@ -28,7 +38,7 @@ def train(
     from counterpoise.workflow import training as stage
     from counterpoise.workflow.strategy import strategy_named
 
-    chosen, settings = strategy_named(strategy), training.settings()
+    chosen, settings = strategy_named(strategy), training.settings(device)
     dataset = reading.load(data)
     title = f"{chosen.name}, seed {seed}"
     with progress_bar(title) as bar:
@@ -39,6 +49,7 @@ def train(
             out=out,
             resume=resume,
             overwrite=overwrite,
+            device=device,
             progress=lambda done, total: bar(title, done, total),
             **settings,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,11 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from tests.cli.test_cli import call
 
-from counterpoise.core.artifacts import Predictions
+from counterpoise.core.artifacts import Predictions, Run
 from counterpoise.core.errors import ArgumentError
 from counterpoise.workflow.comparison import compare
-from counterpoise.workflow.training import check_device, loop, train
+from counterpoise.workflow.training import check_device, checked_device, devices, distributed_state, run_folder, train
+from counterpoise.workflow.training.loop import TrainingLoop
 
 
 def logits(folder):
@@ -70,9 +73,106 @@ def test_a_device_that_does_not_exist_is_named_before_the_data_are_read(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("bla", "`{}` must be auto, cpu, cuda, cuda:N with a whole number N, or mps; got 'bla'"),
+        ("cuda:one", "`{}` must be auto, .*; got 'cuda:one'"),
+        ("cpu:1", "`{}` must be auto, .*; got 'cpu:1'"),
+        ("meta", "`{}` must be auto, .*; got 'meta'"),
+        ("cuda:99", "`{}` 'cuda:99' does not exist: .+; choose auto or cpu"),
+        ("mps:99", "`{}` 'mps:99' does not exist: .+; choose auto or cpu"),
+    ],
+)
+def test_a_device_of_the_arguments_is_checked_before_the_data_are_read(tmp_path, device, message):
+    nowhere, out = tmp_path / "nowhere", tmp_path / "out"
+    for function, options in ((train, {"strategy": "focal"}), (compare, {"strategies": ["focal"]})):
+        with pytest.raises(ArgumentError, match=f"^{message.format('device')}$"):
+            function(data=nowhere, device=device, out=out, **options)
+    for command in (("train", nowhere, "--strategy", "focal"), ("compare", nowhere)):
+        (line,) = call(*command, "--device", device, "--out", out, code=2).stderr.splitlines()
+        assert re.fullmatch(f"error: {message.format('--device')}", line)
+    with pytest.raises(ArgumentError, match=r"`device` must be auto, .*; got 0"):
+        checked_device(0)
+    assert not out.exists()
+
+
+def test_a_gpu_whose_number_is_too_large_or_that_refuses_is_named(monkeypatch):
+    """On a machine that PyTorch believes to have two GPUs and that has none."""
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(
+        ArgumentError, match=r"^`device` 'cuda:2' does not exist: the last one on this machine is cuda:1;"
+    ):
+        checked_device("cuda:2")
+    if not torch.cuda.is_available():
+        with pytest.raises(
+            ArgumentError, match=r"^`device` 'cuda:1' does not exist: .*(CUDA|NVIDIA).*; choose auto or cpu$"
+        ):
+            checked_device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ArgumentError, match="'cuda' does not exist: PyTorch finds no cuda device on this machine;"):
+        checked_device("cuda")
+
+
+def test_the_device_asked_for_is_the_one_that_trains_and_the_state_of_accelerate_stays(dataset, tmp_path, monkeypatch):
+    """On a machine whose first choice cannot compute: the meta device of PyTorch has no values."""
+    trained_on = []
+    run_epoch = TrainingLoop.run_epoch
+
+    def watched(self, progress):
+        trained_on.append((self.accelerator.device, next(self.model.parameters()).device))
+        return run_epoch(self, progress)
+
+    monkeypatch.setattr(TrainingLoop, "run_epoch", watched)
+    monkeypatch.setattr(devices, "_refusal", lambda device: None)
+    state = PartialState._shared_state
+    distributed_state()
+    before = dict(state)
+    try:
+        state["device"] = torch.device("meta")
+        train("baseline", dataset, epochs=1, device="cpu", out=tmp_path / "run")
+        assert state["device"] == torch.device("meta")
+    finally:
+        state.clear()
+        state.update(before)
+    assert trained_on == [(torch.device("cpu"), torch.device("cpu"))]
+    assert Run.load(tmp_path / "run" / "run.json").environment["device"].startswith("CPU, ")
+
+
+def test_a_device_cannot_be_chosen_for_one_of_several_processes(monkeypatch):
+    monkeypatch.setitem(PartialState._shared_state, "num_processes", 2)
+    monkeypatch.setitem(PartialState._shared_state, "device", torch.device("cuda:1"))
+    assert check_device("no") == torch.device("cuda:1")
+    with pytest.raises(
+        ArgumentError, match="`device` 'cpu' is for one process, and 2 were launched, which train on cuda"
+    ):
+        check_device("no", "cpu")
+    monkeypatch.setattr(devices, "checked_device", torch.device)
+    assert check_device("no", "cuda") == torch.device("cuda:1")
+    with pytest.raises(ArgumentError, match="`device` 'cuda:0' is for one process"):
+        check_device("no", "cuda:0")
+
+
+def test_a_run_that_is_resumed_on_another_device_records_both(dataset, tmp_path, monkeypatch):
+    def stop(done, total):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_folder, "device_text", lambda device: "NVIDIA One")
+    with pytest.raises(KeyboardInterrupt):
+        train("baseline", dataset, epochs=3, out=tmp_path, progress=stop)
+    with pytest.raises(KeyboardInterrupt):
+        train("baseline", dataset, epochs=3, out=tmp_path, resume=True, progress=stop)
+    monkeypatch.setattr(run_folder, "device_text", lambda device: "NVIDIA Two")
+    run = train("baseline", dataset, epochs=3, out=tmp_path, resume=True)
+    assert run.environment["device"] == "NVIDIA One; from step 2: NVIDIA Two"
+    assert train("baseline", dataset, epochs=3, out=tmp_path, resume=True) == run
+
+
 @pytest.mark.fault("C18")
 def test_a_device_without_bfloat16_is_named(monkeypatch):
-    monkeypatch.setattr(loop, "is_bf16_available", lambda: False)
+    monkeypatch.setattr(devices, "is_bf16_available", lambda: False)
     with pytest.raises(ArgumentError, match=r"`precision` 'bf16' is not supported by the device .*; choose 'no' or"):
         check_device("bf16")
     check_device("no")
@@ -80,9 +180,9 @@ def test_a_device_without_bfloat16_is_named(monkeypatch):
 
 def test_the_cpu_is_used_on_request(monkeypatch):
     asked = []
-    monkeypatch.setattr(loop, "PartialState", lambda cpu: asked.append(cpu))
-    loop.distributed_state()
+    monkeypatch.setattr(devices, "PartialState", lambda cpu: asked.append(cpu))
+    devices.distributed_state()
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    loop.distributed_state()
+    devices.distributed_state()
     assert asked == [False, True]
     assert PartialState().device.type in ("cpu", "cuda")

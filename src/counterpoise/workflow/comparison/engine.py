@@ -15,7 +15,7 @@ import torch
 from counterpoise.core.artifacts import Run, Strategy
 from counterpoise.core.errors import CounterpoiseError, WriteError
 from counterpoise.core.processes import Workers, report, workers
-from counterpoise.workflow.training import RunFolder, TrainingSetup, open_run, run_training
+from counterpoise.workflow.training import RunFolder, TrainingSetup, open_run, run_training, used_device
 from counterpoise.workflow.training.run_folder import error_text
 
 Progress = Callable[[str, int, int], None]
@@ -52,7 +52,7 @@ def run_tasks(setup: TrainingSetup, tasks: Sequence[Task], *, jobs: int, progres
 
 def default_jobs(setup: TrainingSetup, tasks: int) -> int:
     """One run per core for small images on a CPU, where a step gains little from a second core; otherwise one."""
-    small = setup.settings.image_size <= 64 and not torch.cuda.is_available()
+    small = setup.settings.image_size <= 64 and used_device(setup.device).type == "cpu"
     return max(1, min(tasks, os.cpu_count() or 1)) if small else 1
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from counterpoise import metrics
 from counterpoise.core.artifacts import Arm, AuditResult, Comparison, Evaluation, Predictions, Run, Strategy, Verdict
 from counterpoise.core.checks import checked_choice, checked_number
@@ -56,6 +58,7 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
     resume: bool = False,
     overwrite: bool = False,
     jobs: int | None = 1,
+    device: str | torch.device = "auto",
     progress: Progress | None = None,
     **settings: Any,
 ) -> Comparison:
@@ -81,6 +84,7 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
             one is in the sub folder ``.counterpoise-new``, where ``resume`` continues it; delete it to keep the old.
         jobs: the number of runs at the same time, each in its own process; None chooses by the machine. A script that
             asks for more than one needs the usual ``if __name__ == "__main__":``.
+        device: "cpu", "cuda", "cuda:1", "mps", …; "auto" for a GPU if there is one, or what accelerate was told to use.
         progress: called with a description of the running task, the steps done, and the number of all steps.
         **settings: fields of `counterpoise.workflow.training.Settings`: ``model``, ``epochs``, ….
 
@@ -107,14 +111,14 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
     if strategies is not None and not strategies:
         raise ArgumentError("`strategies` is empty; name at least one, or leave it out for the advice of `plan`")
     chosen = _with_requirements(strategies) if strategies is not None else None
-    check_device(checked.precision)
+    used = check_device(checked.precision, device)
     dataset = as_dataset(data)
     _check_splits(dataset)
     for strategy in chosen or (strategy_named(BASELINE),):
         check_strategy(strategy, dataset, checked)
     claim(out, resume=resume, overwrite=overwrite)
     check_output(dataset, out)
-    setup = TrainingSetup.prepare(dataset, checked)
+    setup = TrainingSetup.prepare(dataset, checked, device=used)
     audited = audit(setup.data)
     _warn_of_errors(audited)
     with output_folder(out, _FILES, resume=resume, overwrite=overwrite) as folder:

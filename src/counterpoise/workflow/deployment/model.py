@@ -29,7 +29,7 @@ from counterpoise.workflow.deployment.images import ImageLike, ImageTransform, l
 from counterpoise.workflow.deployment.module import ImageClassifier, NodeClassifiers
 from counterpoise.workflow.deployment.result import ImagePredictions
 from counterpoise.workflow.evaluation import TUNING_FILE, read_tuning
-from counterpoise.workflow.training import RunFolder
+from counterpoise.workflow.training import RunFolder, checked_device
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -197,7 +197,7 @@ def load_model(
             its recommended strategy. What ``counterpoise evaluate --tune … --save`` has saved in a run is applied.
         strategy: the strategy to take from a comparison; needed where its verdict is undecided.
         seed: the seed to take from a comparison; None for the first one that finished.
-        device: "cpu", "cuda", "cuda:1", "mps", …; None for a GPU if there is one.
+        device: "cpu", "cuda", "cuda:1", "mps", …; None or "auto" for a GPU if there is one.
 
     Returns:
         The `TrainedModel`.
@@ -295,12 +295,5 @@ def _network(run: Run, tensors: dict[str, Tensor], folder: Path) -> nn.Module:
 
 
 def _device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
-        reason = str(error).splitlines()[0]
-        raise ArgumentError(f"`device` {str(device)!r} cannot be used: {reason}; use another, such as cpu") from error
-    return chosen
+    chosen = None if device is None else checked_device(device)
+    return chosen or torch.device("cuda" if torch.cuda.is_available() else "cpu")

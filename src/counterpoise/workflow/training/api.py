@@ -21,10 +21,11 @@ from counterpoise.core.images import SPLITS, LabeledImages, Split
 from counterpoise.workflow.dataset import as_dataset, check_output
 from counterpoise.workflow.evaluation import FittedMethod
 from counterpoise.workflow.strategy import CATALOG, strategy_named
-from counterpoise.workflow.training.loop import Progress, check_device, distributed_state, own_accelerator_state
+from counterpoise.workflow.training.devices import check_device, distributed_state, training_device
+from counterpoise.workflow.training.loop import Progress
 from counterpoise.workflow.training.posthoc import apply_posthoc, final_logit_prior
 from counterpoise.workflow.training.recipe import ClassPrior
-from counterpoise.workflow.training.run_folder import FILES, RunFolder, error_text, linear_head, open_run
+from counterpoise.workflow.training.run_folder import FILES, RunFolder, error_text, linear_head, open_run, restarted
 from counterpoise.workflow.training.settings import Settings
 from counterpoise.workflow.training.setup import TrainingSetup, check_strategy
 from counterpoise.workflow.training.trainer import SeparateTrainer, Trainer, final_predictions
@@ -41,6 +42,7 @@ def train(
     out: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    device: str | torch.device = "auto",
     progress: Callable[[int, int], None] | None = None,
     **settings: Any,
 ) -> Run:
@@ -60,6 +62,9 @@ def train(
         resume: continue from the last epoch saved in ``out``; from the start if there is none.
         overwrite: replace the run in ``out`` when the new one is done. Until then the old run stays, and the new one is
             in the sub folder ``.counterpoise-new``, where ``resume`` continues it; delete it to keep the old run.
+        device: "cpu", "cuda", "cuda:1", "mps", …; "auto" for a GPU if there is one, or what accelerate was told to use
+            (the environment variable ACCELERATE_TORCH_DEVICE). A run may be resumed on another device; run.json records
+            each.
         progress: called after every step with the number of steps done and of all steps.
         **settings: fields of `Settings`: ``model``, ``epochs``, ``batch_size``, ``learning_rate``, ….
 
@@ -72,8 +77,8 @@ def train(
             logits of the training images are too many to save; their recall per class is in the `Run` all the same.
 
     Raises:
-        ArgumentError: an unknown strategy, model or setting, an augmentation that is not label-preserving, or ``out``
-            inside the folder of the data.
+        ArgumentError: an unknown strategy, model or setting, a device that does not exist, an augmentation that is not
+            label-preserving, or ``out`` inside the folder of the data.
         ArtifactError: ``out`` holds other files or the checkpoint of another run, or cannot be written to.
         TrainingError: the loss became NaN or infinite.
 
@@ -83,7 +88,7 @@ def train(
     """
     chosen = strategy_named(strategy) if isinstance(strategy, str) else strategy
     checked = Settings.from_options(settings, arguments=inspect.signature(train).parameters)
-    check_device(checked.precision)
+    used = check_device(checked.precision, device)
     group = distributed_state()
     path = Path(out if out is not None else f"runs/{chosen.folder_name}-seed{seed}")
     # With several processes the first one checks and writes the folder; the others only read it.
@@ -93,7 +98,7 @@ def train(
     if is_first:
         claim(path, resume=resume, overwrite=overwrite)
     check_output(dataset, path)
-    setup = TrainingSetup.prepare(dataset, checked)
+    setup = TrainingSetup.prepare(dataset, checked, device=used)
     if chosen.name not in CATALOG and (advice := setup.double_correction_advice(chosen)):
         warnings.warn(advice, UserWarning, stacklevel=2)
     with output_folder(path, FILES, resume=resume, overwrite=overwrite) if is_first else nullcontext():
@@ -126,10 +131,9 @@ def _trained(
 ) -> Run:
     """Train what remains of a run, and write its files."""
     clock = time.monotonic()
-    with torch.random.fork_rng(), own_accelerator_state():
+    with training_device(setup.device):
         trainer = (SeparateTrainer if strategy.separate else Trainer).create_or_resume(setup, strategy, seed, folder)
-        starts = (*run.starts, trainer.step)
-        run = replace(run, status="running", error=None, starts=starts, directory=str(folder.path))
+        run = restarted(run, setup, trainer.step, folder)
         writes = distributed_state().is_main_process
         if writes:
             folder.write_run(run)

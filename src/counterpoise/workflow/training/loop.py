@@ -2,84 +2,29 @@
 
 from __future__ import annotations
 
-import atexit
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, cast
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
-from accelerate.state import AcceleratorState
-from accelerate.utils import DataLoaderConfiguration, is_bf16_available, parse_flag_from_env
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from counterpoise.augment import random_crop, random_symmetry
-from counterpoise.core.errors import ArgumentError, DatasetError, TrainingError
+from counterpoise.core.errors import DatasetError, TrainingError
 from counterpoise.losses import global_normalizer, softmax_loss
 from counterpoise.losses.base import Loss
 from counterpoise.workflow.training.data import EpochBatches, ImageBatch, ImageTensors, SampleOrder, collate
+from counterpoise.workflow.training.devices import distributed_state
 from counterpoise.workflow.training.settings import ResolvedSettings
 from counterpoise.workflow.training.transforms import BatchTransform
 
 Progress = Callable[[int], None]
 """Called after every step with the number of steps done."""
-
-
-def distributed_state() -> PartialState:
-    """The processes that share this run, joined on first use; without a launcher there is only this one."""
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or (several and not torch.cuda.is_available())
-    state = PartialState(cpu=cpu)
-    if several:
-        _leave_group_at_exit()
-    return state
-
-
-def check_device(precision: str) -> None:
-    """Raise `ArgumentError` if the device of accelerate does not exist or has not this precision, before any work."""
-    name = os.environ.get("ACCELERATE_TORCH_DEVICE")
-    try:
-        if name is not None:
-            torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:  # an assertion of a torch that has no CUDA
-        reason = str(error).strip().splitlines()[0]
-        raise ArgumentError(
-            f"the device {name!r} of the environment variable ACCELERATE_TORCH_DEVICE cannot be used ({reason}); unset "
-            "it, or name another device, such as cpu or cuda:0"
-        ) from error
-    device = distributed_state().device
-    if precision == "fp16" and device.type == "cpu":
-        raise ArgumentError("`precision` 'fp16' needs a GPU, and this is a training on the CPU; choose 'no' or 'bf16'")
-    if precision == "bf16" and not is_bf16_available():
-        raise ArgumentError(f"`precision` 'bf16' is not supported by the device {str(device)!r}; choose 'no' or 'fp16'")
-
-
-@contextmanager
-def own_accelerator_state() -> Iterator[None]:
-    """Let the block choose its precision, and leave an Accelerator of the caller as it was.
-
-    accelerate keeps the precision of the first Accelerator of a process and refuses any other.
-    """
-    state = AcceleratorState._shared_state
-    before = dict(state)
-    AcceleratorState._reset_state()
-    try:
-        yield
-    finally:
-        state.clear()
-        state.update(before)
-
-
-@cache
-def _leave_group_at_exit() -> None:
-    """Leave the process group in order: if one process just ends, threads of the others that still listen abort."""
-    atexit.register(PartialState().destroy_process_group)
 
 
 @dataclass

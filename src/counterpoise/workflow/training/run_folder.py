@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import shutil
 import warnings
@@ -27,6 +26,7 @@ from counterpoise.core.images import SPLITS
 from counterpoise.core.tables import read_own_csv, write_csv
 from counterpoise.core.text import parsed_number
 from counterpoise.workflow.evaluation import TUNING_FILE
+from counterpoise.workflow.training.devices import device_text, used_device
 from counterpoise.workflow.training.posthoc import LinearHead
 from counterpoise.workflow.training.setup import TrainingSetup
 
@@ -229,7 +229,7 @@ def open_run(setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFol
         status="running",
         model=setup.settings.model,
         settings=setup.settings.to_dict(),
-        environment=_environment(),
+        environment=_environment(used_device(setup.device)),
         data={**setup.data.to_dict(), "content": setup.content},
         classes=counts.names,
         train_counts=tuple(counts.counts.tolist()),
@@ -251,6 +251,24 @@ def open_run(setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFol
     if old.status == "done":
         folder.check_digests(old)
     return old
+
+
+def restarted(run: Run, setup: TrainingSetup, step: int, folder: RunFolder) -> Run:
+    """The record of a run that trains from this step on; another device than before is added to its environment."""
+    device, before = device_text(used_device(setup.device)), run.environment.get("device", "unknown")
+    if step == 0:
+        before = device
+    elif before.rpartition(": ")[2] != device:
+        before += f"; from step {step}: {device}"
+    environment = {**run.environment, "device": before}
+    return replace(
+        run,
+        status="running",
+        error=None,
+        starts=(*run.starts, step),
+        environment=environment,
+        directory=str(folder.path),
+    )
 
 
 def error_text(error: BaseException) -> str:
@@ -282,14 +300,11 @@ def _difference(recorded: Any, asked: Any) -> str:
     return f"is {str(recorded)!r:.80}, and {str(asked)!r:.80} was asked for"
 
 
-def _environment() -> dict[str, str]:
+def _environment(device: torch.device) -> dict[str, str]:
     """Versions of the packages that influence the numbers, and the machine."""
     versions = {name: metadata.version(name) for name in _PACKAGES}
-    device = f"CPU, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
-    if torch.cuda.is_available():
-        device = torch.cuda.get_device_name()
     system = {"python": platform.python_version(), "system": platform.platform(terse=True)}
-    return {**versions, **system, "device": device, "processor": _processor()}
+    return {**versions, **system, "device": device_text(device), "processor": _processor()}
 
 
 def _processor() -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from counterpoise import hierarchy
@@ -35,16 +36,18 @@ from counterpoise.workflow.training.settings import ResolvedSettings, Settings
 class TrainingSetup:
     """The dataset, the resolved settings and the decoded images of each split.
 
-    ``tree_source`` is the setting ``tree``: a keyword or a file.
+    ``tree_source`` is the setting ``tree``: a keyword or a file. ``device`` is where to train; None for the choice of
+    accelerate.
     """
 
     data: LabeledImages
     settings: ResolvedSettings
     images: dict[Split, ImageTensors]
     tree_source: str = "auto"
+    device: torch.device | None = None
 
     @classmethod
-    def prepare(cls, data: LabeledImages, settings: Settings) -> TrainingSetup:
+    def prepare(cls, data: LabeledImages, settings: Settings, *, device: torch.device | None = None) -> TrainingSetup:
         """Resolve the settings, check the model, and decode all images; images that cannot be are quarantined."""
         check_model(settings.model if settings.model != "auto" else "resnet20")
         resolved = settings.resolve(data)
@@ -59,7 +62,8 @@ class TrainingSetup:
             # The splits without faults are decoded at this size; without the faulty images another could be derived.
             resolved = replace(settings, image_size=resolved.image_size).resolve(data)
             images |= _image_tensors(data, resolved, splits=tuple(faults))
-        return cls(data, resolved, {split: tensors for split, tensors in images.items() if len(tensors)}, settings.tree)
+        images = {split: tensors for split, tensors in images.items() if len(tensors)}
+        return cls(data, resolved, images, settings.tree, device)
 
     @cached_property
     def content(self) -> str:
