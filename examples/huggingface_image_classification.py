@@ -1,6 +1,6 @@
 """Fine-tune an image classifier of Hugging Face on long-tailed data: plainly, and with two losses and a sampler.
 
-    pip install 'counterpoise[huggingface]'
+    pip install -e '.[huggingface]'
     python examples/huggingface_image_classification.py --max-steps 100
 
 Fine-tunes microsoft/resnet-50 if the hub answers within three seconds, otherwise a small ResNet from scratch;

@@ -55,6 +55,12 @@ def run_folder(photos, tmp_path_factory):
     return out
 
 
+@pytest.mark.parametrize("module", ["counterpoise", "counterpoise.cli"])
+def test_the_package_runs_as_a_module(module):
+    done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"counterpoise {cp.__version__}\n"), done.stderr
+
+
 @pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)], ids=lambda c: c[0] if c else "counterpoise")
 def test_help_says_what_each_command_does(command):
     text = call(*command, "--help").stdout

@@ -33,6 +33,15 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
     assert not missing
 
 
+def test_install_lines_are_for_a_clone() -> None:
+    """The package is on no index, so that ``pip install counterpoise`` would fail or install something else."""
+    texts = [*PAGES, *(ROOT / "docs").glob("*.md"), *(ROOT / "src").rglob("*.py"), *(ROOT / "examples").rglob("*.py")]
+    named = re.compile(r"pip install [^\n`]*\bcounterpoise\b(?!,)")
+    found = [f"{path.name}: {m[0]}" for path in texts for m in named.finditer(path.read_text("utf-8"))]
+    assert not found
+    assert "$ git clone" in (ROOT / "README.md").read_text("utf-8")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_runs_and_prints_what_stands_below(page: Path) -> None:
     if page.name in FRAMEWORKS:

@@ -33,6 +33,16 @@ class MissingExtraError(CounterpoiseError, ImportError):
     """An optional dependency is not installed; the message has the command to install it."""
 
 
+def install_command(extra: str) -> str:
+    """How to install an optional dependency; Counterpoise is installed from a clone.
+
+    Example:
+        >>> install_command("keras")
+        "run pip install -e '.[keras]' in your clone of Counterpoise"
+    """
+    return f"run pip install -e '.[{extra}]' in your clone of Counterpoise"
+
+
 class TrainingError(CounterpoiseError):
     """A training cannot continue; the message names the step and what to change."""
 

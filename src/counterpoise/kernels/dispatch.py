@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from counterpoise.core.errors import CounterpoiseError, UnsupportedError
+from counterpoise.core.errors import CounterpoiseError, UnsupportedError, install_command
 from counterpoise.kernels.autograd import Recomputed, in_transform, is_jit_traced, is_traced
 from counterpoise.kernels.closed_sigmoid import sigmoid_closed
 from counterpoise.kernels.closed_softmax import closed_rows, softmax_closed
@@ -252,7 +252,7 @@ def _triton_obstacle(logits: Tensor) -> str | None:
     if logits.dtype not in _TOLERANCE:
         return f"does not support logits of {logits.dtype}"
     if not _TRITON_INSTALLED:
-        return "needs Triton: pip install 'counterpoise[kernels]'"
+        return f"needs Triton: {install_command('kernels')}"
     if logits.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         return f"needs logits on a GPU (or TRITON_INTERPRET=1); they are on {logits.device}"
     return None

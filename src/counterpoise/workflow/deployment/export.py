@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from counterpoise.core.errors import ArgumentError, MissingExtraError
+from counterpoise.core.errors import ArgumentError, MissingExtraError, install_command
 from counterpoise.core.files import atomic_write
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def export_metadata(model: TrainedModel) -> dict[str, Any]:
 def _onnx(module: nn.Module, example: Tensor, metadata: str) -> bytes:
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
-        raise MissingExtraError(f"the export as ONNX needs {' and '.join(missing)}: pip install 'counterpoise[onnx]'")
+        raise MissingExtraError(f"the export as ONNX needs {' and '.join(missing)}: {install_command('onnx')}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about its own future
         program = torch.onnx.export(
