@@ -380,4 +380,4 @@ def test_without_transformers_the_extra_is_named() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "MissingExtraError" in done.stderr
-    assert "pip install 'counterpoise[huggingface]'" in done.stderr
+    assert "pip install -e '.[huggingface]'" in done.stderr

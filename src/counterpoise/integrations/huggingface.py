@@ -23,7 +23,7 @@ from torch import Tensor
 
 from counterpoise.core.checks import checked_vector
 from counterpoise.core.counts import FEW, MANY, ClassCounts, CountsLike
-from counterpoise.core.errors import ArgumentError, ArgumentTypeError, MissingExtraError
+from counterpoise.core.errors import ArgumentError, ArgumentTypeError, MissingExtraError, install_command
 from counterpoise.losses.arguments import Vector, vector_tensor
 from counterpoise.losses.base import Loss
 from counterpoise.losses.sigmoid import sigmoid_loss
@@ -36,7 +36,7 @@ try:
 except ImportError as error:
     raise MissingExtraError(
         "`counterpoise.integrations.huggingface` needs transformers, which cannot be imported here "
-        f"({error}); pip install 'counterpoise[huggingface]'"
+        f"({error}); {install_command('huggingface')}"
     ) from error
 
 LossFunction = Callable[..., Tensor]

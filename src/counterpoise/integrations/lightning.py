@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from counterpoise.core.counts import FEW, MANY, ClassCounts, CountsLike
-from counterpoise.core.errors import ArgumentError, MissingExtraError
+from counterpoise.core.errors import ArgumentError, MissingExtraError, install_command
 from counterpoise.losses.base import Loss
 from counterpoise.metrics import balanced_accuracy, shot_accuracy
 from counterpoise.weights import AdaptiveWeights, DeferredWeights, Scheme
@@ -19,7 +19,7 @@ try:
     from lightning.pytorch import Callback, LightningModule, Trainer
 except ImportError as error:
     raise MissingExtraError(
-        "counterpoise.integrations.lightning needs Lightning: pip install 'counterpoise[lightning]'"
+        f"counterpoise.integrations.lightning needs Lightning: {install_command('lightning')}"
     ) from error
 
 IntArray = NDArray[np.int64]

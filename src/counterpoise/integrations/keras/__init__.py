@@ -4,16 +4,16 @@ Keras chooses its backend (torch, JAX or TensorFlow) when it is first imported, 
 module imports Keras.
 """
 
-from counterpoise.core.errors import MissingExtraError
+from counterpoise.core.errors import MissingExtraError, install_command
 
 try:
     import keras  # noqa: F401
 except ModuleNotFoundError as error:
     if error.name == "keras":
-        raise MissingExtraError("Keras 3 is not installed; pip install 'counterpoise[keras]'") from error
+        raise MissingExtraError(f"Keras 3 is not installed; {install_command('keras')}") from error
     raise MissingExtraError(
         f"Keras cannot load its backend: there is no module {error.name!r}. Install it, or choose another with "
-        "KERAS_BACKEND=torch (or jax) in the environment before Keras is first imported"
+        "KERAS_BACKEND=torch (or jax, or tensorflow) in the environment before Keras is first imported"
     ) from error
 
 from counterpoise.integrations.keras.losses import (

@@ -90,12 +90,13 @@ def _one_hot(target: Any, z: Any, ignore_index: int) -> tuple[Any, Any, Any]:
 def _transformed(z: Any, t: Any, parameters: Parameters) -> Any:
     """z' = s · a · (z − m·t) + b up to a number per row, which the softmax does not depend on.
 
-    The maximum of z is subtracted first: where |z| is large, z + b would lose the digits of b.
+    The maximum of z is subtracted first: where |z| is large, z + b would lose the digits of b. The `where` around the
+    difference keeps TensorFlow, which moves constants in a sum, from computing (z + b) − max z in a graph.
     """
     if "class_scale" not in parameters and ("offset" in parameters or "margin" in parameters):
         can_win = z if "offset" not in parameters else ops.where(parameters["offset"] > -float("inf"), z, -float("inf"))
         top = ops.stop_gradient(ops.max(can_win, -1, keepdims=True))
-        z = z - ops.where(ops.equal(top, -float("inf")), ops.zeros_like(top), top)
+        z = ops.where(ops.equal(top, -float("inf")), z, z - top)
     if "margin" in parameters:
         z = z - parameters["margin"] * t
     if "class_scale" in parameters:

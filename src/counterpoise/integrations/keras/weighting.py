@@ -57,7 +57,8 @@ def class_weight(  # noqa: PLR0913  the arguments of class_weights
         empty: "error" refuses a class without images; "exclude" gives it the weight 0.
 
     Raises:
-        ArgumentError: neither or both of ``counts`` and ``labels``, a class without images, or multi-label rows.
+        ArgumentError: neither or both of ``counts`` and ``labels``, a class without images, labels that start at 1, or
+            multi-label rows.
         ArgumentTypeError: counts or labels that are not integers.
 
     Example:
@@ -69,7 +70,9 @@ def class_weight(  # noqa: PLR0913  the arguments of class_weights
     if (counts is None) == (labels is None):
         raise ArgumentError("give either `counts` (images per class) or `labels` (one class index per image)")
     if counts is None:
-        counts = ClassCounts.from_labels(_class_indices(labels), num_classes=num_classes)
+        indices = _class_indices(labels)
+        _check_first_class(indices, empty)
+        counts = ClassCounts.from_labels(indices, num_classes=num_classes)
     elif num_classes is not None:
         raise ArgumentError("`num_classes` applies to `labels` only; omit it, `counts` has one number per class")
     counts = counts if isinstance(counts, ClassCounts) else ClassCounts(counts)
@@ -270,6 +273,15 @@ def _class_indices(labels: Any) -> NDArray[np.int64]:
         )
     classes: NDArray[np.int64] = array.argmax(1)
     return classes
+
+
+def _check_first_class(indices: NDArray[np.int64], empty: str) -> None:
+    """Refuse labels that are counted from 1, unless classes without images are allowed."""
+    if empty == "error" and indices.size and indices.min() == 1:
+        raise ArgumentError(
+            f"`labels` are from 1 to {indices.max()}, and Keras counts classes from 0: subtract 1 from them here and "
+            "in `fit`. If there is a class 0 without images, pass empty='exclude'"
+        )
 
 
 def _whole(values: Any, name: str) -> NDArray[np.int64]:
