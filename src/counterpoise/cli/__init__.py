@@ -6,7 +6,6 @@ import contextlib
 import functools
 import inspect
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -31,7 +30,7 @@ from counterpoise.cli import (
     weights,
 )
 from counterpoise.cli.options import spread_groups
-from counterpoise.cli.output import Result, print_error, print_json, print_note
+from counterpoise.cli.output import Result, naming_options, print_error, print_json, print_note
 from counterpoise.core.errors import CounterpoiseError
 
 __all__ = ["app", "main"]
@@ -69,23 +68,30 @@ def _add_command(name: str, function: Callable[..., Result | None]) -> None:
 
     @functools.wraps(with_options)
     def run(*, as_json: bool, debug: bool, **values: Any) -> None:
-        try:
-            with _warnings_as_notes():
-                result = with_options(**values)
-            if result is not None:
-                print_json(result.value) if as_json else result.show()
-        except CounterpoiseError as error:
-            if debug:
-                raise
-            print_error(_with_option_names(str(error), name))
-            raise typer.Exit(2) from None
-        except KeyboardInterrupt:
-            resumable = "resume" in inspect.signature(with_options).parameters
-            print_error("interrupted" + "; finished work is kept, --resume continues from there" * resumable)
-            raise typer.Exit(130) from None
-        raise typer.Exit(0 if result is None else result.exit_code)
+        with naming_options(functools.cache(lambda: _option_names(name))):
+            code = _exit_code(functools.partial(with_options, **values), as_json, debug)
+        raise typer.Exit(code)
 
     app.command(name)(run)
+
+
+def _exit_code(command: Callable[[], Result | None], as_json: bool, debug: bool) -> int:
+    """Run a command and print its result, or its error in one line."""
+    try:
+        with _warnings_as_notes():
+            result = command()
+        if result is not None:
+            print_json(result.value) if as_json else result.show()
+    except CounterpoiseError as error:
+        if debug:
+            raise
+        print_error(str(error))
+        return 2
+    except KeyboardInterrupt:
+        resumable = "resume" in inspect.signature(command).parameters
+        print_error("interrupted" + "; finished work is kept, --resume continues from there" * resumable)
+        return 130
+    return 0 if result is None else result.exit_code
 
 
 @contextlib.contextmanager
@@ -104,20 +110,16 @@ def _warnings_as_notes() -> Iterator[None]:
         yield
 
 
-def _with_option_names(message: str, command: str) -> str:
-    """Replace the arguments of the Python function in a message by the options that the user typed."""
+def _option_names(command: str) -> dict[str, str]:
+    """The option of a command for each argument of the Python function that it calls."""
     group: Any = typer.main.get_command(app)
     names = {
         option.name: option.metavar if option.param_type_name == "argument" else max(option.opts, key=len)
         for option in group.commands[command].params
     }
-    text = re.sub(r"`(\w+)=?`", lambda found: f"`{names[found[1]]}`" if found[1] in names else found[0], message)
-    # Messages that name both, "`nested` (--nested)", would name the option twice.
-    return re.sub(
-        r" \((--[\w, -]+)\)",
-        lambda found: "" if all(f"`{name}`" in text for name in found[1].split(", ")) else found[0],
-        text,
-    )
+    # `load` has other names for these two.
+    others = {"source": names.get("data"), "seed": names.get("split_seed")}
+    return {argument: name for argument, name in others.items() if name} | names
 
 
 _MODULES = (demo, audit, plan, augment, make_longtail, train, compare, evaluate, report, predict, export, weights)

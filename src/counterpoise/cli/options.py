@@ -52,6 +52,13 @@ Overwrite = Annotated[bool, flag("--overwrite", "Replace the files that an earli
 _data = functools.partial(option, rich_help_panel="Data")
 _training = functools.partial(option, rich_help_panel="Training")
 _NESTED = flag("--nested", "Make every folder within a class folder a class: animal/cat.", rich_help_panel="Data")
+_KEEP_EMPTY = flag("--keep-empty-classes", "Keep a class without images, with count 0.", rich_help_panel="Data")
+_EXCLUDE_DUPLICATES = flag(
+    "--exclude-duplicates",
+    "Exclude copies of images: all if their labels differ, else all but one (kept: test, then val, then train).",
+    rich_help_panel="Data",
+)
+_ANNOUNCED = ("nested-folders", "empty-classes-excluded", "duplicates-excluded")
 _PRETRAINED = flag("--pretrained", "Start from published weights (timm, torchvision).", rich_help_panel="Training")
 _SETTINGS = Settings()
 Device = Annotated[str, _training("--device", "D", "cpu, cuda, cuda:N or mps; auto: a GPU if there is one.")]
@@ -77,16 +84,30 @@ class DataOptions:
     ] = 0.2
     split_seed: Annotated[int, _data("--split-seed", "S", "Seed of the splits that are set aside automatically.")] = 0
     nested: Annotated[bool, _NESTED] = False
+    keep_empty_classes: Annotated[bool, _KEEP_EMPTY] = False
+    exclude_duplicates: Annotated[bool, _EXCLUDE_DUPLICATES] = False
 
     def load(self, source: str, *, warn: bool = True, **arguments: Any) -> LabeledImages:
-        """Read the dataset; ``warn`` on stderr about folders within class folders."""
+        """Read the dataset; ``warn`` on stderr about what was read otherwise than one may expect."""
         from counterpoise.workflow.dataset import load
 
-        dataset = load(source, val_fraction=self.val_fraction, seed=self.split_seed, nested=self.nested, **arguments)
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(DataOptions)}
+        dataset = load(source, seed=given.pop("split_seed"), **given, **arguments)
         for finding in dataset.findings:
-            if warn and finding.kind == "nested-folders":
-                print_note(f"warning: {finding.reason}")
+            if warn and finding.kind in _ANNOUNCED:
+                severity = "" if finding.severity == "info" else f"{finding.severity}: "
+                print_note(f"{severity}{finding.reason}")
         return dataset
+
+    def typed(self) -> str:
+        """The options that differ from their defaults, each after a space, for a command to type."""
+        words = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                words.append(f"--{field.name.replace('_', '-')}")
+                words += [] if value is True else [shlex.quote(str(value))]
+        return "".join(f" {word}" for word in words)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+_OPTIONS: ContextVar[Callable[[], Mapping[str, str]]] = ContextVar("options", default=dict)
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,8 @@ def print_text(text: str = "") -> None:
 
 
 def print_note(text: str) -> None:
-    """Print a line on stderr."""
-    typer.echo(_printable(text), err=True)
+    """Print a line on stderr, with the options in place of the arguments that it names."""
+    typer.echo(_printable(_in_options(text)), err=True)
 
 
 def print_error(text: str) -> None:
@@ -65,7 +70,41 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, title:
 def print_findings(findings: Iterable[Any]) -> None:
     """Print a line per finding: severity, reason."""
     for finding in findings:
-        print_text(f"{finding.severity:>7}  {finding.reason}")
+        print_text(f"{finding.severity:>7}  {_in_options(finding.reason)}")
+
+
+@contextlib.contextmanager
+def naming_options(names: Callable[[], Mapping[str, str]]) -> Iterator[None]:
+    """Within the block, name the option in place of each argument in notes, errors and findings.
+
+    ``names`` returns the option of each argument of the Python function; it is called only if a text names one.
+    """
+    token = _OPTIONS.set(names)
+    try:
+        yield
+    finally:
+        _OPTIONS.reset(token)
+
+
+def _in_options(text: str) -> str:
+    """The text with ```nested``` as ```--nested``` and ```label_column='class'``` as ```--label-column class```."""
+    if "`" not in text:
+        return text
+    names = _OPTIONS.get()()
+
+    def option(found: re.Match[str]) -> str:
+        if found[1] not in names:
+            return found[0]
+        value = (found[2] or "").strip("'\"")
+        return f"`{names[found[1]]}{f' {shlex.quote(value)}' if value and value != 'True' else ''}`"
+
+    text = re.sub(r"`(\w+)(?:=([^`]*))?`", option, text)
+    # Messages that name both, "`nested` (--nested)", would name the option twice.
+    return re.sub(
+        r" \((--[\w, -]+)\)",
+        lambda found: "" if all(f"`{name}`" in text for name in found[1].split(", ")) else found[0],
+        text,
+    )
 
 
 @contextlib.contextmanager

@@ -14,12 +14,11 @@ def plan(data: Data, reading: DataOptions) -> Result:
 
     strategies = strategy.plan(reading.load(data).counts("train"))
     names = ",".join(s.name for s in strategies)
-    nested = " --nested" if reading.nested else ""
 
     def show() -> None:
         for s in strategies:
             print_text(str(s))
             print_text(f"    {s.reason}")
-        print_text(f"\ncounterpoise compare {shlex.quote(data)}{nested} --strategies {names} --out comparison")
+        print_text(f"\ncounterpoise compare {shlex.quote(data)}{reading.typed()} --strategies {names} --out comparison")
 
     return Result(strategies, show)

@@ -81,12 +81,25 @@ def test_a_class_called_train_beside_other_classes(make):
 
 
 @pytest.mark.fault("D15")
-def test_empty_class_folder_is_a_class_with_count_0(make):
-    root = make({"train/cat": 4, "test/cat": 1})
-    (root / "train" / "unicorn").mkdir()
-    data = load(root)
-    assert data.classes == ("cat", "unicorn")
-    assert data.counts("train").empty == ("unicorn",)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_class_without_images_is_excluded_with_a_finding_or_kept_on_request(make, nested):
+    root = make({"train/ant": 0, "train/cat": 4, "train/dog": 3, "test/cat": 1, "test/elk": 2, "val/unicorn": 0})
+    (root / "train/ant/a.jpg").touch()
+    data = load(root, nested=nested, val_fraction=0)
+    assert data.classes == ("cat", "dog", "elk")
+    assert [data.classes[c] for c in data.labels] == [path.split("/")[1] for path in data.paths]
+    assert data.counts("train").empty == ("elk",)  # it has images in test
+    (found,) = [f for f in data.findings if f.kind == "empty-classes-excluded"]
+    assert found.about == ("ant", "unicorn")
+    assert found.reason == (
+        "2 classes have no image and are excluded: 'ant', 'unicorn'. All files of 'ant' are quarantined. Add images, "
+        "or set `keep_empty_classes=True` (--keep-empty-classes) to keep empty classes with count 0."
+    )
+    kept = load(root, nested=nested, val_fraction=0, keep_empty_classes=True)
+    assert kept.classes == ("ant", "cat", "dog", "elk", "unicorn")
+    assert kept.counts("train").counts.tolist() == [0, 4, 3, 0, 0]
+    assert "empty-classes-excluded" not in [f.kind for f in kept.findings]
+    assert kept.fingerprint != data.fingerprint
 
 
 @pytest.mark.fault("D15")
@@ -329,8 +342,9 @@ def test_a_folder_that_cannot_be_read_is_named_and_the_rest_is_kept(make, monkey
 
     monkeypatch.setattr(folder_module.os, "scandir", scandir)
     data = load(root)
-    assert data.classes == ("cat", "locked")
+    assert data.classes == ("cat",)
     assert len(data) == 2
+    assert [f.about for f in data.findings if f.kind == "empty-classes-excluded"] == [("locked",)]
     assert [(f.kind, f.severity) for f in data.findings if f.kind == "unreadable-folder"] == [
         ("unreadable-folder", "error")
     ]
@@ -412,7 +426,7 @@ def test_nested_folders_are_one_class_with_a_word_or_a_class_each_on_request(mak
     )
     assert expected in found.reason
     (root / ("train" if split else "") / "animal/link.bmp").symlink_to("cat/0.bmp")  # refused, and no class of its own
-    data = load(root, nested=True, val_fraction=0, test_fraction=0)
+    data = load(root, nested=True, val_fraction=0, test_fraction=0, keep_empty_classes=True)
     assert data.classes == ("animal/cat", "animal/dog", "animal/fish", "car")
     assert data.counts().counts.tolist() == [4, 3, 0, 5]
     assert not [f for f in data.findings if f.kind == "nested-folders"]

@@ -81,7 +81,8 @@ def test_the_fingerprint_tells_data_apart(make, tmp_path):
     assert load(make({**folders, "test/dog": 1}, root=tmp_path / "c")).fingerprint != first.fingerprint
     assert first.subset("train").fingerprint != first.fingerprint
     (tmp_path / "photos/train/elk").mkdir()
-    assert load(tmp_path / "photos").fingerprint != first.fingerprint
+    assert load(tmp_path / "photos").fingerprint == first.fingerprint
+    assert load(tmp_path / "photos", keep_empty_classes=True).fingerprint != first.fingerprint
 
 
 def test_symmetries_are_checked_and_kept(make):

@@ -294,9 +294,12 @@ def test_labels_that_differ_in_normal_form_are_one_class(images):
     assert data.labels.tolist() == [0, 0, 1]
 
 
-def test_a_class_whose_images_are_all_faulty_stays_with_count_0(images):
-    data = load(_write(images, "path,label\ni/000.jpg,cat\ngone.jpg,unicorn\n"))
-    assert data.counts("train").empty == ("unicorn",)
+def test_a_class_whose_images_are_all_faulty_is_excluded_unless_it_is_asked_for(images):
+    file = _write(images, "path,label\ni/000.jpg,cat\ngone.jpg,unicorn\n")
+    data = load(file)
+    assert data.classes == ("cat",)
+    assert "All files of 'unicorn' are quarantined." in data.findings[0].reason
+    assert load(file, keep_empty_classes=True).counts("train").empty == ("unicorn",)
 
 
 def test_bytes_of_a_manifest_that_cannot_be_read(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from counterpoise.core.errors import ArgumentError, ArgumentTypeError, DatasetEr
 from counterpoise.core.files import display_name
 from counterpoise.core.images import SPLITS, SYMMETRIES, LabeledImages, Split, Symmetry, checked_dataset
 from counterpoise.core.text import plural
+from counterpoise.workflow.dataset.cleaning import without_duplicates, without_empty_classes
 from counterpoise.workflow.dataset.decoding import FORMATS, extension_of
 from counterpoise.workflow.dataset.digits import read_digits
 from counterpoise.workflow.dataset.folder import read_folder
@@ -33,7 +34,7 @@ _UNSUPPORTED = {
 }
 
 
-def load(
+def load(  # noqa: PLR0913  what a user chooses when reading a dataset
     source: str | os.PathLike[str],
     *,
     split: Split | None = None,
@@ -42,6 +43,8 @@ def load(
     seed: int = 0,
     symmetries: Iterable[Symmetry] | None = None,
     nested: bool = False,
+    keep_empty_classes: bool = False,
+    exclude_duplicates: bool = False,
     name: str | None = None,
 ) -> ImageDataset:
     """Load labelled images. Files are listed and their headers are checked; images are decoded when indexed.
@@ -51,8 +54,8 @@ def load(
     - An **image folder**: ``train/<class>/``, with or without ``val/`` (``valid/``, ``validation/``) and ``test/``;
       or one folder per class without splits. The classes are the names of the folders in all splits, sorted. Images in
       deeper folders belong to the class folder above them, unless ``nested`` makes each of these folders a class, such
-      as ``animal/cat``. An empty class folder is a class with count 0. The formats jpg, jpeg, png, bmp, webp, gif, tif
-      and tiff are read, in upper or lower case. Links are not followed.
+      as ``animal/cat``. The formats jpg, jpeg, png, bmp, webp, gif, tif and tiff are read, in upper or lower case.
+      Links are not followed.
     - A **manifest**, CSV (with commas, semicolons or tabs) or Parquet, with the columns ``path`` (relative to the
       folder of the manifest), ``label`` and optionally ``split`` (train, val or test). Labels are strings and are not
       changed: ``007``, ``NA`` and ``1e5`` stay as they are.
@@ -66,6 +69,8 @@ def load(
     too small.
 
     Files that cannot be used (empty, truncated, not an image, missing) are listed in ``quarantined`` with the reasons.
+    A class that has no image in any split (an empty folder, or one whose files are all quarantined) is excluded, and a
+    finding names it. A class with images in some of the splits is kept.
 
     Args:
         source: path of a folder or a manifest, or ``"digits"``.
@@ -78,6 +83,10 @@ def load(
         symmetries: label-preserving transforms among "hflip", "vflip" and "rot90". None means "hflip" for photos and
             no transform for the digits.
         nested: make each folder with images a class of its own (image folders only).
+        keep_empty_classes: keep a class without images as a class with count 0.
+        exclude_duplicates: exclude copies of images before splits are drawn. Of files with identical content, one
+            remains: in test rather than in val, in val rather than in train, and else the first by path. None remains
+            if their labels differ. The copies are listed in ``quarantined``, and a finding has their number.
         name: name of the dataset in reports; None takes the name of the folder or file.
 
     Returns:
@@ -108,7 +117,11 @@ def load(
     if path == "digits":
         dataset = read_digits(val_fraction=val_fraction, seed=seed, name="digits")
     else:
-        dataset = _assembled(_listing(path, nested), val_fraction, test_fraction, seed)
+        listing = _listing(path, nested)
+        dataset = _assembled(listing)
+        dataset = without_duplicates(dataset) if exclude_duplicates else dataset
+        dataset = dataset if keep_empty_classes else without_empty_classes(dataset)
+        _draw_splits(dataset, listing, val_fraction, test_fraction, seed)
     dataset.name = dataset.name if name is None else display_name(name)
     dataset.symmetries = dataset.symmetries if chosen is None else chosen
     dataset.origin |= {"seed": seed, "val_fraction": val_fraction, "test_fraction": test_fraction}
@@ -170,13 +183,13 @@ def _listing(source: str, nested: bool) -> Listing:
     return read_manifest(path)
 
 
-def _assembled(listing: Listing, val_fraction: float, test_fraction: float, seed: int) -> ImageDataset:
-    """The dataset of the listed files that have a valid header, with the missing splits drawn."""
+def _assembled(listing: Listing) -> ImageDataset:
+    """The dataset of the listed files that have a valid header; files without a split are in train."""
     listing.paths = listing.paths if isinstance(listing.paths, list) else listing.paths.to_list()
     headers = _checked_headers(listing, listing.paths)
     rows = np.delete(np.arange(len(listing.paths)), list(headers.faults))
     paths, renamed = _unique_names(_selected(listing.paths, rows))
-    dataset = ImageDataset(
+    return ImageDataset(
         name=listing.source,
         classes=listing.classes,
         labels=listing.labels[rows].astype(np.int64),
@@ -191,13 +204,16 @@ def _assembled(listing: Listing, val_fraction: float, test_fraction: float, seed
         renamed=renamed,
         states=headers.states[rows],
     )
+
+
+def _draw_splits(dataset: ImageDataset, listing: Listing, val_fraction: float, test_fraction: float, seed: int) -> None:
+    """Draw the splits that the source does not have, and raise if no image is left for training."""
     fractions: dict[Split, float] = {} if (listing.splits == SPLITS.index("val")).any() else {"val": val_fraction}
     if (listing.splits == NO_SPLIT).all():
         fractions["test"] = test_fraction
     draw_missing_splits(dataset, fractions, seed)
     if not (dataset.splits == "train").any():
         raise DatasetError(f"{listing.source!r} has no image that can be used in train: {_first_problem(listing)}")
-    return dataset
 
 
 def _checked_headers(listing: Listing, paths: Sequence[str]) -> Headers:

@@ -1,0 +1,58 @@
+"""How a dataset is read, as options of the command line, and the options named in place of arguments."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from tests.cli.photos import call, write_photos
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Class folders: 24 red, 8 green and 6 blue images."""
+    return write_photos(tmp_path / "photos")
+
+
+def test_an_empty_class_folder_is_said_once_and_kept_on_request(photos, tmp_path):
+    (photos / "yellow").mkdir()
+    reason = (
+        "1 class has no image and is excluded: 'yellow'. Add images, or set `--keep-empty-classes` to keep empty "
+        "classes with count 0."
+    )
+    assert call("weights", photos).stderr == f"warning: {reason}\n"
+    audited = call("audit", photos)
+    assert (audited.stdout + audited.stderr).count("'yellow'") == 1
+    assert f"warning  {reason}" in audited.stdout
+    assert "yellow" in json.loads(call("weights", photos, "--keep-empty-classes", "--json").stdout)
+    command = call("plan", photos, "--keep-empty-classes", "--val-fraction", 0.3).stdout.splitlines()[-1]
+    assert command.startswith(f"counterpoise compare {photos} --val-fraction 0.3 --keep-empty-classes --strategies ")
+
+
+def test_copies_are_excluded_on_request_and_counted(photos, tmp_path):
+    shutil.copy(photos / "red/00.png", photos / "green/copy.png")
+    shutil.copy(photos / "red/01.png", photos / "red/copy.png")
+    told = call("train", photos, "--strategy", "focal", "--epochs", 1, "--exclude-duplicates", "--out", tmp_path / "o")
+    line = "3 copies of images are excluded: 2 with different labels, 1 in the same class and split."
+    assert told.stderr.splitlines()[0] == line
+    # Of 6, 8 and 23 images, a fifth each is for validation and test.
+    assert json.loads((tmp_path / "o/run.json").read_text())["train_counts"] == [4, 4, 13]
+    assert "error" in call("audit", photos).stdout
+    assert "error" not in call("audit", photos, "--exclude-duplicates").stdout
+
+
+def test_findings_and_notes_name_the_options_of_the_command(photos):
+    (photos / "red/more").mkdir()
+    for name in ("a", "b"):
+        shutil.copytree(photos / "blue", photos / f"warm/{name}")
+    for told in (call("audit", photos).stdout, call("plan", photos).stderr):
+        assert "Set `--nested` to make each a class" in told
+        assert "nested=True" not in told
+    shutil.copytree(photos / "blue", photos / "split/train/blue")
+    shutil.copytree(photos / "green", photos / "split/train/green")
+    told = call("audit", photos / "split", "--val-fraction", 0).stdout
+    assert "let it be drawn with `--val-fraction`." in told
+    assert "(--val-fraction)" not in told
+    error = call("audit", photos, "--val-fraction", 1.5, code=2).stderr
+    assert error == "error: `--val-fraction` must be at least 0 and below 1; got 1.5\n"
