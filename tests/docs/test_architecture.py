@@ -34,5 +34,6 @@ def test_the_modules_of_training_exist():
 def test_every_package_has_a_row():
     rows = set(re.findall(r"^\| `([\w/]+)/` \|", TEXT, re.MULTILINE))
     packages = {path.parent.relative_to(SRC).as_posix() for path in SRC.glob("*/__init__.py")} - {"workflow"}
-    packages |= {path.parent.relative_to(SRC).as_posix() for path in SRC.glob("workflow/*/__init__.py")}
+    for below in ("workflow/*/__init__.py", "workflow/*/*/__init__.py"):
+        packages |= {path.parent.relative_to(SRC).as_posix() for path in SRC.glob(below)}
     assert rows == packages

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from counterpoise.core.errors import ArtifactError, WriteError
 LOCK = ".lock"
 """Name of the lock file in an output folder; it exists only while a process is writing there."""
 
+_CHUNK = 1 << 16
 _MAX_JSON = 2**30
 _LONG_LIST = 100
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
@@ -83,6 +85,14 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             Path(name).unlink()
         with writing(target):
             raise
+
+
+def content_digest(file: BinaryIO) -> bytes:
+    """SHA-256 of what is left to read in an open file."""
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+    return digest.digest()
 
 
 def path_exists(path: str | os.PathLike[str]) -> bool:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from counterpoise.core.artifacts import Finding, Quarantined
 from counterpoise.core.counts import ClassCounts
 from counterpoise.core.errors import ArgumentTypeError, DatasetError
-from counterpoise.core.files import READ_FLAGS
+from counterpoise.core.files import READ_FLAGS, content_digest
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -25,7 +25,6 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Symmetry = Literal["hflip", "vflip", "rot90"]
 SYMMETRIES: tuple[Symmetry, ...] = ("hflip", "vflip", "rot90")
 
-_CHUNK = 1 << 16
 _NO_FILE = -1
 _SETTLED = 2 * 10**9
 
@@ -182,11 +181,11 @@ def find_duplicates(
     kept = getattr(data, "states", None)
     states = kept[rows] if isinstance(kept, FileStates) else None
     if states is None or changed:
-        states = _current_states(data, rows, states)
+        states = current_states(data, rows)
     suspects = np.flatnonzero(_repeated(states.sizes) & (states.sizes != MISSING))
     for i in suspects[states.hashed[suspects] == 0].tolist():
         row = int(rows[i])
-        if digest := _digest(data, row, data.file(row)):
+        if digest := image_digest(data, row, data.file(row)):
             states.digests[i], states.hashed[i] = np.frombuffer(digest, dtype=np.uint8), time.time_ns()
     if isinstance(kept, FileStates):
         kept[rows] = states
@@ -197,10 +196,12 @@ def find_duplicates(
     return sorted(group for group in groups.values() if len(group) > 1)
 
 
-def _current_states(data: LabeledImages, rows: NDArray[np.int64], earlier: FileStates | None) -> FileStates:
-    """The states of the files now, with the earlier digests that are still valid."""
+def current_states(data: LabeledImages, rows: NDArray[np.int64]) -> FileStates:
+    """The states of the files of some images now, with those digests that are known and still valid."""
+    kept = getattr(data, "states", None)
+    earlier = kept[rows] if isinstance(kept, FileStates) else None
     states = FileStates.unknown(len(rows))
-    found = (_size_and_change(data.file(row)) for row in rows.tolist())
+    found = (size_and_change(data.file(row)) for row in rows.tolist())
     numbers = np.fromiter(chain.from_iterable(found), dtype=np.int64, count=2 * len(rows))
     states.sizes, states.changed = numbers[::2], numbers[1::2]
     if earlier is not None:
@@ -208,7 +209,8 @@ def _current_states(data: LabeledImages, rows: NDArray[np.int64], earlier: FileS
     return states
 
 
-def _size_and_change(file: str | None) -> tuple[int, int]:
+def size_and_change(file: str | None) -> tuple[int, int]:
+    """Size and time of the last change of a file, as in `FileStates`."""
     if file is None:
         return _NO_FILE, 0  # the pixels are compared
     try:
@@ -242,7 +244,7 @@ def content_fingerprint(data: LabeledImages) -> str:
     whole = sum(state[0] for state in states) <= _MOST_HASHED
     digest = hashlib.sha256()
     for i, (file, state) in enumerate(zip(files, states, strict=True)):
-        digest.update((_digest(data, i, file) if whole else None) or f"{state}".encode())
+        digest.update((image_digest(data, i, file) if whole else None) or f"{state}".encode())
     return f"{'content' if whole else 'size and time'} {digest.hexdigest()}"
 
 
@@ -255,15 +257,17 @@ def _state(file: str) -> tuple[int, int]:
         return -1, -1
 
 
-def _digest(data: LabeledImages, i: int, file: str | None) -> bytes | None:
+def array_digest(image: NDArray[np.uint8]) -> bytes:
+    """SHA-256 of the shape and the pixels of an image."""
+    return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).digest()
+
+
+def image_digest(data: LabeledImages, i: int, file: str | None) -> bytes | None:
+    """SHA-256 of the bytes of an image file, or of the shape and pixels of another image; None if it cannot be read."""
     try:
         if file is None:
-            image = data[i]
-            return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).digest()
-        digest = hashlib.sha256()
+            return array_digest(data[i])
         with os.fdopen(os.open(file, READ_FLAGS), "rb", buffering=0) as handle:
-            while chunk := handle.read(_CHUNK):
-                digest.update(chunk)
-        return digest.digest()
+            return content_digest(handle)
     except (OSError, DatasetError):
         return None

@@ -6,10 +6,11 @@ import hashlib
 import platform
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import safetensors
@@ -32,8 +33,10 @@ from counterpoise.workflow.training.setup import TrainingSetup
 
 HISTORY_COLUMNS = ("epoch", "step", "loss", "learning_rate", "val_loss", "val_accuracy", "val_balanced_accuracy")
 CHECKPOINTS = ("checkpoint.safetensors", "checkpoint-previous.safetensors")
+BACKBONE = "backbone.safetensors"
+"""The frozen backbone of a head that was trained on its features."""
 RESULTS = ("model.safetensors", *(f"predictions-{split}.npz" for split in SPLITS))
-FILES = (*CHECKPOINTS, "run.json", "history.csv", "weights.json", TUNING_FILE, *RESULTS)
+FILES = (*CHECKPOINTS, "run.json", "history.csv", "weights.json", TUNING_FILE, BACKBONE, *RESULTS)
 _PACKAGES = ("counterpoise", "torch", "torchvision", "timm", "accelerate", "numpy", "scikit-learn", "pillow")
 
 
@@ -115,14 +118,25 @@ class RunFolder:
             raise _damaged(file, error) from error
 
     def link_model(self, source: RunFolder) -> None:
-        """Give this folder the model of another run, as a hard link where the file system has them."""
-        own, other = (folder.path / "model.safetensors" for folder in (self, source))
-        self.path.mkdir(parents=True, exist_ok=True)
-        own.unlink(missing_ok=True)
-        try:
-            own.hardlink_to(other)
-        except OSError:
-            shutil.copyfile(other, own)
+        """Give this folder the model of another run."""
+        for name in ("model.safetensors", BACKBONE):
+            if path_exists(source.path / name):
+                self.link(name, source)
+
+    def link(self, name: str, source: RunFolder) -> None:
+        """Give this folder a file of another one, as a hard link where the file system has them.
+
+        Raises:
+            WriteError: the file can be neither linked nor copied.
+        """
+        own, other = (folder.path / name for folder in (self, source))
+        with writing(own):
+            self.path.mkdir(parents=True, exist_ok=True)
+            own.unlink(missing_ok=True)
+            try:
+                own.hardlink_to(other)
+            except OSError:
+                shutil.copyfile(other, own)
 
     def write_checkpoint(self, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         """Write the checkpoint with its SHA-256; the one before becomes checkpoint-previous.safetensors."""
@@ -130,7 +144,7 @@ class RunFolder:
         if path_exists(newest) and not self._newest_is_damaged:
             with writing(previous):
                 newest.replace(previous)
-        self.write_tensors(newest.name, tensors, {**metadata, "sha256": _digest(tensors, metadata)})
+        self.write_tensors(newest.name, tensors, {**metadata, "sha256": tensors_digest(tensors, metadata)})
         self._newest_is_damaged = False
 
     def load_checkpoint(self, load: Callable[[dict[str, Tensor], dict[str, str]], None]) -> None:
@@ -188,7 +202,7 @@ def _damaged(file: Path, reason: object) -> ArtifactError:
     return ArtifactError(f"{file} is damaged ({reason}); start again with `overwrite` (--overwrite)")
 
 
-def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+def tensors_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] = MappingProxyType({})) -> str:
     """SHA-256 of names, types, shapes and values of tensors, and of the metadata."""
     digest = hashlib.sha256(repr(sorted(metadata.items())).encode())
     for name, tensor in sorted(tensors.items()):
@@ -202,7 +216,7 @@ def _check_digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Raise ValueError unless a checkpoint has the SHA-256 that was saved with it."""
     content = {key: value for key, value in metadata.items() if key != "sha256"}
     # Earlier versions wrote one entry and no digest; if there are more entries, the name of the digest is damaged.
-    expected = _digest(tensors, content) if len(metadata) != 1 else None
+    expected = tensors_digest(tensors, content) if len(metadata) != 1 else None
     if metadata.get("sha256") != expected:
         raise ValueError("its content does not have the SHA-256 that was saved with it")
 
