@@ -216,7 +216,7 @@ EDITS = (
     Edit("core/files.py", "lock.acquire(blocking=False)", "pass", ARTIFACTS),
     # training
     Edit("workflow/training/loop.py", 'torch.set_rng_state(tensors["rng"])', "pass", TRAIN),
-    Edit("workflow/training/loop.py", "self.optimizer.load_state_dict(state)", "pass", TRAIN),
+    Edit("workflow/training/loop.py", "load_state_tensors(self.optimizer, tensors)", "pass", TRAIN),
     Edit(
         "workflow/training/loop.py",
         "bad = torch.nonzero(~torch.isfinite(values)).flatten()",

@@ -562,11 +562,11 @@ def test_an_option_that_belongs_to_another_scheme_is_refused():
 @pytest.mark.parametrize(
     ("function", "name", "hint"),
     [
-        (cp.train, "lr", "learning_rate"),
+        (cp.train, "bs", "batch_size"),
         (cp.train, "seeds", "seed"),
         (cp.train, "num_epochs", "epochs"),
         (cp.train, "overwrit", "overwrite"),
-        (cp.compare, "lr", "learning_rate"),
+        (cp.compare, "learning_rat", "learning_rate"),
         (cp.compare, "seed", "seeds"),
         (cp.compare, "job", "jobs"),
         (cp.compare, "wd", "weight_decay"),

@@ -143,8 +143,9 @@ class TrainingOptions:
     batch_size: Annotated[
         int | None, _training("--batch-size", "B", "Images per step. Default: by the number of images.", min=1)
     ] = _SETTINGS.batch_size
+    optimizer: Annotated[str, _training("--optimizer", "NAME", "sgd (Nesterov momentum) or adamw.")] = "sgd"
     learning_rate: Annotated[
-        float | None, _training("--lr", "LR", "Peak learning rate of SGD. Default: proportional to the batch size.")
+        float | None, _training("--lr", "LR", "Peak learning rate. Default: by the optimizer and the batch size.")
     ] = _SETTINGS.learning_rate
     image_size: Annotated[
         int | None, _training("--image-size", "PX", "Side to resize images to. Default: by their size.", min=4)
@@ -165,8 +166,6 @@ class TrainingOptions:
         from counterpoise.workflow.training import check_device
 
         chosen = dataclasses.asdict(self)
-        if self.augment != "auto":
-            chosen["augment"] = tuple(_names(self.augment))
         check_device(Settings.from_options(chosen).precision, device)
         return chosen
 

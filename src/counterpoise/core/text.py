@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterable
+from typing import Any
 
 MISSING = "–"
 """Stands where a number is undefined, for instance the recall of a class without images."""
@@ -121,6 +123,30 @@ def listed(names: Iterable[object], most: int = 10) -> str:
     every = list(names)
     shown = ", ".join(map(_quoted, every[:most]))
     return f"{shown} and {len(every) - most} more" if len(every) > most else shown
+
+
+def described(function: Any) -> str:
+    """A function, a class or a callable object in one line that is the same in every process.
+
+    It is the qualified name; for other objects, that of the class with what `repr` tells, without addresses in memory.
+
+    Example:
+        >>> described(percent), described(functools.partial(percent, digits=2))
+        ('counterpoise.core.text.percent', 'functools.partial(counterpoise.core.text.percent, digits=2)')
+    """
+    if isinstance(function, functools.partial):
+        options = [f"{name}={value!r}" for name, value in function.keywords.items()]
+        return _in_one_line(
+            f"functools.partial({', '.join([described(function.func), *map(repr, function.args), *options])})"
+        )
+    if hasattr(function, "__qualname__"):
+        return f"{function.__module__}.{function.__qualname__}"
+    kind = type(function)
+    return f"{kind.__module__}.{kind.__qualname__}: {_in_one_line(repr(function))}"
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(re.sub(r" at 0x[0-9a-fA-F]+", "", text).split())
 
 
 def _quoted(name: object) -> str:

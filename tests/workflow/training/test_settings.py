@@ -36,8 +36,43 @@ def test_an_augmentation_that_changes_labels_is_refused_by_name(dataset):
 def test_an_unknown_augmentation_is_refused_when_the_settings_are_made():
     with pytest.raises(ArgumentError, match=r"`augment` must be one of 'crop', .*; got 'blur'"):
         Settings(augment=("blur",))
-    with pytest.raises(ArgumentError, match="`augment` must be one of 'auto'; got 'crop'"):
-        Settings(augment="crop")
+    with pytest.raises(ArgumentError, match=r"`augment` must be one of 'crop', .*; got 'blur'"):
+        Settings(augment="crop,blur")
+    with pytest.raises(ArgumentError, match="`augment` 'none' stands alone"):
+        Settings(augment=["none", "crop"])
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("none", ()),
+        ("hflip", ("hflip",)),
+        ("crop, hflip", ("crop", "hflip")),
+        (["crop"], ("crop",)),
+        ([], ()),
+        ("auto", ("crop", "hflip")),
+        (np.flip, (np.flip,)),
+        (["hflip", np.flip], ("hflip", np.flip)),
+    ],
+)
+def test_an_augmentation_is_a_string_a_list_or_a_function(dataset, given, meant):
+    assert Settings(augment=given).resolve(dataset).augment == meant
+
+
+def test_lr_is_another_name_of_the_learning_rate(dataset):
+    assert Settings.from_options({"lr": 0.3}) == Settings(learning_rate=0.3)
+    with pytest.raises(ArgumentError, match="`lr` and `learning_rate` are the same setting; give one of them"):
+        Settings.from_options({"lr": 0.3, "learning_rate": 0.3})
+
+
+def test_adamw_has_defaults_of_its_own(dataset):
+    resolved = Settings(optimizer="adamw").resolve(dataset)
+    assert resolved.learning_rate == pytest.approx(1e-3 * (32 / 128) ** 0.5)
+    assert resolved.weight_decay == 0.05
+    assert Settings().resolve(dataset).weight_decay == 5e-4
+    given = Settings(optimizer="adamw", learning_rate=0.01, weight_decay=0.0).resolve(dataset)
+    assert (given.learning_rate, given.weight_decay) == (0.01, 0.0)
+    assert given.to_dict()["momentum"] is None
 
 
 @pytest.mark.parametrize(
@@ -51,6 +86,19 @@ def test_an_unknown_augmentation_is_refused_when_the_settings_are_made():
         ({"weight_decay": -1}, "`weight_decay` must be at least 0; got -1"),
         ({"warmup": 1.0}, "`warmup` must be at least 0 and below 1; got 1"),
         ({"resize": "stretch"}, "`resize` must be one of 'crop', 'pad', 'squash'; got 'stretch'"),
+        ({"bs": 8}, "`bs` is an unknown training setting; did you mean batch_size"),
+        ({"opt": "adamw"}, "`opt` is an unknown training setting; did you mean optimizer"),
+        ({"transform": "crop"}, "`transform` is an unknown training setting; did you mean augment"),
+        ({"lr": "0.1"}, "`learning_rate` must be a number; got str"),
+        ({"epochs": "3"}, "`epochs` must be a whole number; got '3'"),
+        ({"augment": 3}, "`augment` must be a string, .*, a function of one image, or a list .*; got int"),
+        ({"augment": [3]}, "`augment` must be one of 'crop', .*; got 3"),
+        ({"augment": None}, "`augment` must be a string.*'none'.*; got NoneType"),
+        ({"pretrained": "yes"}, "`pretrained` must be True or False; got 'yes'"),
+        ({"tree": 3}, "`tree` must be a string; got int"),
+        ({"optimizer": "adam"}, "`optimizer` must be one of 'sgd', 'adamw'; got 'adam'"),
+        ({"optimizer": 3}, r"`optimizer` must be 'sgd' or 'adamw', or a function that makes it .*; got int"),
+        ({"optimizer": max, "weight_decay": 0.1}, "`weight_decay` has no effect on an optimiser of your own"),
         ({"precision": "fp8"}, "`precision` must be one of 'no', 'bf16', 'fp16'; got 'fp8'"),
     ],
 )

@@ -14,12 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from counterpoise.augment import random_crop, random_symmetry
 from counterpoise.core.errors import DatasetError, TrainingError
 from counterpoise.losses import global_normalizer, softmax_loss
 from counterpoise.losses.base import Loss
+from counterpoise.workflow.training.augmentation import augmented
 from counterpoise.workflow.training.data import EpochBatches, ImageBatch, ImageTensors, SampleOrder, collate
 from counterpoise.workflow.training.devices import distributed_state
+from counterpoise.workflow.training.optimizers import (
+    group_values,
+    load_state_tensors,
+    make_optimizer,
+    state_tensors,
+)
 from counterpoise.workflow.training.settings import ResolvedSettings
 from counterpoise.workflow.training.transforms import BatchTransform
 
@@ -65,9 +71,10 @@ class TrainingLoop:
         if self.head_only:
             self.model.backbone.requires_grad_(False)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        optimizer = torch.optim.SGD(
-            parameters, lr=s.learning_rate, momentum=s.momentum, weight_decay=s.weight_decay, nesterov=True
-        )
+        optimizer = make_optimizer(s, parameters)
+        # Of each parameter group: its share of the learning rate of the settings, and its other numbers.
+        self.rate_shares = [float(group["lr"]) / s.learning_rate for group in optimizer.param_groups]
+        self.initial_groups = group_values(optimizer)
         self.model, self.optimizer, self.loader = self.accelerator.prepare(self.model, optimizer, loader)
         self.loss = self.loss.to(self.accelerator.device)
 
@@ -108,8 +115,8 @@ class TrainingLoop:
 
     def train_step(self, batch: ImageBatch) -> Tensor:
         """One optimiser step on one batch; the loss, detached, still on its device."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate_at(self.step)
+        for group, share in zip(self.optimizer.param_groups, self.rate_shares, strict=True):
+            group["lr"] = self._learning_rate_at(self.step) * share
         images, target = self.prepare_batch(batch["images"], batch["labels"])
         with self.accelerator.autocast():
             logits = self.model(images)
@@ -136,12 +143,9 @@ class TrainingLoop:
         """The batch as float in [0, 1], augmented by random numbers of (seed, step, process), and its target."""
         entropy = np.random.SeedSequence((self.seed, self.step, self.accelerator.process_index))
         generator = torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))
-        for name in self.settings.augment:
-            if name == "crop":
-                images = random_crop(images, padding=max(1, images.shape[-1] // 8), generator=generator)
-            else:
-                images = random_symmetry(images, name, generator=generator)  # type: ignore[arg-type]
-        images, target = self.transform.apply(images.float().div_(255), labels, generator)
+        seed = int(entropy.generate_state(2)[1])
+        images = augmented(images, self.settings.augment, generator=generator, seed=seed)
+        images, target = self.transform.apply(images, labels, generator)
         return images.contiguous(memory_format=torch.channels_last), target
 
     def predict(self, images: ImageTensors) -> NDArray[np.float32]:
@@ -161,20 +165,16 @@ class TrainingLoop:
         return torch.cat(parts).numpy()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that is needed to resume: weights, momentum, and the state of torch's own generator (dropout)."""
+        """All that is needed to resume: weights, optimiser, and the state of torch's own generator (dropout)."""
         model = self.accelerator.unwrap_model(self.model)
         tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-        for i, momentum in self.optimizer.state_dict()["state"].items():
-            tensors[f"momentum.{i}"] = momentum["momentum_buffer"]
-        return {**tensors, "rng": torch.get_rng_state()}
+        return {**tensors, **state_tensors(self.optimizer, self.initial_groups), "rng": torch.get_rng_state()}
 
     def load_state_dict(self, tensors: dict[str, Tensor], *, step: int) -> None:
         """Restore `state_dict`; training then continues as if it had not been interrupted."""
         model = self.accelerator.unwrap_model(self.model)
         model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-        state: dict[str, Any] = self.optimizer.state_dict()
-        state["state"] = {int(k[9:]): {"momentum_buffer": v} for k, v in tensors.items() if k.startswith("momentum.")}
-        self.optimizer.load_state_dict(state)
+        load_state_tensors(self.optimizer, tensors)
         torch.set_rng_state(tensors["rng"])
         self.step = step
 

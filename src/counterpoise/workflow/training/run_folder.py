@@ -29,6 +29,7 @@ from counterpoise.core.text import parsed_number
 from counterpoise.workflow.evaluation import TUNING_FILE
 from counterpoise.workflow.training.devices import device_text, used_device
 from counterpoise.workflow.training.posthoc import LinearHead
+from counterpoise.workflow.training.settings import UNRECORDED
 from counterpoise.workflow.training.setup import TrainingSetup
 
 HISTORY_COLUMNS = ("epoch", "step", "loss", "learning_rate", "val_loss", "val_accuracy", "val_balanced_accuracy")
@@ -303,8 +304,9 @@ def _computation(run: Run) -> dict[str, Any]:
         if method is not None:
             values |= {f"{kind} {k}": v for k, v in defaults(kind, method, *hyperparameters(kind, method)).items()}
             values |= {f"{kind} {k}": v for k, v in options.items()}
-    names = ("seed", "settings", "data", "classes", "train_counts", "tree")
-    return {"strategy": values, **{name: getattr(run, name) for name in names}}
+    names = ("seed", "data", "classes", "train_counts", "tree")
+    settings = {**UNRECORDED, **run.settings}
+    return {"strategy": values, "settings": settings, **{name: getattr(run, name) for name in names}}
 
 
 def _difference(recorded: Any, asked: Any) -> str:

@@ -5,26 +5,37 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from counterpoise.core.checks import checked_choice, checked_count, checked_number
-from counterpoise.core.errors import ArgumentError, DatasetError
-from counterpoise.core.images import SYMMETRIES, LabeledImages
+from counterpoise.core.errors import ArgumentError, ArgumentTypeError, DatasetError
+from counterpoise.core.images import LabeledImages
 from counterpoise.core.names import did_you_mean
+from counterpoise.core.text import described
+from counterpoise.workflow.training.custom import (
+    Augmentation,
+    OptimizerFactory,
+    checked_augment,
+    checked_optimizer,
+)
 
 SMALL_IMAGE = 64
 """Images whose shorter side has at most this many pixels keep their size and get a small network."""
 PHOTO_SIZE, PRETRAINED_SIZE = 128, 224
 FULL_BATCH, SMALL_BATCH, SMALL_DATASET = 128, 32, 2048
+_WEIGHT_DECAY: dict[Any, float] = {"sgd": 5e-4, "adamw": 0.05}
 Precision = Literal["no", "bf16", "fp16"]
 Resize = Literal["crop", "pad", "squash"]
-_OTHER_NAMES = {"lr": "learning_rate", "bs": "batch_size", "wd": "weight_decay", "amp": "precision"}
-"""Short names of settings in other libraries, for hints; `did_you_mean` finds those that are more alike."""
-BASE_AUGMENTATIONS = ("crop", *SYMMETRIES)
+_OTHER_NAMES = {"bs": "batch_size", "wd": "weight_decay", "amp": "precision", "opt": "optimizer", "aug": "augment"}
+_OTHER_NAMES |= {"arch": "model", "net": "model", "network": "model", "backbone": "model", "checkpoint": "weights"}
+_OTHER_NAMES |= {"transform": "augment", "transforms": "augment", "img_size": "image_size", "imgsz": "image_size"}
+"""Names of settings in other libraries, for hints; `did_you_mean` finds those that are more alike."""
+UNRECORDED: dict[str, Any] = {"resize": "crop", "optimizer": "sgd"}
+"""Settings that runs of earlier versions do not record, with the value that they had."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +48,24 @@ class Settings:
         epochs: number of epochs; an epoch has as many images as the training split, whatever the strategy.
         batch_size: images per optimiser step, over all processes; at most the number of training images, to which a
             larger one is lowered. None is 128 from 2,048 training images on, else 32.
-        learning_rate: the highest learning rate, reached after the warm-up. None is 0.1 · batch_size / 128, and a tenth
-            of it if ``pretrained``.
+        optimizer: "sgd", "adamw", or a function that makes a `torch.optim.Optimizer` from the parameters, and from
+            ``lr`` if it takes one: ``torch.optim.Adam``, ``lambda params, lr: …``.
+        learning_rate: the highest learning rate, reached after the warm-up; ``lr`` is another name for it. None is
+            0.1 · batch_size / 128 for "sgd" and 0.001 · √(batch_size / 128) for "adamw", a tenth of it if
+            ``pretrained``, and the function's own for an optimiser of yours. The schedule multiplies the rate of each
+            parameter group.
         momentum: Nesterov momentum of SGD; above 0, because Nesterov momentum of 0 is not defined in PyTorch.
-        weight_decay: of SGD.
+        weight_decay: of "sgd" and "adamw". None is 5e-4 and 0.05, with which learning rate times weight decay is
+            the same for both at their default learning rates and 128 images per batch.
         warmup: share of all steps in which the learning rate rises linearly; it then follows a cosine to 0.
         image_size: height and width in pixels that images are resized to. None is 224 if ``pretrained``, else the
             median shorter side of a sample of training images if that is at most 64, else 128.
         resize: how an image becomes a square: "crop" scales the shorter side and crops the centre, "pad" scales the
             longer side and adds black borders, "squash" scales both sides and changes the proportions. Use "pad" or
             "squash" where the objects reach the border of elongated images.
-        augment: any of "crop", "hflip", "vflip" and "rot90"; "auto" is the crop and, where flips do not change the
-            class, the horizontal flip.
+        augment: any of "crop", "hflip", "vflip" and "rot90", as a list or as one string with commas; "none"; or
+            functions of one image: transforms of torchvision.transforms.v2, which get a tensor uint8 ``(3, S, S)``, and
+            of albumentations. "auto" is the crop and, where flips do not change the class, the horizontal flip.
         pretrained: start from published weights.
         precision: "no" (float32), "bf16" or "fp16".
         cache_gib: memory for decoded images in GiB, a third for each of train, val and test; a split that needs more
@@ -69,13 +86,14 @@ class Settings:
     model: str = "auto"
     epochs: int = 30
     batch_size: int | None = None
+    optimizer: str | OptimizerFactory = "sgd"
     learning_rate: float | None = None
     momentum: float = 0.9
-    weight_decay: float = 5e-4
+    weight_decay: float | None = None
     warmup: float = 0.05
     image_size: int | None = None
     resize: Resize = "crop"
-    augment: tuple[str, ...] | Literal["auto"] = "auto"
+    augment: Augmentation | Sequence[Augmentation] = "auto"
     pretrained: bool = False
     precision: Precision = "no"
     cache_gib: float = 4.0
@@ -85,18 +103,30 @@ class Settings:
         for name in ("epochs", "batch_size", "image_size"):
             if (value := getattr(self, name)) is not None:
                 checked_count(name, value)
-        if self.learning_rate is not None:
-            checked_number("learning_rate", self.learning_rate, above=0)
-        checked_number("momentum", self.momentum, above=0, below=1)
-        checked_number("weight_decay", self.weight_decay, minimum=0)
         checked_number("warmup", self.warmup, minimum=0, below=1)
         checked_number("cache_gib", self.cache_gib, minimum=0)
         checked_choice("precision", self.precision, get_args(Precision))
         checked_choice("resize", self.resize, get_args(Resize))
-        if isinstance(self.augment, str):
-            checked_choice("augment", self.augment, ("auto",))
-        for name in () if self.augment == "auto" else self.augment:
-            checked_choice("augment", name, BASE_AUGMENTATIONS)
+        for name in ("model", "tree"):
+            if not isinstance(getattr(self, name), str):
+                raise ArgumentTypeError(f"`{name}` must be a string; got {type(getattr(self, name)).__name__}")
+        if not isinstance(self.pretrained, bool):
+            raise ArgumentTypeError(f"`pretrained` must be True or False; got {self.pretrained!r:.60}")
+        object.__setattr__(self, "augment", checked_augment(self.augment))
+        self._check_optimizer()
+
+    def _check_optimizer(self) -> None:
+        checked_optimizer(self.optimizer)
+        if self.learning_rate is not None:
+            checked_number("learning_rate", self.learning_rate, above=0)
+        checked_number("momentum", self.momentum, above=0, below=1)
+        if self.weight_decay is not None:
+            checked_number("weight_decay", self.weight_decay, minimum=0)
+            if callable(self.optimizer):
+                raise ArgumentError(
+                    "`weight_decay` has no effect on an optimiser of your own; give it to the function, such as "
+                    "optimizer=functools.partial(torch.optim.Adam, weight_decay=0.01)"
+                )
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], *, arguments: Iterable[str] = ()) -> Settings:
@@ -104,13 +134,15 @@ class Settings:
 
         ``arguments`` are those of the function that takes the settings: one of them may be meant, too.
         """
+        if "lr" in options:
+            if "learning_rate" in options:
+                raise ArgumentError("`lr` and `learning_rate` are the same setting; give one of them")
+            options = {"learning_rate" if key == "lr" else key: value for key, value in options.items()}
         names = [f.name for f in dataclasses.fields(cls)]
         for key in options:
             if key not in names:
                 hint = did_you_mean(_OTHER_NAMES.get(key, key), [*names, *arguments])
                 raise ArgumentError(f"`{key}` is an unknown training setting; {hint}")
-        if isinstance(options.get("augment"), list):
-            options = {**options, "augment": tuple(options["augment"])}
         return cls(**options)
 
     def resolve(self, data: LabeledImages) -> ResolvedSettings:
@@ -121,43 +153,62 @@ class Settings:
         size = self.image_size or (PRETRAINED_SIZE if self.pretrained else _native_size(train))
         batch = min(self.batch_size or (FULL_BATCH if len(train) >= SMALL_DATASET else SMALL_BATCH), len(train))
         model = self.model if self.model != "auto" else ("resnet20" if size <= SMALL_IMAGE else "timm:resnet18")
-        rate = self.learning_rate or 0.1 * batch / FULL_BATCH * (0.1 if self.pretrained else 1.0)
+        rate, decay = self._learning_rate(batch), self.weight_decay
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "tree"}
-        derived = {"model": model, "image_size": size, "batch_size": batch, "learning_rate": rate}
+        derived: dict[str, Any] = {"model": model, "image_size": size, "batch_size": batch, "learning_rate": rate}
+        derived["own_rate"] = callable(self.optimizer) and self.learning_rate is None
+        derived["weight_decay"] = _WEIGHT_DECAY.get(self.optimizer, 0.0) if decay is None else decay
         steps = -(-len(train) // batch)
         return ResolvedSettings(**{**given, **derived, "augment": self._augment(data)}, steps_per_epoch=steps)
 
-    def _augment(self, data: LabeledImages) -> tuple[str, ...]:
-        if self.augment == "auto":
+    def _learning_rate(self, batch: int) -> float:
+        if callable(self.optimizer):
+            from counterpoise.workflow.training.optimizers import learning_rate_of
+
+            return learning_rate_of(self.optimizer, self.learning_rate)
+        if self.learning_rate is not None:
+            return self.learning_rate
+        # AdamW normalises the gradient, and its noise shrinks with the square root of the batch, as in timm.
+        rate = 0.1 * batch / FULL_BATCH if self.optimizer == "sgd" else 1e-3 * math.sqrt(batch / FULL_BATCH)
+        return rate * (0.1 if self.pretrained else 1.0)
+
+    def _augment(self, data: LabeledImages) -> tuple[Augmentation, ...]:
+        augment = checked_augment(self.augment)
+        if augment == "auto":
             return ("crop", "hflip") if "hflip" in data.symmetries else ("crop",)
-        for name in self.augment:
-            if name != "crop" and name not in data.symmetries:
+        for name in augment:
+            if isinstance(name, str) and name != "crop" and name not in data.symmetries:
                 allowed = ", ".join(sorted(data.symmetries)) or "none"
                 raise ArgumentError(
                     f"`augment`: {name!r} is not label-preserving for {data.name} (label-preserving transforms: "
                     f"{allowed}); leave it out, or pass `symmetries` when you load the dataset"
                 )
-        return self.augment
+        return augment
 
 
 @dataclass(frozen=True)
 class ResolvedSettings:
-    """`Settings` with nothing unset, as run.json records them."""
+    """`Settings` with nothing unset, as run.json records them.
+
+    ``own_rate``: the function that makes the optimiser chooses the learning rate.
+    """
 
     model: str
     epochs: int
     batch_size: int
+    optimizer: str | OptimizerFactory
     learning_rate: float
     momentum: float
     weight_decay: float
     warmup: float
     image_size: int
     resize: Resize
-    augment: tuple[str, ...]
+    augment: tuple[Augmentation, ...]
     pretrained: bool
     precision: str
     cache_gib: float
     steps_per_epoch: int
+    own_rate: bool = False
 
     @property
     def steps(self) -> int:
@@ -172,8 +223,14 @@ class ResolvedSettings:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.steps - warm)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, comparable with those of another run."""
-        return {**dataclasses.asdict(self), "augment": list(self.augment)}
+        """Plain values for JSON, comparable with those of another run; functions as their names."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "own_rate"}
+        values["augment"] = [step if isinstance(step, str) else described(step) for step in self.augment]
+        if self.optimizer != "sgd":
+            values["momentum"] = None
+        if callable(self.optimizer):
+            values |= {"optimizer": described(self.optimizer), "weight_decay": None}
+        return values
 
 
 def _native_size(images: LabeledImages) -> int:

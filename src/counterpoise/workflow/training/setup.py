@@ -21,6 +21,7 @@ from counterpoise.core.images import SPLITS, LabeledImages, Split, content_finge
 from counterpoise.core.text import listed
 from counterpoise.hierarchy import ClassTree
 from counterpoise.models import build_model, check_model
+from counterpoise.workflow.training.augmentation import check_augmentation
 from counterpoise.workflow.training.data import ImageTensors
 from counterpoise.workflow.training.posthoc import build_posthoc, fitted_on_validation
 from counterpoise.workflow.training.recipe import (
@@ -62,6 +63,7 @@ class TrainingSetup:
             # The splits without faults are decoded at this size; without the faulty images another could be derived.
             resolved = replace(settings, image_size=resolved.image_size).resolve(data)
             images |= _image_tensors(data, resolved, splits=tuple(faults))
+        check_augmentation(resolved.augment, images["train"].__getitems__([0])["images"][0])
         images = {split: tensors for split, tensors in images.items() if len(tensors)}
         return cls(data, resolved, images, settings.tree, device)
 

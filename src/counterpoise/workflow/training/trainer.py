@@ -24,6 +24,7 @@ from counterpoise.posthoc import apply_transforms
 from counterpoise.weights import AdaptiveWeights, DeferredWeights
 from counterpoise.workflow.evaluation import FittedMethod
 from counterpoise.workflow.training.loop import Progress, TrainingLoop
+from counterpoise.workflow.training.optimizers import expected_state, is_group_value, with_current_names
 from counterpoise.workflow.training.posthoc import HistoryRow, LinearHead, apply_posthoc, validation_metrics
 from counterpoise.workflow.training.recipe import ClassPrior, Recipe, build_recipe
 from counterpoise.workflow.training.run_folder import RunFolder, linear_head
@@ -162,6 +163,7 @@ class Trainer:
         if self.recipe.reweighting is not None and len(weights) < len(history):
             raise ValueError("weights.json has fewer epochs")
         second_stage = retraining is not None and step > retraining.start_epoch * per_epoch
+        tensors = with_current_names(tensors)
         self._check_tensors(tensors, second_stage=second_stage)
         if second_stage:
             self.start_second_stage()
@@ -176,9 +178,9 @@ class Trainer:
         """Raise ValueError unless a checkpoint has the tensors of this run."""
         model = cast("Classifier", self.loop.unwrapped_model)
         parameters = (model.head if second_stage else model).parameters()
-        expected: dict[str, Tensor] = {f"momentum.{i}": parameter for i, parameter in enumerate(parameters)}
-        expected |= (state := self._state())
-        for name in sorted(tensors.keys() | state.keys()):
+        expected = expected_state(self.setup.settings, parameters)
+        expected |= self._state()
+        for name in sorted(name for name in tensors.keys() | expected.keys() if not is_group_value(name)):
             got, own = tensors.get(name), expected.get(name)
             if got is None or own is None or (got.shape, got.dtype) != (own.shape, own.dtype):
                 raise ValueError(f"tensor {name!r} does not fit this run")
