@@ -56,3 +56,18 @@ def test_findings_and_notes_name_the_options_of_the_command(photos):
     assert "(--val-fraction)" not in told
     error = call("audit", photos, "--val-fraction", 1.5, code=2).stderr
     assert error == "error: `--val-fraction` must be at least 0 and below 1; got 1.5\n"
+
+
+def test_columns_of_a_manifest_are_options_and_a_missing_one_is_suggested(photos):
+    rows = "".join(f"{path.relative_to(photos)};{path.parent.name}\n" for path in photos.rglob("*.png"))
+    (photos / "all.csv").write_bytes(f"image file;class\n{rows}".encode("utf-16"))
+    assert call("audit", photos / "all.csv", code=2).stderr == (
+        "error: 'all.csv' lacks the column `path` on line 1, which has 'image file', 'class'; set "
+        "`--path-column 'image file'` and `--label-column class` if these columns have the paths and labels\n"
+    )
+    columns = ("--path-column", "image file", "--label-column", "class")
+    told = call("audit", photos / "all.csv", *columns).stdout
+    assert "info  'all.csv' was read with semicolons between its columns" in told
+    command = call("plan", photos / "all.csv", *columns).stdout.splitlines()[-1]
+    assert "all.csv --path-column 'image file' --label-column class --strategies" in command
+    assert "`--label-column` needs a CSV" in call("audit", photos, "--label-column", "class", code=2).stderr

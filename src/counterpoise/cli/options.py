@@ -86,6 +86,12 @@ class DataOptions:
     nested: Annotated[bool, _NESTED] = False
     keep_empty_classes: Annotated[bool, _KEEP_EMPTY] = False
     exclude_duplicates: Annotated[bool, _EXCLUDE_DUPLICATES] = False
+    path_column: Annotated[
+        str | None, _data("--path-column", "NAME", "Column of the paths in a CSV or Parquet file. Default: path.")
+    ] = None
+    label_column: Annotated[
+        str | None, _data("--label-column", "NAME", "Column of the labels in a CSV or Parquet file. Default: label.")
+    ] = None
 
     def load(self, source: str, *, warn: bool = True, **arguments: Any) -> LabeledImages:
         """Read the dataset; ``warn`` on stderr about what was read otherwise than one may expect."""

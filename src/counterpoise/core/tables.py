@@ -11,7 +11,7 @@ import csv
 import io
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +37,8 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 class TextTable:
     """Columns of strings of equal length, with the line (or row: ``unit``) of the file on which each row begins.
 
-    ``not_utf8`` is the first line that is not UTF-8, where the file was therefore read as Windows-1252.
+    ``not_utf8`` is the first line that is not UTF-8, where the file was therefore read as Windows-1252; ``separator``
+    is what stands between the columns of a CSV file.
     """
 
     name: str
@@ -45,6 +46,7 @@ class TextTable:
     lines: Sequence[int] | NDArray[np.int64]
     unit: str = "line"
     not_utf8: int | None = None
+    separator: str = ","
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -63,6 +65,7 @@ def read_csv(
     required: Sequence[str],
     *,
     refused: Mapping[str, str] | None = None,
+    advice: Callable[[Sequence[str]], str] | None = None,
     error: type[CounterpoiseError],
 ) -> TextTable:
     """Read a CSV file separated by comma, semicolon or tab, whichever fits its header; every field stays a string.
@@ -74,6 +77,7 @@ def read_csv(
         path: the file.
         required: columns that the file must have.
         refused: columns that explain why a required one is missing, ``{column: explanation}``.
+        advice: says what to do about a missing column, from the columns that the file has; None says to add it.
         error: class of the errors raised.
 
     Raises:
@@ -88,7 +92,7 @@ def read_csv(
             line = content.count(b"\n", 0, position) + 1
             raise _FormatError(f"{name!r} line {line} has a NUL character; save the file as text")
         header, separator = _header(content, required, name)
-        expect_columns(header, required, name, refused=refused, error=_FormatError)
+        expect_columns(header, required, name, refused=refused, advice=advice, error=_FormatError)
         columns, lines = _unquoted_columns(content, len(header), separator) or _columns(content, separator, name)
     except OSError as fault:
         raise error(f"{name!r} cannot be read: {fault.strerror}; check its permissions") from fault
@@ -96,7 +100,7 @@ def read_csv(
         raise error(f"{name!r} cannot be read: {fault}; check its name") from fault
     except _FormatError as fault:
         raise error(str(fault)) from fault
-    return TextTable(name, dict(zip(header, columns, strict=True)), lines, not_utf8=not_utf8)
+    return TextTable(name, dict(zip(header, columns, strict=True)), lines, not_utf8=not_utf8, separator=separator)
 
 
 def expect_columns(
@@ -105,6 +109,7 @@ def expect_columns(
     name: str,
     *,
     refused: Mapping[str, str] | None = None,
+    advice: Callable[[Sequence[str]], str] | None = None,
     error: type[Exception],
 ) -> None:
     """Raise ``error`` if a column appears twice or a required one is missing; arguments as in `read_csv`."""
@@ -117,7 +122,8 @@ def expect_columns(
     for column, explanation in (refused or {}).items():
         if column in found:
             raise error(f"{name!r} has the column `{column}`: {explanation}")
-    raise error(f"{name!r} lacks the column `{missing[0]}` on line 1, which has {listed(found) or 'no column'}; add it")
+    problem = f"{name!r} lacks the column `{missing[0]}` on line 1, which has {listed(found) or 'no column'}"
+    raise error(f"{problem}; {advice(found) if advice else 'add it'}")
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str | float | None]]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from counterpoise.core.errors import DatasetError
+from counterpoise.core.errors import CounterpoiseError, DatasetError
 from counterpoise.workflow.dataset import load
 
 
@@ -149,7 +149,10 @@ def test_latin_1_is_read_with_a_warning(images):
         ("path,label\n\n\ni/000.jpg\n", "line 4 has 1 fields"),
         ("path,label\ni/000.jpg,c\0at\n", "line 2 has a NUL character"),
         ("path,label,path\ni/000.jpg,cat,x\n", "line 1 has the column 'path' twice"),
-        ("path,class\ni/000.jpg,cat\n", "lacks the column `label` on line 1, which has 'path', 'class'; add it"),
+        (
+            "path,class\ni/000.jpg,cat\n",
+            "lacks the column `label` on line 1, which has 'path', 'class'; set `label_column='class'` if",
+        ),
         ("Path,Label\ni/000.jpg,cat\n", "lacks the column `path`"),
         ("", "lacks the column `path` on line 1, which has no column"),
         ("path,labels\ni/000.jpg,cat|dog\n", "`labels`: several labels per image are not supported"),
@@ -300,6 +303,87 @@ def test_a_class_whose_images_are_all_faulty_is_excluded_unless_it_is_asked_for(
     assert data.classes == ("cat",)
     assert "All files of 'unicorn' are quarantined." in data.findings[0].reason
     assert load(file, keep_empty_classes=True).counts("train").empty == ("unicorn",)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_columns_of_other_names_are_read_as_path_and_label(images, suffix):
+    columns = {
+        "file": [f"i/{i:03d}.jpg" for i in range(4)],
+        "path": ["nowhere"] * 4,
+        "class name": ["cat", "dog", "007", "cat"],
+        "label": ["wrong"] * 4,
+        "split": ["train", "train", "train", "test"],
+    }
+    frame, file = pl.DataFrame(columns), images / f"all{suffix}"
+    frame.write_parquet(file) if suffix == ".parquet" else frame.write_csv(file)
+    data = load(file, path_column="file", label_column="class name", val_fraction=0)
+    assert _labels(data) == columns["class name"]
+    assert data.paths == tuple(columns["file"])
+    assert data.splits.tolist() == columns["split"]
+    by_split = load(file, path_column="file", label_column="split", val_fraction=0, test_fraction=0)
+    assert by_split.classes == ("test", "train")
+    assert set(by_split.splits.tolist()) == {"train"}  # the column of labels is no column of splits as well
+
+
+@pytest.mark.fault("D19")
+@pytest.mark.parametrize(
+    ("header", "arguments", "advice"),
+    [
+        (
+            "file,class",
+            {},
+            "set `path_column='file'` and `label_column='class'` if these columns have the paths and lab",
+        ),
+        ("Path;Label", {}, "set `path_column='Path'` and `label_column='Label'` if"),
+        ("image_path,species", {}, "set `path_column='image_path'` and `label_column='species'` if"),
+        ("path,id,Class Name", {}, "set `label_column='Class Name'` if this column has the labels"),
+        ("path,lable", {}, "set `label_column='lable'` if"),
+        ("path,kind", {}, "name the column in the file with `label_column`"),
+        ("u,v", {}, "name the column in the file with `path_column` and `label_column`"),
+        ("path,label,diagnosis_2", {"label_column": "diagnosis2"}, "set `label_column='diagnosis_2'` if"),
+        ("i/000.jpg,cat", {}, "the first line looks like an image; write the names of the columns above it"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_missing_column_suggests_the_columns_that_are_like_it(images, header, arguments, advice, suffix):
+    file = images / f"all{suffix}"
+    names = header.replace(";", ",").split(",")
+    if suffix == ".csv":
+        file.write_text(f"{header}\n")
+    else:
+        pl.DataFrame({name: ["x"] for name in names}).write_parquet(file)
+    with pytest.raises(DatasetError, match=re.escape(advice)) as caught:
+        load(file, **arguments)
+    assert str(caught.value).startswith(f"'all{suffix}' lacks the column `")
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments", "message"),
+    [
+        ("all.csv", {"path_column": "x", "label_column": "x"}, "must be two columns; both are 'x'"),
+        ("all.csv", {"label_column": "path"}, "must be two columns; both are 'path'"),
+        (".", {"label_column": "x"}, "`label_column` needs a CSV or Parquet manifest"),
+        ("digits", {"path_column": "x"}, "`path_column` needs a CSV or Parquet manifest"),
+        ("all.csv", {"path_column": 3}, "`path_column` must be the name of a column; got int"),
+    ],
+)
+def test_columns_that_cannot_be_chosen(images, source, arguments, message):
+    _write(images, _rows("cat"))
+    with pytest.raises(CounterpoiseError, match=re.escape(message)):
+        load(source if source == "digits" else images / source, **arguments)
+
+
+@pytest.mark.fault("D19")
+@pytest.mark.parametrize(
+    ("separator", "name", "found"),
+    [(",", "a.csv", None), (";", "a.csv", "semicolons"), ("\t", "a.csv", "tabs"), ("\t", "a.tsv", None)],
+)
+def test_a_separator_that_the_name_of_the_file_does_not_tell_is_a_finding(images, separator, name, found):
+    text = f"path{separator}label\n" + "".join(f"i/{i:03d}.jpg{separator}cat, dog\n" for i in range(3))
+    data = load(_write(images, text if separator != "," else _rows("cat", "cat", "cat"), name))
+    reasons = [f.reason for f in data.findings if f.kind == "manifest-separator"]
+    assert len(reasons) == (found is not None)
+    assert all(f"read with {found} between its columns" in reason for reason in reasons)
 
 
 def test_bytes_of_a_manifest_that_cannot_be_read(tmp_path, monkeypatch):

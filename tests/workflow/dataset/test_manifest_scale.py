@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from counterpoise.core.errors import DatasetError
-from counterpoise.workflow.dataset import load, manifest
+from counterpoise.workflow.dataset import load, manifest_paths
 from counterpoise.workflow.dataset.manifest import read_manifest
 
 ASKED = ("stat", "lstat", "readlink", "scandir", "open")
@@ -112,10 +112,10 @@ def test_a_few_rows_of_a_large_folder_do_not_list_it(make, monkeypatch):
         def __exit__(self, *error: object) -> None:
             self.entries.close()
 
-    monkeypatch.setattr(manifest.os, "scandir", Counted)
-    monkeypatch.setattr(manifest, "_FEW_ENTRIES", 10)
+    monkeypatch.setattr(manifest_paths.os, "scandir", Counted)
+    monkeypatch.setattr(manifest_paths, "_FEW_ENTRIES", 10)
     assert read_manifest(root / "all.csv").paths.to_list() == ["a/000.jpg", "a/001.jpg"]
-    assert len(seen) <= 10 + 2 * manifest._ENTRIES_PER_ROW + 2
+    assert len(seen) <= 10 + 2 * manifest_paths._ENTRIES_PER_ROW + 2
 
 
 @pytest.mark.fault("D18")
@@ -128,7 +128,7 @@ def test_links_are_found_in_a_folder_that_cannot_be_listed(make, monkeypatch, re
     def refuse(path: object) -> object:
         raise refusal
 
-    monkeypatch.setattr(manifest.os, "scandir", refuse)
+    monkeypatch.setattr(manifest_paths.os, "scandir", refuse)
     with pytest.raises(DatasetError, match=r"line 3: the path 'a/evil.jpg' is outside"):
         read_manifest(root / "all.csv")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ def load(  # noqa: PLR0913  what a user chooses when reading a dataset
     nested: bool = False,
     keep_empty_classes: bool = False,
     exclude_duplicates: bool = False,
+    path_column: str | None = None,
+    label_column: str | None = None,
     name: str | None = None,
 ) -> ImageDataset:
     """Load labelled images. Files are listed and their headers are checked; images are decoded when indexed.
@@ -57,8 +59,9 @@ def load(  # noqa: PLR0913  what a user chooses when reading a dataset
       as ``animal/cat``. The formats jpg, jpeg, png, bmp, webp, gif, tif and tiff are read, in upper or lower case.
       Links are not followed.
     - A **manifest**, CSV (with commas, semicolons or tabs) or Parquet, with the columns ``path`` (relative to the
-      folder of the manifest), ``label`` and optionally ``split`` (train, val or test). Labels are strings and are not
-      changed: ``007``, ``NA`` and ``1e5`` stay as they are.
+      folder of the manifest), ``label`` and optionally ``split`` (train, val or test); ``path_column`` and
+      ``label_column`` name the first two if they are called otherwise. The text is UTF-8 or UTF-16, with or without a
+      byte order mark. Labels are strings and are not changed: ``007``, ``NA`` and ``1e5`` stay as they are.
     - ``digits``: scikit-learn's 8×8 digits, long-tailed with the imbalance ratio 30:1, with a balanced test split. A
       folder of that name is ``./digits``.
 
@@ -87,6 +90,8 @@ def load(  # noqa: PLR0913  what a user chooses when reading a dataset
         exclude_duplicates: exclude copies of images before splits are drawn. Of files with identical content, one
             remains: in test rather than in val, in val rather than in train, and else the first by path. None remains
             if their labels differ. The copies are listed in ``quarantined``, and a finding has their number.
+        path_column: name of the column of paths in a manifest; None means "path".
+        label_column: name of the column of labels in a manifest; None means "label".
         name: name of the dataset in reports; None takes the name of the folder or file.
 
     Returns:
@@ -113,11 +118,12 @@ def load(  # noqa: PLR0913  what a user chooses when reading a dataset
     if split is not None:
         checked_choice("split", split, SPLITS)
     chosen = _checked_symmetries(symmetries)
-    path = _checked_source(source)
+    path, columns = _checked_source(source), _checked_columns(path_column, label_column)
     if path == "digits":
+        _refuse_columns(columns)
         dataset = read_digits(val_fraction=val_fraction, seed=seed, name="digits")
     else:
-        listing = _listing(path, nested)
+        listing = _listing(path, nested, columns)
         dataset = _assembled(listing)
         dataset = without_duplicates(dataset) if exclude_duplicates else dataset
         dataset = dataset if keep_empty_classes else without_empty_classes(dataset)
@@ -163,13 +169,31 @@ def _checked_symmetries(symmetries: Iterable[Symmetry] | None) -> frozenset[Symm
     return frozenset(names)
 
 
-def _listing(source: str, nested: bool) -> Listing:
+def _checked_columns(path_column: str | None, label_column: str | None) -> dict[str, str]:
+    """The columns of a manifest that the caller named, by the names of the arguments."""
+    columns = {"path_column": path_column, "label_column": label_column}
+    for argument, column in columns.items():
+        if not isinstance(column, str | None):
+            raise ArgumentTypeError(f"`{argument}` must be the name of a column; got {type(column).__name__}")
+    if (path_column or "path") == (label_column or "label"):
+        raise ArgumentError(f"`path_column` and `label_column` must be two columns; both are {path_column or 'path'!r}")
+    return {argument: column for argument, column in columns.items() if column is not None}
+
+
+def _refuse_columns(columns: Mapping[str, str]) -> None:
+    """Raise if the caller named columns of a source that has none."""
+    for argument in columns:
+        raise ArgumentError(f"`{argument}` needs a CSV or Parquet manifest, and the data are not one; omit it")
+
+
+def _listing(source: str, nested: bool, columns: Mapping[str, str]) -> Listing:
     path = Path(source)
     try:
         is_folder, is_file, exists = path.is_dir(), path.is_file(), path.exists()
     except OSError as error:  # a name too long, a folder that may not be entered
         raise DatasetError(f"{display_name(source)!r:.200} cannot be opened: {error.strerror}; {_SUPPORTED}") from error
     if is_folder:
+        _refuse_columns(columns)
         return read_folder(path.resolve(), nested=nested)
     hugging_face = f"Hugging Face datasets cannot be read yet; {_SUPPORTED}"
     if reason := hugging_face if source.startswith("hf:") else _UNSUPPORTED.get(path.suffix.lower()):
@@ -180,7 +204,7 @@ def _listing(source: str, nested: bool) -> Listing:
         raise DatasetError(f"{display_name(path.name)!r} is not a dataset; {_SUPPORTED}")
     if nested:
         raise ArgumentError("`nested` needs an image folder; in a manifest, write labels such as animal/cat instead")
-    return read_manifest(path)
+    return read_manifest(path, **columns)
 
 
 def _assembled(listing: Listing) -> ImageDataset:

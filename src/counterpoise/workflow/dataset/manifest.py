@@ -6,15 +6,14 @@ one by one.
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import operator
-import os
-import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,26 +24,31 @@ from counterpoise.core.files import display_name
 from counterpoise.core.images import SPLITS, Split
 from counterpoise.core.tables import TextTable, expect_columns, read_csv
 from counterpoise.core.text import listed
-from counterpoise.workflow.dataset.decoding import UNSUPPORTED, UNSUPPORTED_REASON, extension_of
+from counterpoise.workflow.dataset.decoding import FORMATS, UNSUPPORTED, UNSUPPORTED_REASON, extension_of
 from counterpoise.workflow.dataset.images import NO_SPLIT, Listing, merge_class_names
+from counterpoise.workflow.dataset.manifest_paths import Codes, Paths, distinct, resolved_paths
 from counterpoise.workflow.dataset.splits import SPLIT_NAMES
 
-if TYPE_CHECKING:
-    import polars as pl
-
-Paths: TypeAlias = "pl.Series | list[str]"
-Codes: TypeAlias = "NDArray[np.unsignedinteger[Any]]"
 MANIFESTS = (".csv", ".tsv", ".parquet", ".pq")
-_REQUIRED = ("path", "label")
 _REFUSED = {"labels": "several labels per image are not supported; write one label per image into the column `label`"}
-# Relative, without "." and "..", backslash or colon: needs no further check. Nearly every path is like this.
-_PLAIN = re.compile(r"(?!~)(?!(?:.*/)?\.{0,2}(?:/|\Z))[^\\\0:]+", re.DOTALL)
-_ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|file:|[A-Za-z]:/|//|~", re.IGNORECASE)
+# Names that other tools give to the two columns.
+_SYNONYMS = {
+    "path": (
+        "file",
+        "filename",
+        "filepath",
+        "image",
+        "img",
+        "imagepath",
+        "imgpath",
+        "imagefile",
+        "imagename",
+        "imageid",
+    ),
+    "label": ("class", "classname", "category", "target", "y", "labelname", "species", "diagnosis"),
+}
 _NO_LABEL = -1
 _LONGEST_EXTENSION = max(map(len, UNSUPPORTED))
-_DEEPEST = 100
-# An entry of a folder that is listed takes less than a third of the time of a file that is examined by name.
-_ENTRIES_PER_ROW, _FEW_ENTRIES = 4, 1000
 
 
 @dataclass
@@ -68,24 +72,24 @@ class _Rows:
         return None if code == NO_SPLIT else SPLITS[code]
 
 
-def read_manifest(file: Path) -> Listing:
+def read_manifest(file: Path, *, path_column: str = "path", label_column: str = "label") -> Listing:
     """List the images that a CSV or Parquet file names, sorted by path; paths are relative to its folder.
 
-    Labels are not changed. Rows with an empty path or label, rows that repeat another, and all rows of a file that has
-    two labels or two splits are quarantined.
+    ``path_column`` and ``label_column`` are the names of these columns in the file. Labels are not changed. Rows with
+    an empty path or label, rows that repeat another, and all rows of a file that has two labels or two splits are
+    quarantined.
 
     Raises:
         DatasetError: the file cannot be read or has no rows, or a row has a path outside the folder or an unknown
             split; with the number of the line (in Parquet: of the row).
     """
-    is_csv = file.suffix.lower() in MANIFESTS[:2]
-    table = read_csv(file, _REQUIRED, refused=_REFUSED, error=DatasetError) if is_csv else _read_parquet(file)
+    table = _read_table(file, {"path": path_column, "label": label_column})
     if not len(table):
         raise DatasetError(f"{table.name!r} names no image: it has a header, but no rows; add one row per image")
     root = file.parent.resolve()
-    names, codes = _distinct(table.columns["label"])
+    names, codes = distinct(table.columns["label"])
     _refuse_several_labels(table, names)
-    paths, folders = _resolved_paths(table, str(root))
+    paths, folders = resolved_paths(table, str(root))
     splits = _splits(table)
     class_of, findings = merge_class_names({name for name in names if name.strip()})
     classes = tuple(sorted(set(class_of.values())))
@@ -109,21 +113,55 @@ def read_manifest(file: Path) -> Listing:
         quarantined=[
             Quarantined(display_name(paths[row]), faults[row], rows.label(row), rows.split(row)) for row in faulty
         ],
-        findings=[*_encoding_findings(table), *findings],
+        findings=[*_format_findings(table), *findings],
         lines=_line_numbers(table)[kept],
         unit=table.unit,
     )
 
 
-def _read_parquet(path: Path) -> TextTable:
+def _read_table(file: Path, chosen: Mapping[str, str]) -> TextTable:
+    """The columns path and label of a file, which have the names ``chosen`` there, and split if there is one."""
+    names, advice = tuple(chosen.values()), partial(_column_advice, chosen)
+    if file.suffix.lower() in MANIFESTS[:2]:
+        table = read_csv(file, names, refused=_REFUSED, advice=advice, error=DatasetError)
+    else:
+        table = _read_parquet(file, names, advice)
+    columns = {column: table.columns[name] for column, name in chosen.items()}
+    if "split" in table.columns and "split" not in names:
+        columns["split"] = table.columns["split"]
+    return replace(table, columns=columns)
+
+
+def _column_advice(chosen: Mapping[str, str], found: Sequence[str]) -> str:
+    """What to do if a file has none of the columns chosen: name the columns that look like them."""
+    if any(extension_of(name) in FORMATS for name in found):
+        return "the first line looks like an image; write the names of the columns above it"
+    missing = [column for column, name in chosen.items() if name not in found]
+    near = {column: _nearest(column, chosen[column], found) for column in missing}
+    if not all(near.values()):
+        return f"name the column in the file with {' and '.join(f'`{column}_column`' for column in missing)}"
+    choice = " and ".join(f"`{column}_column={name!r}`" for column, name in near.items())
+    return f"set {choice} if {'this column has' if len(near) == 1 else 'these columns have'} the {'s and '.join(near)}s"
+
+
+def _nearest(column: str, wanted: str, found: Sequence[str]) -> str | None:
+    """The column of a file that is probably meant; None if none is similar."""
+    plain = {"".join(filter(str.isalnum, name.lower())): name for name in reversed(found)}
+    alike = difflib.get_close_matches("".join(filter(str.isalnum, wanted.lower())), plain, n=1, cutoff=0.75)
+    parts = [name for word in (column, *_SYNONYMS[column]) for name in plain if len(word) > 1 and word in name]
+    nearest = next((name for name in (*alike, *_SYNONYMS[column], *parts) if name in plain), None)
+    return None if nearest is None else plain[nearest]
+
+
+def _read_parquet(path: Path, required: Sequence[str], advice: Callable[[Sequence[str]], str]) -> TextTable:
     """The required columns of a Parquet file, and the splits, as strings; null is the empty string."""
     import polars as pl
 
     name = display_name(path.name)
     try:
         schema = pl.read_parquet_schema(path)
-        expect_columns(list(schema), _REQUIRED, name, refused=_REFUSED, error=DatasetError)
-        frame = pl.read_parquet(path, columns=[*_REQUIRED, *(["split"] if "split" in schema else [])])
+        expect_columns(list(schema), required, name, refused=_REFUSED, advice=advice, error=DatasetError)
+        frame = pl.read_parquet(path, columns=list(dict.fromkeys([*required, *({"split"} & set(schema))])))
     except DatasetError:
         raise
     except (Exception, pl.exceptions.PanicException) as error:  # Rust panics on some damaged files
@@ -140,20 +178,20 @@ def _line_numbers(table: TextTable) -> NDArray[np.int64]:
     return np.arange(lines.start, lines.stop) if isinstance(lines, range) else np.asarray(lines)
 
 
-def _encoding_findings(table: TextTable) -> list[Finding]:
-    if table.not_utf8 is None:
-        return []
-    problem = f"{table.name!r} is not UTF-8 (line {table.not_utf8}) and was read as Windows-1252"
-    reason = f"{problem}. Check that its accents are right, or save it as UTF-8."
-    return [Finding("manifest-encoding", "warning", reason, (table.name,))]
-
-
-def _distinct(values: pl.Series) -> tuple[list[str], Codes]:
-    """The distinct strings in the order of their first row, and for each row the index of its own."""
-    import polars as pl
-
-    distinct = values.unique(maintain_order=True)
-    return distinct.to_list(), values.cast(pl.Enum(distinct)).to_physical().to_numpy()
+def _format_findings(table: TextTable) -> list[Finding]:
+    """Findings about what was assumed to read a CSV file: its encoding, and the separator of its columns."""
+    findings = []
+    if table.not_utf8 is not None:
+        problem = f"{table.name!r} is not UTF-8 (line {table.not_utf8}) and was read as Windows-1252"
+        reason = f"{problem}. Check that its accents are right, or save it as UTF-8."
+        findings.append(Finding("manifest-encoding", "warning", reason, (table.name,)))
+    if table.separator == ";" or (table.separator == "\t" and not table.name.lower().endswith(".tsv")):
+        separator = "semicolons" if table.separator == ";" else "tabs"
+        reason = (
+            f"{table.name!r} was read with {separator} between its columns, which fit its first line. Check the labels."
+        )
+        findings.append(Finding("manifest-separator", "info", reason, (table.name,)))
+    return findings
 
 
 def _order(paths: Paths, folders: tuple[list[str], Codes]) -> tuple[NDArray[np.int64], Paths, NDArray[np.bool_]]:
@@ -227,140 +265,12 @@ def _splits(table: TextTable) -> NDArray[np.int8]:
     """The split of each row as an index into `SPLITS`; `NO_SPLIT` if the table has no column for it."""
     if "split" not in table.columns:
         return np.full(len(table), NO_SPLIT, dtype=np.int8)
-    names, codes = _distinct(table.columns["split"])
+    names, codes = distinct(table.columns["split"])
     for code, name in enumerate(names):  # in the order of their first row
         if name.lower() not in SPLIT_NAMES:
             where = f"{table.name!r} {table.where(int(np.argmax(codes == code)))}"
             raise DatasetError(f"{where}: the split must be one of {listed(SPLITS)}; got {name!r:.80}")
     return np.array([SPLITS.index(SPLIT_NAMES[name.lower()]) for name in names], dtype=np.int8)[codes]
-
-
-def _resolved_paths(table: TextTable, root: str) -> tuple[Paths, tuple[list[str], Codes]]:
-    """The paths relative to the root with links resolved, and the folders of the rows before that.
-
-    A path outside the root is an error. The paths are a list if one is not valid Unicode, as the target of a link may
-    be.
-    """
-    given = table.columns["path"]
-    paths = _without_root(given, root)
-    is_plain, folder = _plain_and_folders(paths)
-    folders = _distinct(folder)
-    is_checked = is_plain & ~_may_have_links(*folders, root)
-    real: dict[str, str] = {}
-    changed: dict[int, str] = {}
-    for row in (~is_checked).arg_true().to_list():
-        path = paths[row] if is_plain[row] else _normal(given[row], root)
-        path = None if path is None else _resolved(path, root, real)
-        if path is None:
-            raise DatasetError(
-                f"{table.name!r} {table.where(row)}: the path {given[row]!r} is outside the folder of the manifest; "
-                "put the manifest above its images and write paths relative to it"
-            )
-        changed[row] = path
-    return _replaced(paths, changed), folders
-
-
-def _replaced(paths: pl.Series, changed: Mapping[int, str]) -> Paths:
-    """The paths with some of them replaced; a list if one is not valid Unicode."""
-    if any(display_name(path) != path for path in changed.values()):
-        every = paths.to_list()
-        for row, path in changed.items():
-            every[row] = path
-        return every
-    return paths.clone().scatter(list(changed), list(changed.values())) if changed else paths
-
-
-def _without_root(given: pl.Series, root: str) -> pl.Series:
-    """The paths without the root, or ``./``, in front."""
-    prefix = f"{root.rstrip('/')}/"
-    if display_name(prefix) == prefix and given.str.starts_with(prefix).any():
-        given = given.str.strip_prefix(prefix)
-    return given.str.strip_prefix("./") if given.str.starts_with("./").any() else given
-
-
-def _plain_and_folders(paths: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Which paths are certainly written as the system would resolve them, apart from links, and the folders of these.
-
-    A folder has a slash at its end; it is empty for a file at the root, and for a path that is not plain.
-    """
-    import polars as pl
-
-    path = pl.col("path")
-    special = path.str.contains_any(["\\", ":", "\0", "//", "/./", "/../"]) | (path == "")
-    for start in (".", "~", "/"):
-        special |= path.str.starts_with(start)
-    for end in ("/", "/.", "/.."):
-        special |= path.str.ends_with(end)
-    folder = path.str.replace(r"[^/]+$", "")
-    table = pl.DataFrame({"path": paths}).select(plain=~special, folder=folder)  # in two threads
-    is_plain, folders = table["plain"], table["folder"]
-    return is_plain, folders if is_plain.all() else folders.set(~is_plain, "")
-
-
-def _may_have_links(names: Sequence[str], codes: Codes, root: str) -> pl.Series:
-    """Which rows may lead through a link, by looking at each folder once instead of at each file."""
-    import polars as pl
-
-    numbers = np.bincount(codes, minlength=len(names)).tolist()
-    linked: dict[str, bool] = {"": False}
-    found = [
-        _is_linked(folder[:-1], root, linked) or _lists_links(f"{root}/{folder}", number)
-        for folder, number in zip(names, numbers, strict=True)
-    ]
-    return pl.Series(np.array(found)[codes])
-
-
-def _is_linked(folder: str, root: str, linked: dict[str, bool]) -> bool:
-    """Whether a part of a folder's path is a link, or so deep that it is not looked at here."""
-    if folder not in linked:
-        parent, _, _ = folder.rpartition("/")
-        is_deep = folder.count("/") > _DEEPEST
-        is_link = os.path.islink(f"{root}/{folder}")  # noqa: PTH114 - Path raises OSError for a name that is too long
-        linked[folder] = is_deep or _is_linked(parent, root, linked) or is_link
-    return linked[folder]
-
-
-def _lists_links(folder: str, number: int) -> bool:
-    """Whether a folder has links, or far more entries than ``number``, the rows that name one, or cannot be listed."""
-    try:
-        with os.scandir(folder) as entries:
-            most = _FEW_ENTRIES + _ENTRIES_PER_ROW * number
-            return any(i > most or entry.is_symlink() for i, entry in enumerate(entries))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
-
-
-def _normal(given: str, root: str) -> str | None:
-    """The path relative to the root, links not resolved; None if it is outside. A backslash is a separator."""
-    path = given.replace("\\", "/")
-    if _ELSEWHERE.match(path) or "\0" in path:
-        return None
-    if path.startswith("/"):
-        return _below(os.path.realpath(path), root)
-    path = os.path.normpath(path) if path.strip() else "."
-    if path == ".":
-        return ""
-    return None if path.split("/", 1)[0] == ".." else path
-
-
-def _resolved(path: str, root: str, real: dict[str, str]) -> str | None:
-    """The path relative to the root with links resolved; None if it is outside."""
-    if not path:
-        return ""
-    folder, _, name = path.rpartition("/")
-    if folder not in real:
-        real[folder] = os.path.realpath(f"{root}/{folder}")
-    target = f"{real[folder].rstrip('/')}/{name}"
-    if os.path.islink(target):  # noqa: PTH114 - called once per row, pathlib is ten times slower
-        target = os.path.realpath(target)
-    return _below(target, root)
-
-
-def _below(target: str, root: str) -> str | None:
-    prefix = root.rstrip("/") + "/"
-    return target[len(prefix) :] if target.startswith(prefix) else None
 
 
 def _refuse_several_labels(table: TextTable, names: Sequence[str]) -> None:
