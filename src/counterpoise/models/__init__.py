@@ -1,6 +1,6 @@
 """Models by name: small residual networks, timm and torchvision backbones, cosine and hierarchical heads."""
 
-from counterpoise.models.build import Classifier, build_model, check_model
+from counterpoise.models.build import Classifier, build_head, build_model, check_model
 from counterpoise.models.frozen import FeatureExtractor, FrozenClassifier, Standardize, build_extractor, round_to_half
 from counterpoise.models.heads import CosineHead, HierarchicalHead, leaf_log_probabilities
 from counterpoise.models.resnet import CifarResNet
@@ -14,6 +14,7 @@ __all__ = [
     "HierarchicalHead",
     "Standardize",
     "build_extractor",
+    "build_head",
     "build_model",
     "check_model",
     "leaf_log_probabilities",

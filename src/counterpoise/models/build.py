@@ -92,10 +92,15 @@ def build_model(
     backbone = _backbone(library, architecture, pretrained) if library else CifarResNet(BUILTIN[name])
     # timm: head_hidden_size is the width of a model without classifier if it differs from num_features.
     width = int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)  # type: ignore[arg-type]
+    return Classifier(backbone, build_head(head, width, num_classes, tree=tree), mean, std)
+
+
+def build_head(head: Head, width: int, num_classes: int, *, tree: ClassTree | None = None) -> nn.Module:
+    """Build a head by name: features ``(N, D)`` → logits, with D = ``width``; other arguments as in `build_model`."""
     if head == "hierarchical" and tree is not None:
-        return Classifier(backbone, HierarchicalHead(width, tree), mean, std)
+        return HierarchicalHead(width, tree)
     layer = CosineHead if head == "cosine" else nn.Linear
-    return Classifier(backbone, layer(width, num_classes), mean, std)
+    return layer(width, num_classes)
 
 
 def check_model(name: str, *, pretrained: bool = False) -> None:

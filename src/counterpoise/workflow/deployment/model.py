@@ -23,8 +23,9 @@ from counterpoise.core.files import path_exists
 from counterpoise.core.names import did_you_mean
 from counterpoise.core.text import listed
 from counterpoise.hierarchy import ClassTree
-from counterpoise.models import build_model
+from counterpoise.models import FrozenClassifier, build_model
 from counterpoise.posthoc import adjust_logits, apply_transforms, estimate_prior
+from counterpoise.workflow.deployment.frozen import frozen_network, refuse_own_features
 from counterpoise.workflow.deployment.images import ImageLike, ImageTransform, listed_images
 from counterpoise.workflow.deployment.module import ImageClassifier, NodeClassifiers
 from counterpoise.workflow.deployment.result import ImagePredictions
@@ -50,7 +51,10 @@ class TrainedModel:
     def __init__(self, run: Run, network: nn.Module, device: torch.device) -> None:
         assert run.transforms is not None, "load_model has checked it"
         self.run, self.device, self.classes = run, device, run.classes
-        self.transform = ImageTransform(run.settings["image_size"], run.settings.get("resize", "crop"))
+        # With frozen features the images were prepared, and passed through the backbone, when these were extracted.
+        prepared = run.settings.get("features") or run.settings
+        self.transform = ImageTransform(prepared["image_size"], prepared.get("resize", "crop"))
+        self._dtype = _AUTOCAST.get(prepared["precision"])
         module = ImageClassifier(network, run.transforms, len(run.classes))
         module = module.to(device).to(memory_format=torch.channels_last)
         self.module: ImageClassifier = module.eval().requires_grad_(False)
@@ -122,10 +126,17 @@ class TrainedModel:
     def _raw_logits(self, batch: Tensor) -> NDArray[np.float32]:
         """The output of the network for uint8 images, computed as in training."""
         inputs = batch.to(self.device).float().div_(255).contiguous(memory_format=torch.channels_last)
-        dtype = _AUTOCAST.get(self.run.settings["precision"])
-        cast = nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
-        with torch.inference_mode(), cast:
-            raw: NDArray[np.float32] = self.module.network(inputs).float().cpu().numpy()
+        network = self.module.network
+        cast = nullcontext() if self._dtype is None else torch.autocast(self.device.type, self._dtype)
+        with torch.inference_mode():
+            if isinstance(network, FrozenClassifier):
+                with cast:
+                    features = network.backbone(inputs)
+                outputs = network.classify(features)
+            else:
+                with cast:
+                    outputs = network(inputs)
+            raw: NDArray[np.float32] = outputs.float().cpu().numpy()
         return raw
 
     def _batches(
@@ -206,6 +217,7 @@ def load_model(
         ArtifactError: no run is in the folder, it is unfinished, or the model is missing, damaged or of an earlier
             version.
         ArgumentError: the comparison has no such strategy or seed, or recommends none.
+        UnsupportedError: the run was trained on features that were computed elsewhere, so it has no backbone.
 
     Example:
         >>> model = load_model("runs/focal-seed0")  # doctest: +SKIP
@@ -225,6 +237,7 @@ def load_model(
         raise ArtifactError(f"{folder} holds a run that is not finished; continue it with `resume` (--resume)")
     if record.transforms is None:
         raise ArtifactError(f"{folder} was written by an earlier version, which did not record its correction; repeat")
+    refuse_own_features(record, folder)
     tensors = _checked_tensors(folder, record)
     tuning = read_tuning(folder, record)
     if tuning is not None:
@@ -274,6 +287,8 @@ def _network(run: Run, tensors: dict[str, Tensor], folder: Path) -> nn.Module:
     """The network of a run with its weights; for a separate strategy one network per node."""
     tree = ClassTree.from_dict(run.tree) if run.tree else None
     try:
+        if run.settings.get("frozen"):
+            return frozen_network(run, tensors, folder, tree)
         if not run.strategy.separate:
             network = build_model(run.settings["model"], len(run.classes), head=run.strategy.head, tree=tree)
             network.load_state_dict(tensors)
