@@ -314,6 +314,19 @@ def test_a_report_without_the_arrays_of_its_comparison_is_one_line(tmp_path):
     assert result.stderr.count("\n") == 1
 
 
+def test_the_plan_follows_the_transforms_and_the_class_tree(tmp_path):
+    photos, tree = write_photos(tmp_path / "photos", blue=1), tmp_path / "tree.json"
+    tree.write_text('{"warm": ["red"], "cold": ["blue", "green"]}')
+    assert "\nminority-augment: " in call("plan", photos).stdout
+    told = call("plan", photos, "--symmetries", "none", "--tree", tree).stdout
+    assert "minority-augment" not in told
+    assert "\nhierarchical: " in told
+    command = shlex.split(told.splitlines()[-1])
+    assert command[3:7] == ["--symmetries", "none", "--tree", str(tree)]
+    assert "minority-augment" in call("audit", photos).stdout.partition("recommended to compare")[2]
+    assert "`--tree`" in call("plan", photos, "--tree", tmp_path / "none.json", code=2).stderr
+
+
 @pytest.mark.parametrize("command", ["audit", "plan", "weights"])
 def test_json_is_all_that_is_on_stdout(photos, command):
     assert json.loads(call(command, photos, "--json").stdout)

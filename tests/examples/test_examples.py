@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from counterpoise import audit, load
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NEEDS = {
     "huggingface_image_classification.py": "transformers",
@@ -54,6 +56,25 @@ def test_sklearn_prior_adjusted() -> None:
     shares, expected = ([float(x) for x in line.split()] for line in (estimated, true))
     assert min(shares) > 0
     assert max(abs(a - b) for a, b in zip(shares, expected, strict=True)) < 0.1
+
+
+def test_draw_vehicles(tmp_path: Path) -> None:
+    """The folder of the tutorial: class folders with one broken file and one picture in two classes."""
+    command = [
+        sys.executable,
+        str(EXAMPLES / "draw_vehicles.py"),
+        "photos",
+        "--counts",
+        "car=9,truck=5",
+        "--new",
+        "new",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["photos: 9 × car, 5 × truck", "new: 30 pictures"]
+    result = audit(load(tmp_path / "photos"))
+    assert [c.train + c.val + c.test for c in result.classes] == [10, 5]
+    assert [fault.path for fault in result.quarantined] == ["truck/download.jpg"]
+    assert [f.about for f in result.findings if f.severity == "error"] == [("car/copy.jpg", "truck/0003.jpg")]
 
 
 def test_keras_dog_or_not() -> None:

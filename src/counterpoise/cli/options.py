@@ -65,6 +65,7 @@ Device = Annotated[str, _training("--device", "D", "cpu, cuda, cuda:N or mps; au
 _TREE = """Class tree of the hierarchical strategies: a YAML, JSON or CSV file; folders (class names such as
 animal/dog); balanced (from the class counts); predictions (.npz), which group the classes that are confused; auto is
 folders where class names have a slash, otherwise balanced."""
+Tree = Annotated[str, _training("--tree", "T", _TREE)]
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ class TrainingOptions:
         _training("--augment", "A,B", "crop, hflip, vflip, rot90, or none; auto: crop, and hflip if it keeps labels."),
     ] = "auto"
     precision: Annotated[str, _training("--precision", "P", "no (float32), bf16 or fp16.")] = _SETTINGS.precision
-    tree: Annotated[str, _training("--tree", "T", _TREE)] = _SETTINGS.tree
+    tree: Tree = _SETTINGS.tree
 
     def settings(self, device: str) -> dict[str, Any]:
         """Keyword arguments of `train` and `compare`, checked with the device before any image is read."""

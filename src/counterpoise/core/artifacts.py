@@ -84,6 +84,8 @@ class AuditResult(Artifact):
 
     ``constant_accuracy`` and ``constant_balanced_accuracy`` are the scores of always predicting the largest training
     class, on ``reference_split``: the test split, or validation or training where there is no test split.
+    ``symmetries`` are the label-preserving transforms of the dataset; empty in audits of versions that did not record
+    them.
     """
 
     name: str
@@ -102,6 +104,7 @@ class AuditResult(Artifact):
     num_files: int
     num_ignored: int
     partial: bool = False
+    symmetries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

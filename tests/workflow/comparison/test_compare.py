@@ -21,8 +21,10 @@ from counterpoise.core.artifacts import Comparison, Predictions, Run, Strategy
 from counterpoise.core.errors import ArgumentError, ArtifactError
 from counterpoise.core.text import metric_name
 from counterpoise.metrics import METRICS
+from counterpoise.workflow.audit import audit
 from counterpoise.workflow.comparison import compare, engine
 from counterpoise.workflow.comparison.engine import Task, run_tasks
+from counterpoise.workflow.comparison.experiment import _advised
 from counterpoise.workflow.evaluation import evaluate
 from counterpoise.workflow.report.formatting import METRIC_DEFINITIONS
 from counterpoise.workflow.strategy import CATALOG
@@ -35,6 +37,12 @@ ASKED = ("weighted-ce", "post-hoc-logit-adjusted")
 def compared(tmp_path_factory):
     out = tmp_path_factory.mktemp("comparison") / "out"
     return compare(blobs(), strategies=ASKED, seeds=2, epochs=3, out=out), out
+
+
+@pytest.mark.parametrize(("tree", "is_advised"), [("auto", False), ("balanced", True)])
+def test_a_class_tree_that_the_settings_name_is_compared_by_default(dataset, tree, is_advised):
+    setup = TrainingSetup.prepare(dataset, Settings(epochs=1, tree=tree))
+    assert ("hierarchical" in [s.name for s in _advised(audit(dataset), setup)]) == is_advised
 
 
 def test_it_leaves_what_the_contract_names(compared):

@@ -330,7 +330,79 @@ def test_balanced_data_need_no_remedy():
 
 
 def test_an_audit_is_planned_like_its_counts(dataset):
-    assert plan(audit(dataset)) == plan(dataset.counts())
+    assert plan(audit(dataset)) == plan(dataset.counts(), symmetries=dataset.symmetries)
+
+
+def advised(name, counts, **facts):
+    """The reason for a strategy; None where it is not advised."""
+    return {s.name: s.reason for s in plan(counts, **facts)}.get(name)
+
+
+@pytest.mark.parametrize(
+    ("counts", "symmetries", "is_advised"),
+    [
+        ([500, 100, 10], {"hflip"}, True),
+        ([500, 100, 10], set(), False),  # digits, letters: no transform keeps the class
+        ([500, 100, 10], None, False),  # counts alone do not say
+        ([5000, 900, 100], {"hflip"}, True),
+        ([5000, 900, 101], {"hflip"}, False),  # many images of the rarest class
+        ([30, 10, 4], {"hflip"}, False),  # each is drawn 3.7 times per epoch
+        ([30, 14, 4], {"hflip"}, True),  # 4 times
+        ([12, 10, 9], {"hflip"}, False),  # nearly balanced
+    ],
+)
+def test_augmentation_is_advised_for_few_images_that_a_transform_keeps_in_their_class(counts, symmetries, is_advised):
+    reason = advised("minority-augment", counts, symmetries=symmetries)
+    assert (reason is not None) == is_advised
+    if counts[2] == 10 and is_advised:
+        assert "each of the 10 images of '2' about 20 times per epoch" in reason
+        assert "(hflip keep its class)" in reason
+
+
+def test_the_label_preserving_transforms_come_with_the_audit(dataset):
+    result = audit(dataset)
+    flips, none = replace(result, symmetries=("hflip",)), replace(result, symmetries=())
+    assert result.symmetries == tuple(sorted(dataset.symmetries))
+    assert advised("minority-augment", flips) is not None
+    assert advised("minority-augment", none) is None
+    assert advised("minority-augment", none, symmetries=["rot90"]) is not None
+    assert advised("minority-augment", flips, symmetries=()) is None
+    with pytest.raises(ArgumentError, match="`symmetries` must be one of"):
+        plan([9, 1], symmetries=["flip"])
+
+
+ANIMALS = {"animal/dog": 90, "animal/cat": 30, "car": 3}
+
+
+@pytest.mark.parametrize(
+    ("counts", "is_advised"),
+    [
+        (ANIMALS, True),
+        ({name.replace("/", "-"): n for name, n in ANIMALS.items()}, False),
+        ({"animal/dog": 90, "car/bus": 3}, False),  # a folder each, but no group of classes
+        ({"photo/dog": 90, "photo/car": 3}, False),  # one group with everything
+        ({"animal": 90, "animal/cat": 3, "car": 5}, False),  # no tree
+        ({"animal/dog": 31, "animal/cat": 30, "car": 29}, False),  # nearly balanced
+    ],
+)
+def test_a_class_tree_is_advised_where_the_class_names_have_groups(counts, is_advised):
+    assert (advised("hierarchical", counts) is not None) == is_advised
+
+
+def test_a_class_tree_that_is_given_is_advised_with_the_imbalance_of_its_branches():
+    counts = ClassCounts(list(ANIMALS.values()), names=["dog", "cat", "car"])
+    tree = hierarchy.from_json({"animal": ["dog", "cat"], "car": None}, classes=counts.names)
+    reason = advised("hierarchical", counts, tree=tree)
+    assert (
+        "2 branches (groups: 'animal'), which differ by 40:1 in their images, while the classes differ by 30:1"
+        in reason
+    )
+    assert advised("hierarchical", counts) is None
+    assert (
+        advised("hierarchical", counts, tree=hierarchy.from_json(["dog", "cat", "car"], classes=counts.names)) is None
+    )
+    with pytest.raises(ArgumentError, match="`tree` must have the classes 'dog', 'cat', 'car'; it has 'car', 'dog'"):
+        plan(counts, tree=hierarchy.from_json({"animal": ["dog"], "car": None}))
 
 
 def test_one_class_is_no_plan():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from counterpoise.core.artifacts import AuditResult, ClassAudit, Finding, Quarantined
 from counterpoise.core.counts import FEW, MANY, ClassCounts
 from counterpoise.core.errors import DatasetError
-from counterpoise.core.images import SPLITS, LabeledImages, Split, checked_dataset, find_duplicates
+from counterpoise.core.images import SPLITS, SYMMETRIES, LabeledImages, Split, checked_dataset, find_duplicates
 from counterpoise.core.text import listed, plural
 
 Counts = dict[Split, ClassCounts]
@@ -85,6 +85,7 @@ def audit(
         quarantined=dataset.quarantined,
         num_files=len(dataset) + len(dataset.quarantined) + dataset.num_ignored,
         num_ignored=dataset.num_ignored,
+        symmetries=tuple(name for name in SYMMETRIES if name in dataset.symmetries),
     )
 
 

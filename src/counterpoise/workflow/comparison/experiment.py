@@ -34,6 +34,7 @@ from counterpoise.workflow.training import (
     RunFolder,
     Settings,
     TrainingSetup,
+    build_class_tree,
     check_device,
     check_strategy,
     open_run,
@@ -122,7 +123,7 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
     audited = audit(setup.data)
     _warn_of_errors(audited)
     with output_folder(out, _FILES, resume=resume, overwrite=overwrite) as folder:
-        experiment = _Experiment(setup, seed_list, folder, chosen or plan(audited))
+        experiment = _Experiment(setup, seed_list, folder, chosen or _advised(audited, setup))
         experiment.check_folders()
         runs = experiment.run_all(jobs, progress or (lambda task, done, total: None))
         comparison = _comparison(experiment, audited, runs, select_by, max_accuracy_drop)
@@ -132,6 +133,12 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
         comparison.save(folder / "comparison.json")
         render(comparison, folder / "report.html")
     return comparison
+
+
+def _advised(audited: AuditResult, setup: TrainingSetup) -> list[Strategy]:
+    """The strategies that `plan` recommends, with the class tree that the settings name."""
+    source = setup.tree_source
+    return plan(audited, tree=None if source == "auto" else build_class_tree(source, setup.counts))
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from counterpoise.core.artifacts import AuditResult, Strategy
-from counterpoise.core.counts import ClassCounts, CountsLike
+from counterpoise.core.checks import checked_choice
+from counterpoise.core.counts import MANY, ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError
 from counterpoise.core.hyperparameters import hyperparameters
-from counterpoise.core.text import number_text, plural, ratio
+from counterpoise.core.images import SYMMETRIES
+from counterpoise.core.text import listed, number_text, plural, ratio
+from counterpoise.hierarchy import ClassTree, from_paths
 from counterpoise.workflow.strategy.catalog import CATALOG
 
 BALANCED = 1.5
@@ -23,23 +27,35 @@ class _Facts:
     smallest: int
     largest: int
     classes: int
-    few: int
     rarest: str
+    repeats: float
+    """How often class-balanced sampling draws an image of the rarest class per epoch."""
 
 
-def plan(counts_or_audit: AuditResult | CountsLike) -> list[Strategy]:
-    """The strategies that are worth comparing for these counts: `baseline` first, then the most promising.
+def plan(
+    counts_or_audit: AuditResult | CountsLike,
+    *,
+    symmetries: Collection[str] | None = None,
+    tree: ClassTree | None = None,
+) -> list[Strategy]:
+    """The strategies that are worth comparing for these data: `baseline` first, then the most promising.
 
     Args:
         counts_or_audit: an `AuditResult`, or training counts as a `ClassCounts`, an array ``(C,)`` or a
             ``{name: count}`` mapping.
+        symmetries: label-preserving transforms of the images, among "hflip", "vflip" and "rot90": with one and few
+            images of the rarest class, `minority-augment` is worth comparing. None for those of the audit; counts alone
+            have none.
+        tree: a class tree, with which `hierarchical` is worth comparing if it has groups of classes. None for the
+            tree of the class names, where they have a slash, such as "animal/dog".
 
     Returns:
         Catalog entries whose `reason` states the numbers in their favour. For nearly balanced data (an imbalance
         ratio of up to 1.5) only the baseline.
 
     Raises:
-        ArgumentError: fewer than two classes have training images.
+        ArgumentError: fewer than two classes have training images, an unknown name in ``symmetries``, or a tree of
+            other classes.
 
     Example:
         >>> for strategy in plan({"car": 5000, "motorcycle": 50})[:2]:
@@ -47,17 +63,21 @@ def plan(counts_or_audit: AuditResult | CountsLike) -> list[Strategy]:
         baseline - the reference that every other strategy is compared with
         logit-adjusted - compensates the imbalance of 100:1 in the loss, at no extra training cost
     """
-    facts = _facts(counts_or_audit)
+    source = counts_or_audit
+    if isinstance(source, AuditResult):
+        symmetries = source.symmetries if symmetries is None else symmetries
+        source = ClassCounts([c.train for c in source.classes], names=[c.name for c in source.classes])
+    counts = source if isinstance(source, ClassCounts) else ClassCounts(source)
+    for name in symmetries or ():
+        checked_choice("symmetries", name, SYMMETRIES)
+    facts = _facts(counts)
     reasons = {"baseline": "the reference that every other strategy is compared with"}
     if facts.ratio > BALANCED:
-        reasons |= _for_imbalance(facts)
+        reasons |= _for_imbalance(facts) | _for_few_images(facts, symmetries or ()) | _for_tree(facts, counts, tree)
     return [replace(CATALOG[name], reason=reason) for name, reason in reasons.items()]
 
 
-def _facts(source: AuditResult | CountsLike) -> _Facts:
-    if isinstance(source, AuditResult):
-        source = ClassCounts([c.train for c in source.classes], names=[c.name for c in source.classes])
-    counts = source if isinstance(source, ClassCounts) else ClassCounts(source)
+def _facts(counts: ClassCounts) -> _Facts:
     present = counts.counts[counts.counts > 0]
     if len(present) < 2:
         found = f"only {len(present)} class has" if len(present) == 1 else "no class has"
@@ -65,9 +85,9 @@ def _facts(source: AuditResult | CountsLike) -> _Facts:
             f"{found} training images; a classifier needs at least two classes: add images of a second class"
         )
     rarest = int(np.argmin(np.where(counts.counts > 0, counts.counts, counts.counts.max() + 1)))
-    few = len(counts.groups()["few"])
-    ratio = counts.imbalance_ratio
-    return _Facts(ratio, int(present.min()), int(present.max()), len(present), few, counts.names[rarest])
+    smallest, largest = int(present.min()), int(present.max())
+    repeats = counts.total / (len(present) * smallest)
+    return _Facts(counts.imbalance_ratio, smallest, largest, len(present), counts.names[rarest], repeats)
 
 
 def _for_imbalance(facts: _Facts) -> dict[str, str]:
@@ -103,3 +123,39 @@ def _effective_ratio(facts: _Facts) -> float:
     beta = hyperparameters("weights", "effective_number")["beta"].default
     effective = ClassCounts([facts.smallest, facts.largest]).effective_number(float(beta or 0.0))
     return float(effective[1] / effective[0])
+
+
+def _for_few_images(facts: _Facts, symmetries: Collection[str]) -> dict[str, str]:
+    """Stronger augmentation of images that repeat often, where the images are few and a transform keeps their class."""
+    often = hyperparameters("augment", "by_repeats")["half"].default or 0.0
+    if not symmetries or facts.smallest > MANY or facts.repeats < float(often):
+        return {}
+    return {
+        "minority-augment": f"class-balanced sampling draws each of the {plural(facts.smallest, 'image')} of "
+        f"{facts.rarest!r} about {number_text(facts.repeats, 2)} times per epoch, and a model overfits them; here an "
+        f"image is augmented more strongly the more often it is drawn ({', '.join(sorted(symmetries))} keep its class)"
+    }
+
+
+def _for_tree(facts: _Facts, counts: ClassCounts, tree: ClassTree | None) -> dict[str, str]:
+    """One head per node of the class tree, where the tree has groups of classes."""
+    if tree is None and any("/" in name for name in counts.names):
+        try:
+            tree = from_paths(counts.names)
+        except ArgumentError:  # the names are no tree, such as "animal" beside "animal/dog"
+            return {}
+    if tree is None:
+        return {}
+    if tree.classes != counts.names:
+        raise ArgumentError(f"`tree` must have the classes {listed(counts.names)}; it has {listed(tree.classes)}")
+    top = tree.children(0)
+    groups = [tree.names[node] for node in top if len(tree.children(node)) > 1]
+    images = tree.node_counts(counts.counts)[top]
+    images = images[images > 0]
+    if len(images) < 2 or not groups:
+        return {}
+    return {
+        "hierarchical": f"the classes form a tree with {plural(len(top), 'branch', 'branches')} (groups: "
+        f"{listed(groups)}), which differ by {ratio(images.max() / images.min())} in their images, while the classes "
+        f"differ by {ratio(facts.ratio)}; one head per node compensates each of these imbalances by itself"
+    }

@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     from counterpoise.workflow.training.devices import check_device, checked_device, distributed_state, used_device
     from counterpoise.workflow.training.run_folder import RunFolder, open_run
     from counterpoise.workflow.training.settings import ResolvedSettings, Settings
-    from counterpoise.workflow.training.setup import TrainingSetup, check_strategy
+    from counterpoise.workflow.training.setup import TrainingSetup, build_class_tree, check_strategy
 
-__all__ = ["ResolvedSettings", "RunFolder", "Settings", "TrainingSetup", "check_device", "check_strategy"]
-__all__ += ["checked_device", "distributed_state", "open_run", "run_posthoc", "run_training", "train", "used_device"]
+__all__ = ["ResolvedSettings", "RunFolder", "Settings", "TrainingSetup", "build_class_tree", "check_device"]
+__all__ += ["check_strategy", "checked_device", "distributed_state", "open_run", "run_posthoc", "run_training"]
+__all__ += ["train", "used_device"]
 
 _MODULES = {"ResolvedSettings": "settings", "Settings": "settings", "RunFolder": "run_folder", "open_run": "run_folder"}
-_MODULES |= {"TrainingSetup": "setup", "check_strategy": "setup", "check_device": "devices"}
-_MODULES |= dict.fromkeys(("checked_device", "distributed_state", "used_device"), "devices")
+_MODULES |= dict.fromkeys(("TrainingSetup", "build_class_tree", "check_strategy"), "setup")
+_MODULES |= dict.fromkeys(("check_device", "checked_device", "distributed_state", "used_device"), "devices")
 
 
 def __getattr__(name: str) -> Any:
