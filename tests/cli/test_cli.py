@@ -284,7 +284,9 @@ def test_a_comparison_goes_on_after_an_error_of_the_audit_and_says_so(photos, tm
     result = call("compare", data, "--strategies", "focal", "--seeds", 1, "--jobs", 1, *SHORT, "--out", out)
     (line,) = [line for line in result.stderr.splitlines() if "audit" in line]
     assert line.startswith("warning: the comparison goes on although the audit found an error in the data: ")
-    assert "`counterpoise audit` lists all findings" in line
+    assert line.endswith(
+        "; `counterpoise audit` lists all findings, and `--exclude-duplicates` leaves copies of images out"
+    )
     assert "The audit found an error in the data" in (out / "report.html").read_text()
 
 

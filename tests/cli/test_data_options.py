@@ -71,3 +71,31 @@ def test_columns_of_a_manifest_are_options_and_a_missing_one_is_suggested(photos
     command = call("plan", photos / "all.csv", *columns).stdout.splitlines()[-1]
     assert "all.csv --path-column 'image file' --label-column class --strategies" in command
     assert "`--label-column` needs a CSV" in call("audit", photos, "--label-column", "class", code=2).stderr
+
+
+@pytest.mark.fault("D17")
+def test_audit_writes_a_manifest_of_the_images_that_can_be_used(photos, tmp_path):
+    shutil.copy(photos / "red/00.png", photos / "green/copy.png")
+    shutil.copy(photos / "red/01.png", photos / "red/copy.png")
+    (photos / "blue/page.jpg").write_text("<html>")
+    damaged = bytearray((photos / "blue/00.png").read_bytes())
+    damaged[len(damaged) // 2] ^= 0xFF  # only decoding finds this
+    (photos / "blue/00.png").write_bytes(damaged)
+    file = tmp_path / "clean.csv"
+    told = call("audit", photos, "--fail-on", "error", code=1).stdout.splitlines()
+    assert told[-1] == (
+        "--exclude-duplicates leaves the copies out; --write-clean FILE.csv writes a manifest without them"
+    )
+    told = call("audit", photos, "--write-clean", file).stdout.splitlines()
+    assert told[-1] == (
+        f"wrote {file}: 36 images, without 2 files that cannot be used and 3 copies of images; read it as DATA"
+    )
+    call("audit", file, "--fail-on", "warning")
+    left = {line.split(",")[0] for line in file.read_text().splitlines()[1:]}
+    every = {f"photos/{path.relative_to(photos)}" for path in photos.rglob("*.*g")}
+    gone = ("red/00.png", "green/copy.png", "red/copy.png", "blue/page.jpg", "blue/00.png")
+    assert every - left == {f"photos/{path}" for path in gone}
+    assert "`--write-clean`" in call("audit", photos, "--write-clean", photos / "red/x.csv", code=2).stderr
+    again = call("audit", photos, "--write-clean", file, code=2).stderr
+    assert again == f"error: `--write-clean` {file} exists; choose another name, or set `--overwrite` to replace it\n"
+    call("audit", photos, "--write-clean", file, "--overwrite", "--json")

@@ -117,8 +117,8 @@ def _option_names(command: str) -> dict[str, str]:
         option.name: option.metavar if option.param_type_name == "argument" else max(option.opts, key=len)
         for option in group.commands[command].params
     }
-    # `load` has other names for these two.
-    others = {"source": names.get("data"), "seed": names.get("split_seed")}
+    # `load` and `write_manifest` have other names for these.
+    others = {"source": names.get("data"), "seed": names.get("split_seed"), "file": names.get("write_clean")}
     return {argument: name for argument, name in others.items() if name} | names
 
 

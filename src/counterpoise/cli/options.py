@@ -21,7 +21,7 @@ from counterpoise.workflow.training.settings import Settings
 
 if TYPE_CHECKING:
     from counterpoise.core.counts import ClassCounts
-    from counterpoise.core.images import LabeledImages
+    from counterpoise.workflow.dataset import ImageDataset
 
 
 def option(name: str, metavar: str, help: str, **more: Any) -> Any:
@@ -94,7 +94,7 @@ class DataOptions:
         str | None, _data("--label-column", "NAME", "Column of the labels in a CSV or Parquet file. Default: label.")
     ] = None
 
-    def load(self, source: str, *, warn: bool = True, **arguments: Any) -> LabeledImages:
+    def load(self, source: str, *, warn: bool = True, **arguments: Any) -> ImageDataset:
         """Read the dataset; ``warn`` on stderr about what was read otherwise than one may expect."""
         from counterpoise.workflow.dataset import load
 
@@ -130,7 +130,7 @@ class TrainingDataOptions(DataOptions):
         ),
     ] = None
 
-    def load(self, source: str, *, warn: bool = True, **arguments: Any) -> LabeledImages:
+    def load(self, source: str, *, warn: bool = True, **arguments: Any) -> ImageDataset:
         """Read the dataset with the label-preserving transforms that the user named."""
         names = None if self.symmetries is None else _names(self.symmetries)
         return super().load(source, warn=warn, symmetries=names, **arguments)

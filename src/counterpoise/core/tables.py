@@ -126,16 +126,21 @@ def expect_columns(
     raise error(f"{problem}; {advice(found) if advice else 'add it'}")
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str | float | None]]) -> None:
+def write_csv(
+    path: Path, header: Sequence[str], rows: Iterable[Sequence[str | float | None]], *, escape: bool = True
+) -> None:
     """Write a CSV file, whole or not at all; None is an empty field.
 
-    A text that a spreadsheet would run as a formula gets an apostrophe in front, and so does a text that begins with
-    an apostrophe; `read_own_csv` removes it. See https://owasp.org/www-community/attacks/CSV_Injection.
+    With ``escape``, a text that a spreadsheet would run as a formula gets an apostrophe in front, and so does a text
+    that begins with an apostrophe; `read_own_csv` removes it. See
+    https://owasp.org/www-community/attacks/CSV_Injection.
     """
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(header)
-    writer.writerows([f"'{c}" if isinstance(c, str) and c.startswith(_FORMULA) else c for c in row] for row in rows)
+    if escape:
+        rows = ([f"'{c}" if isinstance(c, str) and c.startswith(_FORMULA) else c for c in row] for row in rows)
+    writer.writerows(rows)
     with atomic_write(path) as file:
         file.write(text.getvalue().encode("utf-8", "surrogateescape"))
 

@@ -216,12 +216,15 @@ def _comparison(
 
 def _warn_of_errors(audited: AuditResult) -> None:
     """Say before the training that the data have faults, which the comparison does not remove."""
-    faults = [finding.reason for finding in audited.findings if finding.severity == "error"]
+    faults = [finding for finding in audited.findings if finding.severity == "error"]
     if faults:
         more = f" (and {plural(len(faults) - 1, 'more error')})" if len(faults) > 1 else ""
+        advice = "`counterpoise audit` lists all findings"
+        if any(finding.kind.startswith("same-image") for finding in faults):
+            advice += ", and `exclude_duplicates=True` (--exclude-duplicates) leaves copies of images out"
         warnings.warn(
-            f"the comparison goes on although the audit found an error in the data: {faults[0].rstrip('.')}{more}; "
-            "`counterpoise audit` lists all findings",
+            f"the comparison goes on although the audit found an error in the data: {faults[0].reason.rstrip('.')}"
+            f"{more}; {advice}",
             UserWarning,
             stacklevel=3,
         )
