@@ -109,12 +109,13 @@ def test_a_quarter_turn_swaps_the_sides_of_a_single_image_and_is_refused_for_a_b
         strengthened(wide[None], torch.ones(1), generator=generator(), operations=["rot90"], symmetries=ALL)
 
 
-def test_a_single_image_is_rotated_by_any_angle_only_where_quarter_turns_keep_labels():
+@pytest.mark.parametrize("strength", [0.2, 1.0])
+def test_a_single_image_is_rotated_by_any_angle_only_where_quarter_turns_keep_labels(strength):
     bar = torch.zeros(1, 8, 8)
     bar[:, :, :2] = 1.0
     turned = {
         symmetries: [
-            augmented_image(bar, ["rotate"], 1.0, generator=generator(s), symmetries=symmetries)[0, :, :2].mean()
+            augmented_image(bar, ["rotate"], strength, generator=generator(s), symmetries=symmetries)[0, :, :2].mean()
             for s in range(30)
         ]
         for symmetries in (frozenset(), ALL)

@@ -150,11 +150,29 @@ def test_augment_says_what_it_would_make_and_makes_it(photos, tmp_path):
     assert not (tmp_path / "out").exists()
     text = call("augment", photos, "--out", tmp_path / "out", "--target", "ratio:2").stdout
     assert "augmented.csv lists their sources" in text
+    assert "contact-sheet.html before you train" in text
+    assert (tmp_path / "out/contact-sheet.html").stat().st_size > 1000
     assert "--with-splits" in text
     told = json.loads(call("augment", photos, "--out", tmp_path / "two", "--with-splits", "--json").stdout)
     assert told["made"] == sum(told["after"]) - sum(told["before"])
     assert call("augment", photos, "--out", tmp_path / "x", "--target", "even", code=2).stderr.count("\n") == 1
     assert "--resume" in call("augment", photos, "--out", tmp_path / "out", code=2).stderr
+
+
+def test_augment_takes_operations_and_a_strength(photos, tmp_path):
+    chosen = ("--operations", "crop,noise", "--strength", "0.2", "--no-images")
+    told = json.loads(call("augment", photos, "--out", tmp_path / "out", *chosen, "--json").stdout)
+    assert (told["operations"], told["strength"]) == (["crop", "noise"], 0.2)
+    assert not (tmp_path / "out/contact-sheet.html").exists()
+    wrong = call("augment", photos, "--out", tmp_path / "x", "--operations", "crop,nois", code=2).stderr
+    assert "`--operations` 'nois' is unknown; did you mean" in wrong
+    assert "got none" in call("augment", photos, "--out", tmp_path / "x", "--operations", "none", code=2).stderr
+    assert (
+        "`--strength` must be above 0"
+        in call("augment", photos, "--out", tmp_path / "x", "--strength", "0", code=2).stderr
+    )
+    other = call("augment", photos, "--out", tmp_path / "out", "--resume", code=2).stderr
+    assert "the list of operations (`--operations`, `--symmetries`) was" in other
 
 
 @pytest.mark.parametrize("what", ["tau", "thresholds", "temperature"])

@@ -10,17 +10,20 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from counterpoise.augment.batch import random_symmetry
-from counterpoise.core.errors import ArgumentError
+from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 from counterpoise.core.images import SYMMETRIES
 from counterpoise.core.names import did_you_mean
 
 Operation = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 OperationName = Literal["hflip", "vflip", "rot90", "rotate", "crop", "colour", "blur", "noise", "erase"]
+DEGRADING: tuple[OperationName, ...] = ("blur", "noise", "erase")
+"""Operations that remove information; `drawn_operations` takes at most one of them per image."""
 _ANGLE = math.radians(15)  # keeps the label of a 6; if rot90 preserves labels, any angle does
 _TURN = math.pi
 
@@ -87,7 +90,7 @@ def augmented_image(
         strength: in [0, 1].
         generator: on the CPU; the same state gives the same image.
         symmetries: the label-preserving transforms of this dataset. With "rot90" among them, "rotate" turns by any
-            angle; without, by at most 15 degrees.
+            angle at every strength; without, by at most ``strength`` times 15 degrees.
 
     Returns:
         A new image in [0, 1] of the dtype given, ``(K, H, W)``, or ``(K, W, H)`` after a quarter turn.
@@ -101,9 +104,39 @@ def augmented_image(
     for name in operations:
         if name == "rot90":
             changed = changed.rot90(int(torch.randint(4, (1,), generator=generator)), dims=(2, 3))
+        elif name == "rotate" and "rot90" in symmetries:
+            changed = _rotate_by(changed, torch.ones(1), generator, _TURN)
         else:
             changed = _operation(name, symmetries)(changed, given, generator)
     return changed[0]
+
+
+def drawn_operations(seed: int, operations: Sequence[OperationName]) -> tuple[OperationName, ...]:
+    """Draw some of the operations for one image: each with probability ½, of blur, noise and erasing at most one.
+
+    Stacked blur, noise and erasing make an image unrecognisable. One of them is drawn with probability ½. At least one
+    operation with continuous parameters is always drawn, so that no two images are alike.
+
+    Args:
+        seed: at least 0; the same seed draws the same operations.
+        operations: names from `OPERATIONS`, at least one of them no flip and no quarter turn.
+
+    Returns:
+        The names drawn, in the order given.
+
+    Example:
+        >>> [drawn_operations(seed, ["crop", "colour", "blur", "noise"]) for seed in (1, 3)]
+        [('noise',), ('crop', 'colour')]
+    """
+    rng = np.random.default_rng(seed)
+    drawn = {name for name in operations if name not in DEGRADING and rng.random() < 0.5}
+    degrading = [name for name in operations if name in DEGRADING]
+    if degrading and rng.random() < 0.5:
+        drawn.add(degrading[int(rng.integers(len(degrading)))])
+    continuous = [name for name in operations if name not in SYMMETRIES]
+    if not drawn & set(continuous):
+        drawn.add(continuous[int(rng.integers(len(continuous)))])
+    return tuple(name for name in operations if name in drawn)
 
 
 def allowed_operations(operations: Sequence[str] | None, symmetries: Collection[str]) -> tuple[OperationName, ...]:
@@ -115,7 +148,10 @@ def allowed_operations(operations: Sequence[str] | None, symmetries: Collection[
 
     Raises:
         ArgumentError: an unknown operation, or a flip or rotation that is not label-preserving.
+        ArgumentTypeError: a string in place of a list of names.
     """
+    if isinstance(operations, str):
+        raise ArgumentTypeError(f"`operations` must be a list of names, such as ['crop', 'colour']; got {operations!r}")
     names: tuple[OperationName, ...] = get_args(OperationName)
     allowed = tuple(name for name in names if name not in SYMMETRIES or name in symmetries)
     if operations is None:
@@ -127,7 +163,7 @@ def allowed_operations(operations: Sequence[str] | None, symmetries: Collection[
             listed = ", ".join(sorted(symmetries)) or "none"
             raise ArgumentError(
                 f"`operations`: {name!r} may change the labels of this dataset, whose label-preserving transforms are "
-                f"{listed}; leave it out, or add it to the symmetries of the dataset"
+                f"{listed}; leave it out, or add it to the symmetries of the dataset (--symmetries)"
             )
     return tuple(name for name in names if name in operations)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from counterpoise.cli.options import Data, Out, Resume, TrainingDataOptions, flag, option
+from counterpoise.cli.options import Data, Out, Resume, TrainingDataOptions, flag, names_in, option
 from counterpoise.cli.output import Result, print_table, print_text, progress_bar
 
 if TYPE_CHECKING:
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 _TARGET = """Images per class: balanced (as many as the largest class), count:N (at least N), or ratio:R (largest at
 most R times the smallest)."""
+_OPERATIONS = """Operations to draw from: hflip, vflip, rot90, rotate, crop, colour, blur, noise, erase. Default: all
+that preserve the labels (--symmetries). An image gets at most one of blur, noise and erase."""
+_STRENGTH = """Share of the range of each operation, above 0 and at most 1. At 1: rotation by 15 degrees, a crop of 60 %
+of each side, colour changed by 40 %, erasing of a quarter of the image."""
 Splits = Annotated[bool, flag("--with-splits", "Copy the validation and test images as well, unchanged.")]
 
 
@@ -21,9 +25,12 @@ def augment(
     out: Out,
     reading: TrainingDataOptions,
     target: Annotated[str, option("--target", "T", _TARGET)] = "balanced",
+    operations: Annotated[str | None, option("--operations", "A,B,C", _OPERATIONS)] = None,
+    strength: Annotated[float, option("--strength", "S", _STRENGTH)] = 0.4,
     dry_run: Annotated[bool, flag("--dry-run", "Print what would be written, and write nothing.")] = False,
     resume: Resume = False,
     splits: Splits = False,
+    no_images: Annotated[bool, flag("--no-images", "Write no contact sheet (contact-sheet.html).")] = False,
     seed: Annotated[int, option("--seed", "K", "Seed of the random operations.", min=0)] = 0,
     jobs: Annotated[int | None, option("--jobs", "J", "Processes. Default: one per CPU core.", min=1)] = None,
 ) -> Result:
@@ -31,18 +38,24 @@ def augment(
     from counterpoise.workflow import augmentation
 
     dataset: Any = reading.load(data)
-    chosen: dict[str, Any] = {"target": target, "seed": seed, "splits": splits, "resume": resume}
+    chosen: dict[str, Any] = {"target": target, "strength": strength, "seed": seed, "splits": splits, "resume": resume}
+    chosen["operations"] = None if operations is None else names_in(operations)
     if dry_run:
         result = augmentation.preview(dataset, out, **chosen)
     else:
         with progress_bar("augmenting") as bar:
             result = augmentation.augment(
-                dataset, out, **chosen, jobs=jobs, progress=lambda done, total: bar("augmenting", done, total)
+                dataset,
+                out,
+                **chosen,
+                images=not no_images,
+                jobs=jobs,
+                progress=lambda done, total: bar("augmenting", done, total),
             )
-    return Result(result, lambda: _show(result, out, written=not dry_run))
+    return Result(result, lambda: _show(result, out, written=not dry_run, has_sheet=not no_images))
 
 
-def _show(result: Augmented, out: Path, *, written: bool) -> None:
+def _show(result: Augmented, out: Path, *, written: bool, has_sheet: bool) -> None:
     rows = [
         (name, f"{before:,}", f"{after - before:,}", f"{after:,}")
         for name, before, after in zip(result.classes, result.before, result.after, strict=True)
@@ -50,7 +63,8 @@ def _show(result: Augmented, out: Path, *, written: bool) -> None:
     print_table(("class", "images", "new", "after"), rows)
     print_text()
     print_text(
-        f"operations: {', '.join(result.operations)} (--symmetries chooses the label-preserving flips and rotations)"
+        f"operations: {', '.join(result.operations)} (--symmetries chooses the label-preserving flips and rotations, "
+        f"--operations among all)\nstrength: {result.strength:g} (--strength)"
     )
     if not written:
         print_text(
@@ -60,6 +74,8 @@ def _show(result: Augmented, out: Path, *, written: bool) -> None:
     print_text(
         f"wrote {result.copied:,} copies and {result.made:,} new images; {out}/augmented.csv lists their sources"
     )
+    if has_sheet and result.made:
+        print_text(f"look at {out}/contact-sheet.html before you train: it shows what was made from which image")
     if any("/" in name for name in result.classes):
         print_text("the class folders are nested: read the copy with --nested")
     if not result.splits:

@@ -132,7 +132,7 @@ class TrainingDataOptions(DataOptions):
 
     def load(self, source: str, *, warn: bool = True, **arguments: Any) -> ImageDataset:
         """Read the dataset with the label-preserving transforms that the user named."""
-        names = None if self.symmetries is None else _names(self.symmetries)
+        names = None if self.symmetries is None else names_in(self.symmetries)
         return super().load(source, warn=warn, symmetries=names, **arguments)
 
 
@@ -247,5 +247,6 @@ def read_counts(text: str) -> ClassCounts:
     return ClassCounts([int(part) for part in parts])
 
 
-def _names(text: str) -> list[str]:
+def names_in(text: str) -> list[str]:
+    """The names in ``A,B``; none for ``none``."""
     return [] if text == "none" else [name.strip() for name in text.split(",") if name.strip()]

@@ -198,7 +198,7 @@ def test_a_file_that_kills_its_process_is_named_and_the_others_are_written(photo
         with pytest.raises(ArtifactError, match=message):
             augment(photos, tmp_path / "out", target="count:14", jobs=2)
     augment(photos, tmp_path / "whole", target="count:14", jobs=1)
-    missing = digests(tmp_path / "whole").keys() - digests(tmp_path / "out").keys()
+    missing = digests(tmp_path / "whole").keys() - digests(tmp_path / "out").keys() - {"contact-sheet.html"}
     assert missing
     assert all("=a 3" in name for name in missing)
     augment(photos, tmp_path / "out", target="count:14", jobs=1, resume=True)
@@ -254,7 +254,7 @@ def test_the_folder_of_a_manifest_may_hold_the_copy(photos, tmp_path):
 def test_other_symmetries_are_another_augmentation(photos, tmp_path):
     made = augment(photos, tmp_path / "out")
     assert "hflip" in made.operations
-    with pytest.raises(ArgumentError, match=r"list of operations \(--symmetries\) was .*'hflip'"):
+    with pytest.raises(ArgumentError, match=r"list of operations \(`operations`, `symmetries`\) was .*'hflip'"):
         augment(load(photos, symmetries=()), tmp_path / "out", resume=True)
 
 

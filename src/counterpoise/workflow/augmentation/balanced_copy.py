@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +14,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from counterpoise.augment.operations import OperationName, allowed_operations, augmented_image
-from counterpoise.core.codec import Artifact
-from counterpoise.core.counts import ClassCounts
+from counterpoise.augment.operations import OPERATIONS, OperationName, allowed_operations, augmented_image
+from counterpoise.core.checks import checked_number
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, ArtifactError
-from counterpoise.core.files import atomic_write, claim, claimed, path_exists, read_json, write_json
-from counterpoise.core.images import SYMMETRIES, Symmetry
+from counterpoise.core.files import atomic_write, claim, claimed, path_exists, read_json, write_json, writing
+from counterpoise.core.images import SYMMETRIES
 from counterpoise.core.lineage import LINEAGE_FILE, write_lineage
 from counterpoise.core.processes import workers
 from counterpoise.core.text import listed, plural
-from counterpoise.workflow.augmentation.folders import check_folder, remove_partial_files, unused_path
+from counterpoise.workflow.augmentation.contact_sheet import CONTACT_SHEET, contact_sheet
+from counterpoise.workflow.augmentation.folders import check_folder, remove_partial_files
+from counterpoise.workflow.augmentation.items import Augmented, Item, items_of, target_counts
 from counterpoise.workflow.dataset import ImageDataset, as_dataset
 from counterpoise.workflow.dataset.decoding import read_image
 
@@ -34,71 +33,58 @@ MAX_SERIAL = 200
 CHUNK = 16
 """Number of files per task of a worker process."""
 JPEG_QUALITY = 95
+STRENGTH = 0.4
+"""Default strength of the operations: at it the objects of photographs and of 32-pixel images stay recognisable."""
 _RESUMED = {
     "splits": "`splits` (--with-splits)",
     "target": "`target`",
     "seed": "`seed`",
-    "operations": "the list of operations (--symmetries)",
+    "operations": "the list of operations (`operations`, `symmetries`)",
+    "strength": "`strength`",
 }
 
 
-@dataclass(frozen=True)
-class Augmented(Artifact):
-    """A balanced copy of a dataset: images per class before and after, and the number of files.
-
-    Attributes:
-        target, seed, splits: as given to `augment`.
-        classes: names of the classes.
-        before: training images per class in the source.
-        after: training images per class in the copy.
-        copied: number of files copied from the source, with those of other splits if ``splits`` is set.
-        made: number of augmented images.
-        quarantined: number of files of the source that cannot be used.
-        fingerprint: SHA-256 of the source's classes, paths, labels and splits.
-        operations: names of the operations from which each new image draws some.
-    """
-
-    target: str
-    seed: int
-    classes: tuple[str, ...]
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-    copied: int
-    made: int
-    quarantined: int
-    fingerprint: str
-    splits: bool = False
-    operations: tuple[str, ...] = ()
-
-
-def augment(
+def augment(  # noqa: PLR0913  one argument per decision of the user
     data: ImageDataset | str | Path,
     out: str | Path,
     *,
     target: str = "balanced",
+    operations: Sequence[str] | None = None,
+    strength: float = STRENGTH,
     seed: int = 0,
     splits: bool = False,
+    images: bool = True,
     resume: bool = False,
     jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Augmented:
     """Write every training image, and augmented ones for the smaller classes, to ``out/train/<class>/``.
 
-    The images of a class are augmented in turn, each once before any twice, by a few operations that keep the labels of
-    this dataset. Rotations are at most 15 degrees, or by any angle where the dataset's symmetries contain "rot90". The
-    operations are drawn from ``seed``, the path of the source and the number of the copy, so the files do not depend on
-    the number of processes or on interruptions. ``out/augmented.csv`` lists for every new file its source, the
-    operations, their strength and the seed; see `read_lineage`.
+    The images of a class are augmented in turn, each once before any twice. For each new image, every operation is
+    drawn with probability ½, except that at most one of "blur", "noise" and "erase" is drawn, because stacked they make
+    an image unrecognisable. The operations are drawn from ``seed``, the path of the source and the number of the copy,
+    so the files do not depend on the number of processes or on interruptions. ``out/augmented.csv`` lists for every new
+    file its source, the operations, their strength and the seed; see `read_lineage`. ``out/contact-sheet.html`` shows
+    for each of up to 24 classes some images with their augmented copies: look at it before you train.
 
     Args:
         data: a dataset with files, or a path for `counterpoise.load`.
         out: a new or empty folder, which neither contains the data nor is inside it.
         target: "balanced" (every class gets as many images as the largest), "count:N" (every class gets at least N), or
             "ratio:R" (the largest class has at most R times the images of the smallest). No class loses images.
+        operations: names of `counterpoise.augment.OPERATIONS` that may be drawn, at least one of them other than
+            "hflip", "vflip" and "rot90"; None for all that preserve the labels of this dataset.
+        strength: share of the range of each operation that is used, above 0 and at most 1. The parameters of each image
+            are drawn from that range. At 1 it is: rotation by up to 15 degrees, a crop of at least 60 % of each side,
+            brightness, contrast and saturation changed by up to 40 %, blur with a standard deviation of up to 1/24 of
+            the shorter side, noise with a standard deviation of up to 0.1, and erasing of up to a quarter of the area.
+            Flips do not depend on it, nor do rotations where the dataset's symmetries contain "rot90": then they are by
+            any angle.
         seed: seed of everything that is drawn.
         splits: also copy the validation and test images, unchanged, so that ``out`` is a complete dataset. This is
             needed if the splits were drawn automatically: loading ``out/train`` alone would draw new splits, and copies
             of one image could be in both training and test.
+        images: write the contact sheet; False leaves it out, and removes that of an earlier call.
         resume: continue an interrupted run in ``out``.
         jobs: number of worker processes; None means one per core.
         progress: called with the number of files written and the number of all files.
@@ -107,15 +93,18 @@ def augment(
         An `Augmented` with the numbers of images.
 
     Raises:
-        ArgumentError: ``target`` is not valid, ``data`` has no files, or ``data`` and ``out`` contain each other.
-        ArtifactError: ``out`` has other files or another augmentation, is a link, or cannot be written to.
+        ArgumentError: ``target``, ``operations`` or ``strength`` is not valid, ``data`` has no files, ``data`` and
+            ``out`` contain each other, or ``out`` has an augmentation with other arguments.
+        ArtifactError: ``out`` has other files, is a link, or cannot be written to.
 
     Example:
-        >>> augment("photos", "balanced", target="ratio:10")  # doctest: +SKIP
+        >>> augment("photos", "balanced", target="ratio:10", operations=["crop", "colour"])  # doctest: +SKIP
     """
-    result, items = _planned(data, Path(out), target, seed, splits)
+    dataset, result = _planned(data, Path(out), target, seed, splits, operations, strength)
+    items = items_of(dataset, Path(out), result, allowed_operations(result.operations, dataset.symmetries))
     with claimed(out, resume=resume, overwrite=None) as folder:
         _write(result, items, folder, jobs, progress or (lambda done, total: None))
+        _write_contact_sheet(contact_sheet(dataset, result, items) if images else None, folder / CONTACT_SHEET)
     return result
 
 
@@ -124,6 +113,8 @@ def preview(
     out: str | Path,
     *,
     target: str = "balanced",
+    operations: Sequence[str] | None = None,
+    strength: float = STRENGTH,
     seed: int = 0,
     splits: bool = False,
     resume: bool = False,
@@ -131,41 +122,26 @@ def preview(
     """Return the result of `augment` with these arguments without writing anything; raises the same errors.
 
     Args:
-        data, out, target, seed, splits, resume: as in `augment`.
+        data, out, target, operations, strength, seed, splits, resume: as in `augment`.
 
     Example:
         >>> preview("photos", "balanced", target="ratio:10")  # doctest: +SKIP
     """
-    result = _planned(data, Path(out), target, seed, splits)[0]
+    result = _planned(data, Path(out), target, seed, splits, operations, strength)[1]
     claim(out, resume=resume, overwrite=None)
     return result
 
 
-@dataclass(frozen=True)
-class Item:
-    """A file to write at ``target``: a copy of ``source``, or an augmented image of it if there are operations.
-
-    ``path`` is the path of the source in its dataset; ``symmetries`` are the dataset's label-preserving transforms.
-    """
-
-    target: str
-    source: str
-    path: str
-    operations: tuple[OperationName, ...] = ()
-    strength: float = 0.0
-    seed: int = 0
-    symmetries: frozenset[Symmetry] = frozenset()
-
-    def lineage(self, out: Path) -> tuple[str, ...]:
-        """The row of this image in augmented.csv."""
-        name = self.target.removeprefix(f"{out}/")
-        return name, self.path, "+".join(self.operations), f"{self.strength:g}", str(self.seed)
-
-
 def _planned(
-    data: ImageDataset | str | Path, out: Path, target: str, seed: int, splits: bool
-) -> tuple[Augmented, list[Item]]:
-    """The result and the files to write; the arguments are checked here."""
+    data: ImageDataset | str | Path,
+    out: Path,
+    target: str,
+    seed: int,
+    splits: bool,
+    operations: Sequence[str] | None,
+    strength: float,
+) -> tuple[ImageDataset, Augmented]:
+    """The dataset and the numbers of the copy; the arguments are checked here."""
     dataset = as_dataset(data)
     if not isinstance(dataset, ImageDataset):
         raise ArgumentTypeError(f"`data` must be an ImageDataset, got {type(dataset).__name__}; use `load`")
@@ -185,84 +161,22 @@ def _planned(
         quarantined=len(dataset.quarantined),
         fingerprint=dataset.fingerprint,
         splits=splits,
-        operations=tuple(allowed_operations(None, dataset.symmetries)),
+        operations=_checked_operations(operations, dataset),
+        strength=checked_number("strength", strength, above=0, maximum=1),
     )
-    return result, _items(dataset, out, result)
+    return dataset, result
 
 
-def target_counts(counts: ClassCounts, target: str) -> NDArray[np.int64]:
-    """Number of training images per class in the copy; a class without images stays empty, and none loses images.
-
-    Example:
-        >>> [target_counts(ClassCounts([100, 20, 5]), t).tolist() for t in ("balanced", "count:50", "ratio:10")]
-        [[100, 100, 100], [100, 50, 50], [100, 20, 10]]
-    """
-    n = counts.counts
-    kind, _, number = target.partition(":")
-    try:
-        if target == "balanced":
-            level = int(n.max())
-        elif kind == "count" and number.isdigit() and int(number) > 0:
-            level = int(number)
-        elif kind == "ratio" and 1 <= float(number) < np.inf:
-            level = int(np.ceil(n.max() / float(number)))
-        else:
-            raise ValueError
-    except ValueError:
-        expected = "balanced, count:N or ratio:R with R at least 1"
-        raise ArgumentError(f"`target` must be {expected}; got {target!r}") from None
-    raised: NDArray[np.int64] = np.where(n > 0, np.maximum(n, level), 0)
-    return raised
-
-
-def _items(dataset: ImageDataset, out: Path, result: Augmented) -> list[Item]:
-    """The files to write: the originals in the order of the dataset, then the new images, class by class."""
-    allowed = allowed_operations(None, dataset.symmetries)
-    names: set[str] = set()
-    originals: dict[int, list[Item]] = {}
-    items = []
-    for i, (label, split) in enumerate(zip(dataset.labels.tolist(), dataset.splits.tolist(), strict=True)):
-        if split != "train" and not result.splits:
-            continue
-        name = dataset.paths[i].rpartition("/")[2]
-        target = unused_path(names, f"{out}/{split}/{dataset.classes[label]}", name)
-        item = Item(target, str(dataset.file(i)), dataset.paths[i])
-        items.append(item)
-        if split == "train":
-            originals.setdefault(label, []).append(item)
-    for label, sources in sorted(originals.items()):
-        order = np.random.default_rng((result.seed, label)).permutation(len(sources))
-        repeats = result.after[label] / len(sources)
-        strength = round(max(0.4, (repeats - 1) / (repeats + 1)), 4)
-        for k in range(result.after[label] - len(sources)):
-            item, copy = sources[order[k % len(sources)]], k // len(sources)
-            own_seed = _seed_of(result.seed, item.path, copy)
-            target = unused_path(names, item.target.rpartition("/")[0], _new_name(item.target, copy + 1))
-            drawn = draw_operations(own_seed, allowed)
-            items.append(Item(target, item.source, item.path, drawn, strength, own_seed, dataset.symmetries))
-    return items
-
-
-def _new_name(original: str, number: int) -> str:
-    name = original.rpartition("/")[2]
-    stem, dot, suffix = name.rpartition(".")
-    kept = suffix if dot and suffix.lower() in ("jpg", "jpeg", "png") else "png"
-    return f"{stem or name}-aug{number:04d}.{kept}"
-
-
-def _seed_of(seed: int, path: str, copy: int) -> int:
-    digest = hashlib.sha256(f"{seed}\0{copy}\0{path}".encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:6], "big")
-
-
-def draw_operations(seed: int, allowed: tuple[OperationName, ...]) -> tuple[OperationName, ...]:
-    """Draw each operation with probability ½, in their order, and at least one with continuous parameters."""
-    rng = np.random.default_rng(seed)
-    drawn = [name for name in allowed if rng.random() < 0.5]
-    continuous = [name for name in allowed if name not in SYMMETRIES]
-    if not set(drawn) & set(continuous):
-        drawn.append(continuous[int(rng.integers(len(continuous)))])
-    return tuple(name for name in allowed if name in drawn)
+def _checked_operations(operations: Sequence[str] | None, dataset: ImageDataset) -> tuple[OperationName, ...]:
+    """The operations that may be drawn; flips and quarter turns alone would make several images alike."""
+    allowed = allowed_operations(operations, dataset.symmetries)
+    if set(allowed) <= set(SYMMETRIES):
+        others = [name for name in OPERATIONS if name not in SYMMETRIES]
+        raise ArgumentError(
+            f"`operations` must name at least one of {', '.join(others)}; got {', '.join(allowed) or 'none'}, with "
+            "which several new images would be equal"
+        )
+    return allowed
 
 
 def _check_resumed(result: Augmented, record: Path) -> None:
@@ -270,6 +184,11 @@ def _check_resumed(result: Augmented, record: Path) -> None:
     before = Augmented.from_dict(read_json(record))
     if before == result:
         return
+    if before.strength is None:
+        raise ArgumentError(
+            f"`out` {record.parent} has an augmentation of an earlier version of Counterpoise, which drew other "
+            "operations; name a new folder"
+        )
     for name, option in _RESUMED.items():
         old, new = getattr(before, name), getattr(result, name)
         if old != new:
@@ -302,6 +221,16 @@ def _write(
             progress(min(done * CHUNK, len(items)), len(items))
     if lost:
         _write_one_by_one(lost)
+
+
+def _write_contact_sheet(content: str | None, path: Path) -> None:
+    """Write the page; without one, remove that of an earlier call."""
+    if content is not None:
+        with atomic_write(path) as file:
+            file.write(content.encode("utf-8"))
+    elif path_exists(path):
+        with writing(path):
+            path.unlink()
 
 
 def _is_written(future: Future[None]) -> bool:

@@ -177,10 +177,11 @@ class Definitions:
 
 @dataclass(frozen=True)
 class Images:
-    """Thumbnails of the data: the class and the data URL of each image."""
+    """Thumbnails of the data: the label and the data URI of each image; ``large`` ones are as wide as fits six."""
 
     caption: str
     images: tuple[tuple[Cell, str], ...]
+    large: bool = False
 
 
 Block = Headline | Facts | Table | Figure | FigureGroup | Findings | Paragraph | Code | Definitions | Images
