@@ -19,7 +19,7 @@ from counterpoise.cli.options import (
     option,
     typed_command,
 )
-from counterpoise.cli.output import Result, print_note, print_table, print_text, progress_bar
+from counterpoise.cli.output import Result, announced, print_note, print_table, print_text, progress_bar
 from counterpoise.core.text import metric_name, percent, plural, points
 
 if TYPE_CHECKING:
@@ -29,9 +29,14 @@ _STRATEGIES = """Strategies, optionally with other hyperparameters: focal:gamma=
 `counterpoise plan` recommends."""
 _SELECT_BY = """Metric on validation that chooses the strategy: balanced_accuracy, macro_f1, accuracy, geometric_mean or
 worst_recall (the smallest recall of a class)."""
+_FOLDS = """Divide the images of train and val into K folds and validate every strategy on each of them
+(cross-validation), for data with few images of a class. Cost: K × strategies × seeds trainings. Default: one
+validation split."""
 _MAX_DROP = """Recommend no strategy whose validation accuracy is more than this many percentage points below the
 baseline's. Default: no limit."""
 _SHORT = {"balanced_accuracy": "bal. acc."}
+_ONLY_COMPARE = ("out", "strategies", "seeds", "folds", "select_by", "max_accuracy_drop", "jobs", "resume", "overwrite")
+"""The options that `train` does not have, or that another command states anew."""
 _JOBS = "Trainings at a time. Default: one per CPU core for small images without a GPU, else 1."
 
 
@@ -43,6 +48,7 @@ def compare(
     training: TrainingOptions,
     strategies: Annotated[str, option("--strategies", "A,B,C", _STRATEGIES)] = "",
     seeds: Annotated[int, option("--seeds", "K", "Number of seeds per strategy.", min=1)] = 3,
+    folds: Annotated[int | None, option("--folds", "K", _FOLDS, min=2)] = None,
     select_by: Annotated[str, option("--select-by", "METRIC", _SELECT_BY)] = "balanced_accuracy",
     max_accuracy_drop: Annotated[float | None, option("--max-accuracy-drop", "POINTS", _MAX_DROP, min=0.0)] = None,
     jobs: Annotated[int | None, option("--jobs", "J", _JOBS, min=1)] = None,
@@ -62,6 +68,7 @@ def compare(
             dataset,
             strategies=chosen,
             seeds=seeds,
+            folds=folds,
             select_by=select_by,
             max_accuracy_drop=max_accuracy_drop,
             out=out,
@@ -69,7 +76,7 @@ def compare(
             overwrite=overwrite,
             jobs=jobs,
             device=device,
-            progress=bar,
+            progress=bar if folds is None else announced(bar),
             **settings,
         )
     if chosen and result.baseline not in [strategy.name for strategy in chosen]:
@@ -77,16 +84,19 @@ def compare(
     if result.tree and training.tree == "auto" and not any("/" in name for name in result.tree["classes"]):
         print_note("class tree: balanced by the class counts, because no class has a name like animal/dog; see --tree")
     again = typed_command(context, without=("seeds", "resume", "overwrite"))
-    return Result(result, lambda: print_comparison(result, out, again))
+    train = typed_command(context, without=_ONLY_COMPARE, name="train")
+    return Result(result, lambda: print_comparison(result, out, again, train))
 
 
-def print_comparison(comparison: Comparison, out: Path, again: str) -> None:
+def print_comparison(comparison: Comparison, out: Path, again: str, train: str = "") -> None:
     """Print one row per strategy, remarks about the numbers, the verdict, the report and the next step.
 
-    ``again`` is the command that made the comparison, without the number of seeds.
+    ``again`` is the command that made the comparison, without the number of seeds, and ``train`` that of a training
+    with the same options.
     """
-    from counterpoise.workflow.comparison.next_step import next_step
+    from counterpoise.workflow.comparison.next_step import final_training, next_step
 
+    final = None if comparison.folds is None else final_training([arm.strategy for arm in comparison.arms], train)
     gains = {
         d.strategy: d
         for d in comparison.differences
@@ -104,7 +114,7 @@ def print_comparison(comparison: Comparison, out: Path, again: str) -> None:
     for line in (verdict.headline, *(f"  cost: {cost}" for cost in verdict.costs), *verdict.notes):
         print_text(line)
     print_text(f"\nreport: {out / 'report.html'}")
-    print_text(next_step(verdict, again=again, folder=shlex.quote(str(out)), seeds=len(comparison.seeds)))
+    print_text(next_step(verdict, again=again, folder=shlex.quote(str(out)), seeds=len(comparison.seeds), final=final))
 
 
 def _remarks(comparison: Comparison, undefined: bool) -> list[str]:
@@ -114,6 +124,8 @@ def _remarks(comparison: Comparison, undefined: bool) -> list[str]:
     lines = []
     if undefined:
         lines.append("[?]: too few images for an interval: in every class that differs, all predictions agree")
+    if comparison.folds is not None:
+        lines.append(f"val: the held-out images of {comparison.folds} folds together; test: the mean over their models")
     if 1 < len(comparison.seeds) < SEEDS_FOR_TWO_LEVELS:
         lines.append("intervals are over the images; ± is the standard deviation over the seeds")
     if left := len(comparison.audit.quarantined):

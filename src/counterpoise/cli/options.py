@@ -218,9 +218,12 @@ def _options_of(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
         )
 
 
-def typed_command(context: typer.Context, *, without: Collection[str] = ()) -> str:
-    """The command line of a command, without the output options and the options of the arguments ``without``."""
-    words = ["counterpoise", str(context.info_name)]
+def typed_command(context: typer.Context, *, without: Collection[str] = (), name: str | None = None) -> str:
+    """The command line of a command, without the output options and the options of the arguments ``without``.
+
+    ``name`` is that of another command to which the arguments are given.
+    """
+    words = ["counterpoise", name or str(context.info_name)]
     omitted = {*without, *(field.name for field in dataclasses.fields(OutputOptions))}
     for parameter in context.command.params:
         source = context.get_parameter_source(str(parameter.name))

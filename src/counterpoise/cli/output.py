@@ -122,6 +122,18 @@ def progress_bar(start: str) -> Iterator[Callable[[str, int, int], None]]:
         yield lambda what, done, total: progress.update(task, description=what, completed=done, total=total)
 
 
+def announced(progress: Callable[[str, int, int], None]) -> Callable[[str, int, int], None]:
+    """Report progress, and print the first description, which says what is to be done, on stderr as well."""
+    pending = [True]
+
+    def report(what: str, done: int, total: int) -> None:
+        if pending and pending.pop():
+            print_note(what)
+        progress(what, done, total)
+
+    return report
+
+
 def _printable(text: str) -> str:
     """Escape control characters, for example in file names, and what the encoding of the terminal lacks."""
     clean = "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)

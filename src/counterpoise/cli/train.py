@@ -12,6 +12,7 @@ from counterpoise.cli.options import (
     Resume,
     TrainingDataOptions,
     TrainingOptions,
+    flag,
     option,
 )
 from counterpoise.cli.output import Result, print_text, progress_bar
@@ -20,6 +21,9 @@ from counterpoise.core.text import plural
 Strategy = Annotated[
     str, option("--strategy", "NAME", "One that `counterpoise explain` lists: focal, focal:gamma=1, …")
 ]
+_WITH_VAL = """Train on the validation images as well: for the model to use, after a comparison has chosen the strategy.
+Strategies that fit something on validation images need them."""
+WithVal = Annotated[bool, flag("--with-val", _WITH_VAL)]
 Seed = Annotated[int, option("--seed", "K", "Seed of the weights, the order of the images and augmentation.", min=0)]
 
 
@@ -30,6 +34,7 @@ def train(
     reading: TrainingDataOptions,
     training: TrainingOptions,
     seed: Seed = 0,
+    with_val: WithVal = False,
     device: Device = "auto",
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -46,6 +51,7 @@ def train(
             chosen,
             dataset,
             seed=seed,
+            with_val=with_val,
             out=out,
             resume=resume,
             overwrite=overwrite,

@@ -116,8 +116,7 @@ class Run(Artifact):
     class prior that remains in the logits: uniform after a correction, empty where the loss does not define it.
     ``fitted`` has the values that a correction chose on validation, ``notes`` are warnings, and ``tree`` is the class
     tree of a hierarchical strategy. ``transforms`` are the steps from the output of the model to the final logits;
-    None in runs of versions that did not record them. ``digests`` has the SHA-256 of the model and of each file of
-    predictions.
+    None in runs of versions that did not record them. ``digests`` has the SHA-256 of model and predictions.
     """
 
     strategy: Strategy
@@ -280,10 +279,11 @@ class Arm:
     ``validation`` and ``test`` have one evaluation per seed. ``scores`` maps split and metric to the `Spread` over the
     seeds, for example ``scores["test"]["balanced_accuracy"].mean``. The metrics are accuracy, balanced_accuracy,
     macro_f1, geometric_mean, worst_recall, expected_calibration_error, many, medium and few (mean recall of the group),
-    few_false_positives and medium_false_positives (images of other classes that are predicted as a class of the group,
-    as a share of all images of the other classes). ``history`` has one list of epochs per seed, with the keys epoch,
-    loss, learning_rate, val_loss, val_accuracy and val_balanced_accuracy. ``weights`` has the class weights per seed
-    and epoch where a strategy changes them, and ``by_tree`` the scores by the class tree where there is one.
+    few_false_positives and medium_false_positives (the share of the images of other classes that are predicted as a
+    class of the group). ``history`` has one list of epochs per seed, with the keys epoch, loss, learning_rate,
+    val_loss, val_accuracy and val_balanced_accuracy. ``weights`` has the class weights per seed and epoch where a
+    strategy changes them, and ``by_tree`` the scores by the class tree. With folds, ``validation`` pools the held-out
+    images of each seed, and the rest has one entry per seed and fold.
     """
 
     strategy: Strategy
@@ -305,8 +305,7 @@ class Difference:
     """The difference of a strategy from the baseline in one metric on one split, with its bootstrap interval.
 
     ``method`` is "images" (paired, class-stratified resamples of the images; the difference is that of the seed means)
-    or "images-and-seeds" (two levels, from 5 seeds on). ``seed_sd`` is the standard deviation of the paired difference
-    over the seeds.
+    or "images-and-seeds" (two levels, from 5 seeds). ``seed_sd``: standard deviation of the paired difference by seed.
     """
 
     strategy: str
@@ -356,8 +355,8 @@ class Comparison(Artifact):
 
     ``metric`` is that by which the strategy was chosen on validation, among those that lose at most
     ``max_accuracy_drop`` points of accuracy there. ``tree`` is the class tree where a strategy uses one: ``links`` from
-    child to parent, and ``classes``. Files with
-    more than 100 classes have format version 2; see `Evaluation`.
+    child to parent, and ``classes``. ``folds`` is the number of folds, or None. Files with more than 100 classes have
+    format version 2; see `Evaluation`.
 
     Raises:
         ArgumentError: an evaluation has other classes than ``audit``.
@@ -376,6 +375,7 @@ class Comparison(Artifact):
     environment: dict[str, str]
     tree: dict[str, Any] = field(default_factory=dict)
     max_accuracy_drop: float | None = None
+    folds: int | None = None
 
     def __post_init__(self) -> None:
         names = [c.name for c in self.audit.classes]

@@ -25,7 +25,10 @@ _CHUNK = 2**22
 """Numbers of a chunk of resamples: 32 MB."""
 
 _Stratum = tuple[int, IntArray, IntArray]
-"""A class, its distinct joint outcomes (columns, U), and the number of images with each (U,)."""
+"""A class, its distinct joint outcomes (columns, U), and the number of images with each, (units, U).
+
+Units are what is drawn. One row stands for images that are drawn one by one.
+"""
 
 
 @dataclass(frozen=True)
@@ -109,13 +112,15 @@ def paired_bootstrap(
     )["chosen"]
 
 
-def bootstrap_differences(
+def bootstrap_differences(  # noqa: PLR0913  the data and the choices of the bootstrap
     a: ArrayLike,
     b: ArrayLike,
     labels: ArrayLike,
     *,
     metrics: Mapping[str, Metric],
     num_classes: int | None = None,
+    units: ArrayLike | None = None,
+    models_per_seed: int = 1,
     resamples: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -125,6 +130,10 @@ def bootstrap_differences(
     Args:
         a, b, labels, num_classes, resamples, confidence, seed: as for `paired_bootstrap`.
         metrics: ``{name: Metric}``.
+        units: ``(N,)``, equal for images that depend on each other, such as those of one patient; within each class
+            they are drawn together. None draws every image by itself.
+        models_per_seed: M, if ``a`` and ``b`` have M consecutive rows per seed, one for each of M models, such as those
+            of the folds of a cross-validation. A metric of a seed is the mean over its models.
 
     Returns:
         The difference with its interval for each name in ``metrics``.
@@ -136,15 +145,19 @@ def bootstrap_differences(
     """
     checked_number("confidence", confidence, above=0.0, below=1.0)
     checked_count("resamples", resamples)
-    y, predicted, seeds_a = _columns(a, b, labels)
-    size = num_classes_of(num_classes, y, predicted)
-    strata = [(int(c), *np.unique(predicted[:, y == c], axis=1, return_counts=True)) for c in np.unique(y)]
+    y, predicted, rows_a = _columns(a, b, labels)
+    if len(predicted) % models_per_seed or rows_a % models_per_seed:
+        raise ArgumentError(f"`models_per_seed` must divide the number of rows of `a` and `b`; got {models_per_seed}")
+    size, together = num_classes_of(num_classes, y, predicted), None if units is None else np.asarray(units)
+    strata = [_stratum(c, predicted[:, y == c], None if together is None else together[y == c]) for c in np.unique(y)]
     resampled = _resampled(strata, metrics, len(predicted), size, resamples=resamples, rng=np.random.default_rng(seed))
-    observed = _values(strata, [repeats[None] for _, _, repeats in strata], metrics, len(predicted), size)
-    return {
-        name: _difference(observed[name], resampled[name], seeds_a, confidence, np.random.default_rng((seed, 1)))
-        for name in metrics
-    }
+    observed = _values(strata, [number.sum(axis=0)[None] for _, _, number in strata], metrics, len(predicted), size)
+    found = {}
+    for name in metrics:
+        means = [_seed_means(values[name], models_per_seed) for values in (observed, resampled)]
+        rng = np.random.default_rng((seed, 1))
+        found[name] = _difference(means[0], means[1], rows_a // models_per_seed, confidence, rng)
+    return found
 
 
 def bootstrap_calibration(
@@ -153,6 +166,7 @@ def bootstrap_calibration(
     labels: ArrayLike,
     *,
     bins: int = 15,
+    models_per_seed: int = 1,
     resamples: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -164,6 +178,7 @@ def bootstrap_calibration(
         b: those of the other arm, in the same order of images and of seeds.
         labels, resamples, confidence, seed: as for `paired_bootstrap`.
         bins: number of bins of the calibration error.
+        models_per_seed: as for `bootstrap_differences`.
 
     Returns:
         The difference with its interval.
@@ -189,8 +204,9 @@ def bootstrap_calibration(
         times = [_draw(np.ones(len(images), dtype=np.int64), rows, rng) for images in strata]
         drawn = np.concatenate(times, axis=1) if times else np.zeros((rows, 0))
         parts.append(_calibration_errors(drawn.astype(np.float64) @ flat, len(columns), len(y)))
-    observed = _calibration_errors(flat.sum(axis=0)[None], len(columns), len(y))
-    return _difference(observed, np.concatenate(parts), len(a), confidence, np.random.default_rng((seed, 1)))
+    observed = _seed_means(_calibration_errors(flat.sum(axis=0)[None], len(columns), len(y)), models_per_seed)
+    resampled, seeds_a = _seed_means(np.concatenate(parts), models_per_seed), len(a) // models_per_seed
+    return _difference(observed, resampled, seeds_a, confidence, np.random.default_rng((seed, 1)))
 
 
 def _calibration_errors(sums: FloatArray, columns: int, images: int) -> FloatArray:
@@ -209,6 +225,22 @@ def _columns(a: ArrayLike, b: ArrayLike, labels: ArrayLike) -> tuple[IntArray, I
     return y, np.concatenate([first, second]), len(first)
 
 
+def _stratum(label: int, predicted: IntArray, units: IntArray | None) -> _Stratum:
+    """The distinct joint outcomes of the images of a class, and how many of them each unit has."""
+    outcomes, which, repeats = np.unique(predicted, axis=1, return_inverse=True, return_counts=True)
+    if units is None or len(distinct := np.unique(units)) == len(units):
+        return int(label), outcomes, repeats[None]
+    number = np.zeros((len(distinct), len(repeats)), dtype=np.int64)
+    np.add.at(number, (np.searchsorted(distinct, units), which.ravel()), 1)
+    return int(label), outcomes, number
+
+
+def _seed_means(values: FloatArray, models: int) -> FloatArray:
+    """The means ``(rows, seeds)`` over the models of each seed."""
+    means: FloatArray = values if models == 1 else values.reshape(len(values), -1, models).mean(axis=2)
+    return means
+
+
 def _resampled(
     strata: Sequence[_Stratum],
     metrics: Mapping[str, Metric],
@@ -219,13 +251,21 @@ def _resampled(
     rng: np.random.Generator,
 ) -> dict[str, FloatArray]:
     """The metrics of every resample and column, ``(resamples, columns)``, computed in chunks that fit in memory."""
-    outcomes = sum(len(repeats) for _, _, repeats in strata)
+    outcomes = sum(number.shape[1] for _, _, number in strata)
     chunk = max(1, _CHUNK // max(1, columns * num_classes, outcomes))
     parts = []
     for start in range(0, resamples, chunk):
-        times = [_draw(repeats, min(chunk, resamples - start), rng) for _, _, repeats in strata]
+        times = [_draw_units(number, min(chunk, resamples - start), rng) for _, _, number in strata]
         parts.append(_values(strata, times, metrics, columns, num_classes))
     return {name: np.concatenate([part[name] for part in parts]) for name in metrics}
+
+
+def _draw_units(number: IntArray, rows: int, rng: np.random.Generator) -> IntArray:
+    """Draw as many units as there are with replacement ``rows`` times, and count each outcome: ``(rows, U)``."""
+    if len(number) == 1:
+        return _draw(number[0], rows, rng)
+    times: IntArray = _draw(np.ones(len(number), dtype=np.int64), rows, rng) @ number
+    return times
 
 
 def _draw(repeats: IntArray, rows: int, rng: np.random.Generator) -> IntArray:
@@ -250,10 +290,10 @@ def _values(
         size = num_classes if metric.merge is None else max(2, int(metric.merge.max(initial=0)) + 1)
         tallies.setdefault(_key(metric), Tally(*(np.zeros((rows, columns, size)) for _ in range(3))))
     merges = {_key(metric): metric.merge for metric in metrics.values()}
-    for (label, outcomes, repeats), number in zip(strata, times, strict=True):
+    for (label, outcomes, _), number in zip(strata, times, strict=True):
         classes, sums = _sums(outcomes, number)
         for key, merge in merges.items():
-            _add(tallies[key], label, int(repeats.sum()), classes, sums, merge)
+            _add(tallies[key], label, number.sum(axis=1), classes, sums, merge)
     return {name: metric.value(tallies[_key(metric)]) for name, metric in metrics.items()}
 
 
@@ -269,13 +309,13 @@ def _sums(outcomes: IntArray, times: IntArray) -> tuple[IntArray, FloatArray]:
     return classes, sums.reshape(len(times), len(outcomes), len(classes))
 
 
-def _add(t: Tally, label: int, images: int, classes: IntArray, sums: FloatArray, merge: IntArray | None) -> None:
-    """Add the images of one label, predicted as ``classes``, to a tally."""
+def _add(t: Tally, label: int, images: IntArray, classes: IntArray, sums: FloatArray, merge: IntArray | None) -> None:
+    """Add the images of one label, ``images`` per resample, predicted as ``classes``, to a tally."""
     if merge is not None:
         label = int(merge[label])
         classes, where = np.unique(merge[classes], return_inverse=True)
         sums = sums @ (where[:, None] == np.arange(len(classes))).astype(np.float64)
-    t.support[..., label] += images
+    t.support[..., label] += images[:, None]
     t.predicted[..., classes] += sums
     t.true_positives[..., label] += sums[..., classes == label].sum(axis=-1)
 

@@ -454,7 +454,7 @@ AGAIN = "counterpoise compare photos --epochs 9 --out 'my result'"
             ["counterpoise predict 'my result' IMAGES", "counterpoise export 'my result' --out model.onnx"],
         ),
         ("undecided", None, 3, [AGAIN + " --seeds 5 --resume", "counterpoise predict 'my result' IMAGES --strategy x"]),
-        ("undecided", None, 5, ["--val-fraction", "counterpoise predict 'my result' IMAGES --strategy x"]),
+        ("undecided", None, 5, ["--folds 5", "--val-fraction", "counterpoise predict 'my result' IMAGES --strategy x"]),
         ("nothing-finished", None, 2, [AGAIN + " --seeds 2 --resume"]),
     ],
 )

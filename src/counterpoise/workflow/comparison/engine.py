@@ -24,14 +24,19 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Task:
-    """One training: a strategy with a seed, and its folder."""
+    """One training: a strategy with a seed, its folder, and with folds the one that is held out."""
 
     strategy: Strategy
     seed: int
     folder: Path
+    fold: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.strategy.name}, seed {self.seed}"
+        return f"{self.strategy.name}, seed {self.seed}" + ("" if self.fold is None else f", fold {self.fold}")
+
+    def setup(self, setup: TrainingSetup) -> TrainingSetup:
+        """The setup of this training, given that of all."""
+        return setup if self.fold is None else setup.fold(self.fold)
 
 
 def run_tasks(setup: TrainingSetup, tasks: Sequence[Task], *, jobs: int, progress: Progress) -> list[Run]:
@@ -59,14 +64,17 @@ def default_jobs(setup: TrainingSetup, tasks: int) -> int:
 def failed(setup: TrainingSetup, task: Task, error: BaseException) -> Run:
     """Record a task that did not finish in its folder."""
     files = RunFolder(task.folder)
-    run = replace(open_run(setup, task.strategy, task.seed, files), status="failed", error=error_text(error))
+    run = replace(
+        open_run(task.setup(setup), task.strategy, task.seed, files), status="failed", error=error_text(error)
+    )
     files.write_run(run)
     return replace(run, directory=str(task.folder))
 
 
 def _attempt(setup: TrainingSetup, task: Task, progress: Callable[[int], None]) -> Run:
     try:
-        return run_training(setup, task.strategy, seed=task.seed, folder=RunFolder(task.folder), progress=progress)
+        own = task.setup(setup)
+        return run_training(own, task.strategy, seed=task.seed, folder=RunFolder(task.folder), progress=progress)
     except WriteError:
         raise  # a full disk, for example: no other run could be saved either
     except Exception as error:

@@ -12,21 +12,19 @@ from typing import Any
 import torch
 
 from counterpoise import metrics
-from counterpoise.core.artifacts import Arm, AuditResult, Comparison, Evaluation, Predictions, Run, Strategy, Verdict
+from counterpoise.core.artifacts import Arm, AuditResult, Comparison, Run, Strategy, Verdict
 from counterpoise.core.checks import checked_choice, checked_number
 from counterpoise.core.errors import ArgumentError, TrainingError, WriteError
 from counterpoise.core.files import claim, output_folder
-from counterpoise.core.images import SPLITS, LabeledImages
+from counterpoise.core.images import SPLITS, LabeledImages, Split
 from counterpoise.core.text import plural
-from counterpoise.hierarchy import ClassTree
 from counterpoise.workflow.audit import audit
-from counterpoise.workflow.comparison.by_tree import tree_score
 from counterpoise.workflow.comparison.engine import Progress, Task, default_jobs, failed, run_tasks
-from counterpoise.workflow.comparison.next_step import command, next_step, typed
-from counterpoise.workflow.comparison.statistics import accuracy_drops, arm_scores, differences
+from counterpoise.workflow.comparison.next_step import command, final_training, next_step, typed
+from counterpoise.workflow.comparison.results import Results
 from counterpoise.workflow.comparison.verdict import verdict
 from counterpoise.workflow.dataset import as_dataset, check_output
-from counterpoise.workflow.evaluation import evaluate
+from counterpoise.workflow.dataset.folds import draw_folds, with_validation
 from counterpoise.workflow.report import render
 from counterpoise.workflow.strategy import plan, split_strategies, strategy_named
 from counterpoise.workflow.training import (
@@ -53,6 +51,7 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
     *,
     strategies: Sequence[Strategy | str] | str | None = None,
     seeds: int | Sequence[int] = 3,
+    folds: int | None = None,
     select_by: str = "balanced_accuracy",
     max_accuracy_drop: float | None = None,
     out: str | Path = "comparison",
@@ -73,13 +72,19 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
         strategies: `Strategy` values, catalog names, aliases or names with overrides (``"focal:gamma=1"``), or several
             names in one comma-separated string; default: the advice of `counterpoise.plan` for the training counts.
         seeds: the number of seeds, or the seeds themselves.
+        folds: K, at least 2, for K-fold cross-validation in place of one validation split: the images of train and val
+            together are divided into K folds, stratified by class, and copies of one image stay together. Every
+            strategy is trained K times per seed, each time without one fold, whose images are its validation images;
+            their predictions are pooled. That is K × strategies × seeds trainings. Classes with fewer images than folds
+            are validated where they can be; the only image of a class is always a training image.
         select_by: the metric on validation that chooses the strategy and decides which ones are tied with it:
             "balanced_accuracy", "macro_f1", "accuracy", "geometric_mean" or "worst_recall" (the smallest recall of a
             class that has validation images).
         max_accuracy_drop: percentage points, at least 0. Strategies whose mean accuracy on validation is further below
             that of `baseline` are not recommended; None for no limit.
-        out: a new or empty folder for comparison.json, report.html and runs/<strategy>-seed<k>/; with more than 100
-            classes also for comparison-arrays-<digest>.npz, with the confusion matrices of comparison.json.
+        out: a new or empty folder for comparison.json, report.html and runs/<strategy>-seed<k>/, with folds
+            runs/<strategy>-seed<k>-fold<j>/; with more than 100 classes also for comparison-arrays-<digest>.npz, with
+            the confusion matrices of comparison.json.
         resume: keep the finished runs in ``out`` and continue the others.
         overwrite: replace the comparison in ``out`` when the new one is done. Until then the old one stays, and the new
             one is in the sub folder ``.counterpoise-new``, where ``resume`` continues it; delete it to keep the old.
@@ -93,8 +98,8 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
         The `Comparison`. A run that failed is contained as failed, with its error.
 
     Raises:
-        ArgumentError: an unknown strategy, model, metric or setting; no validation or test images; ``out`` inside the
-            folder of the data.
+        ArgumentError: an unknown strategy, model, metric or setting; no test images, or no validation images without
+            ``folds``; fewer than two folds, or more than every class has images; ``out`` inside the folder of the data.
         ArtifactError: ``out`` holds other files or other runs, or cannot be written to.
 
     Example:
@@ -107,19 +112,18 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
     _check_choice(select_by, max_accuracy_drop)
     checked = Settings.from_options(settings, arguments=inspect.signature(compare).parameters)
     seed_list = _checked_seeds(seeds)
-    if isinstance(strategies, str):
-        strategies = split_strategies(strategies)
-    if strategies is not None and not strategies:
-        raise ArgumentError("`strategies` is empty; name at least one, or leave it out for the advice of `plan`")
-    chosen = _with_requirements(strategies) if strategies is not None else None
+    chosen = None if strategies is None else _with_requirements(strategies)
     used = check_device(checked.precision, device)
     dataset = as_dataset(data)
-    _check_splits(dataset)
+    _check_splits(dataset, SPLITS if folds is None else ("train", "test"))
+    divided = dataset if folds is None else with_validation(dataset)
+    one_fold = dataset if folds is None else draw_folds(divided, folds).split(divided, 0)
     for strategy in chosen or (strategy_named(BASELINE),):
-        check_strategy(strategy, dataset, checked)
+        check_strategy(strategy, one_fold, checked)
     claim(out, resume=resume, overwrite=overwrite)
     check_output(dataset, out)
-    setup = TrainingSetup.prepare(dataset, checked, device=used)
+    setup = TrainingSetup.prepare(divided, checked, device=used)
+    setup = setup if folds is None else setup.with_folds(folds, checked)
     audited = audit(setup.data)
     _warn_of_errors(audited)
     with output_folder(out, _FILES, resume=resume, overwrite=overwrite) as folder:
@@ -127,9 +131,7 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
         experiment.check_folders()
         runs = experiment.run_all(jobs, progress or (lambda task, done, total: None))
         comparison = _comparison(experiment, audited, runs, select_by, max_accuracy_drop)
-        again = command(audited.source, out, defaults=chosen is None and not settings)
-        step = next_step(comparison.verdict, again=again, folder=typed(out), seeds=len(seed_list))
-        comparison = replace(comparison, verdict=replace(comparison.verdict, next_step=step))
+        comparison = _with_next_step(comparison, out, as_planned=chosen is None, default_settings=not settings)
         comparison.save(folder / "comparison.json")
         render(comparison, folder / "report.html")
     return comparison
@@ -151,35 +153,62 @@ class _Experiment:
     strategies: list[Strategy]
 
     def tasks(self, *, trains: bool) -> list[Task]:
-        """The tasks of the strategies that train, or of those that do not: one per seed."""
-        return [self.task(s.name, seed) for s in self.strategies if (s.reuses is None) == trains for seed in self.seeds]
+        """The tasks of the strategies that train, or of those that do not: one per seed, or per seed and fold."""
+        chosen = [s.name for s in self.strategies if (s.reuses is None) == trains]
+        return [self.task(name, seed, fold) for name in chosen for seed in self.seeds for fold in self.folds]
 
-    def task(self, name: str, seed: int) -> Task:
-        """The task of a strategy with a seed."""
+    @property
+    def folds(self) -> Sequence[int | None]:
+        """The folds; only None if there are none."""
+        return (None,) if self.setup.folds is None else range(self.setup.folds.number)
+
+    def task(self, name: str, seed: int, fold: int | None) -> Task:
+        """The task of a strategy with a seed and, if there are folds, a fold."""
         strategy = next(s for s in self.strategies if s.name == name)
-        return Task(strategy, seed, self.folder / "runs" / f"{strategy.folder_name}-seed{seed}")
+        run = f"{strategy.folder_name}-seed{seed}" + ("" if fold is None else f"-fold{fold}")
+        return Task(strategy, seed, self.folder / "runs" / run, fold)
 
     def check_folders(self) -> None:
         """Refuse folders that hold other runs, before any training."""
         for task in (*self.tasks(trains=True), *self.tasks(trains=False)):
-            open_run(self.setup, task.strategy, task.seed, RunFolder(task.folder))
+            open_run(task.setup(self.setup), task.strategy, task.seed, RunFolder(task.folder))
 
     def run_all(self, jobs: int | None, progress: Progress) -> dict[str, list[Run]]:
-        """Do all runs, and return them by strategy in the order of the seeds."""
+        """Do all runs, and return them by strategy in the order of the seeds and folds."""
         tasks = self.tasks(trains=True)
+        if self.setup.folds is not None:
+            progress(self._cost(len(tasks)), 0, self.setup.settings.steps * len(tasks))
         done = run_tasks(
             self.setup, tasks, jobs=default_jobs(self.setup, len(tasks)) if jobs is None else jobs, progress=progress
         )
         done += [self.reuse(task) for task in self.tasks(trains=False)]
         return {s.name: [run for run in done if run.strategy.name == s.name] for s in self.strategies}
 
+    def _cost(self, trainings: int) -> str:
+        """The number of trainings and how it comes about."""
+        strategies = trainings // (len(self.seeds) * len(self.folds))
+        factors = (
+            f"{len(self.folds)} folds",
+            plural(strategies, "strategy", "strategies") + " that train",
+            plural(len(self.seeds), "seed"),
+        )
+        return f"{trainings} trainings: {' × '.join(factors)}"
+
     def reuse(self, task: Task) -> Run:
         """Correct the logits of the run that a strategy reuses."""
-        base = RunFolder(self.task(str(task.strategy.reuses), task.seed).folder).read_run()
+        reused = [self.task(str(task.strategy.reuses), task.seed, fold).folder for fold in self.folds]
+        runs = [run for folder in reused if (run := RunFolder(folder).read_run()) and run.status == "done"]
         try:
-            if base is None or base.status != "done":
+            if len(runs) < len(reused):
                 raise TrainingError(f"it reuses the model of {task.strategy.reuses}, which did not finish")
-            return run_posthoc(self.setup, task.strategy, base, seed=task.seed, folder=RunFolder(task.folder))
+            return run_posthoc(
+                task.setup(self.setup),
+                task.strategy,
+                runs[task.fold or 0],
+                seed=task.seed,
+                folder=RunFolder(task.folder),
+                folds=() if task.fold is None else runs,
+            )
         except WriteError:
             raise
         except Exception as error:
@@ -189,16 +218,14 @@ class _Experiment:
 def _comparison(
     experiment: _Experiment, audited: AuditResult, runs: dict[str, list[Run]], metric: str, most: float | None
 ) -> Comparison:
-    counts = experiment.setup.counts
-    tree = next((experiment.setup.class_tree(s) for s in experiment.strategies if s.head == "hierarchical"), None)
-    arms = tuple(_arm(strategy, runs[strategy.name], experiment, tree) for strategy in experiment.strategies)
-    predictions = {
-        split: {arm.strategy.name: _predictions(experiment, arm, split) for arm in arms if arm.status == "done"}
-        for split in ("val", "test")
-    }
-    dropped = accuracy_drops(arms, baseline=BASELINE, most=most)
-    measured = differences(arms, predictions, baseline=BASELINE, metric=metric, excluded=dropped, train_counts=counts)
-    judged = verdict(arms, measured, baseline=BASELINE, metric=metric, max_accuracy_drop=most)
+    setup = experiment.setup
+    tree = next((setup.class_tree(s) for s in experiment.strategies if s.head == "hierarchical"), None)
+    results = Results(experiment.folder, experiment.seeds, len(experiment.folds), setup.counts, tree)
+    arms = tuple(results.arm(strategy, runs[strategy.name]) for strategy in experiment.strategies)
+    units = None if setup.folds is None else setup.folds.units_by_path(setup.data)
+    measured = results.differences(arms, baseline=BASELINE, metric=metric, most=most, units=units)
+    folds = None if setup.folds is None else setup.folds.number
+    judged = verdict(arms, measured, baseline=BASELINE, metric=metric, max_accuracy_drop=most, folds=folds)
     return Comparison(
         audit=audited,
         baseline=BASELINE,
@@ -206,11 +233,12 @@ def _comparison(
         seeds=experiment.seeds,
         arms=arms,
         differences=tuple(measured),
-        verdict=_with_warnings(judged, experiment.setup, arms),
-        settings=experiment.setup.settings.to_dict(),
+        verdict=_with_warnings(judged, setup, arms),
+        settings=setup.settings.to_dict(),
         environment=runs[BASELINE][0].environment,
         tree={} if tree is None else tree.to_dict(),
         max_accuracy_drop=most,
+        folds=folds,
     )
 
 
@@ -230,10 +258,23 @@ def _warn_of_errors(audited: AuditResult) -> None:
         )
 
 
+def _with_next_step(comparison: Comparison, out: str | Path, *, as_planned: bool, default_settings: bool) -> Comparison:
+    """Add what to do now to the verdict; an ellipsis stands for options that are not known here."""
+    source, folds = comparison.audit.source, comparison.folds
+    again = command(source, out, defaults=as_planned and default_settings, folds=folds)
+    train = f"counterpoise train {typed(source)}{'' if default_settings else ' …'}"
+    final = None if folds is None else final_training([arm.strategy for arm in comparison.arms], train)
+    seeds = len(comparison.seeds)
+    step = next_step(comparison.verdict, again=again, folder=typed(out), seeds=seeds, final=final)
+    return replace(comparison, verdict=replace(comparison.verdict, next_step=step))
+
+
 def _with_warnings(result: Verdict, setup: TrainingSetup, arms: tuple[Arm, ...]) -> Verdict:
     """Add warnings on double correction and on trainings of few steps."""
     advice = [setup.double_correction_advice(arm.strategy) for arm in arms]
     notes = [sentence for sentence in advice if sentence is not None]
+    if setup.folds is not None:
+        notes += setup.folds.never_scored(setup.data)
     return replace(result, notes=(*result.notes, *notes, *_few_steps(setup.settings)))
 
 
@@ -247,31 +288,12 @@ def _few_steps(settings: ResolvedSettings) -> tuple[str, ...]:
     )
 
 
-def _predictions(experiment: _Experiment, arm: Arm, split: str) -> list[Predictions]:
-    return [Predictions.load(experiment.folder / path / f"predictions-{split}.npz") for path in arm.directories]
-
-
-def _arm(strategy: Strategy, runs: list[Run], experiment: _Experiment, tree: ClassTree | None) -> Arm:
-    names = tuple(f"runs/{strategy.folder_name}-seed{run.seed}" for run in runs)
-    seconds = tuple(run.seconds for run in runs)
-    failed = [f"seed {run.seed}: {run.error}" for run in runs if run.status != "done"]
-    if failed:
-        return Arm(strategy, "failed", experiment.seeds, names, seconds, error="; ".join(failed))
-    validation, test = (tuple(_evaluation(experiment, run, split) for run in runs) for split in ("val", "test"))
-    history = tuple(tuple(RunFolder(run.directory).read_history()) for run in runs)
-    scores = arm_scores(validation, test)
-    weights = tuple(tuple(map(tuple, RunFolder(run.directory).read_weights())) for run in runs)
-    by_tree = None if tree is None else tree_score(test, tree, experiment.setup.counts)
-    return Arm(strategy, "done", experiment.seeds, names, seconds, validation, test, scores, history, weights, by_tree)
-
-
-def _evaluation(experiment: _Experiment, run: Run, split: str) -> Evaluation:
-    path = Path(run.directory) / f"predictions-{split}.npz"
-    return evaluate(path, split=split, train_counts=experiment.setup.counts, train_recall=run.train_recall or None)
-
-
-def _with_requirements(strategies: Sequence[Strategy | str]) -> list[Strategy]:
+def _with_requirements(strategies: Sequence[Strategy | str] | str) -> list[Strategy]:
     """The strategies asked for, after the baseline and after the strategies whose models they reuse."""
+    if isinstance(strategies, str):
+        strategies = split_strategies(strategies)
+    if not strategies:
+        raise ArgumentError("`strategies` is empty; name at least one, or leave it out for the advice of `plan`")
     named = [strategy_named(s) if isinstance(s, str) else s for s in strategies]
     found: dict[str, Strategy] = {BASELINE: strategy_named(BASELINE)}
     for strategy in named:
@@ -297,10 +319,10 @@ def _check_choice(select_by: str, max_accuracy_drop: float | None) -> None:
         checked_number("max_accuracy_drop", max_accuracy_drop, minimum=0.0)
 
 
-def _check_splits(data: LabeledImages) -> None:
-    for split in SPLITS:
+def _check_splits(data: LabeledImages, splits: Sequence[Split]) -> None:
+    for split in splits:
         if not len(data.subset(split)):
             raise ArgumentError(
-                f"{data.name} has no {split} images, and a comparison needs train, val and test images; add a {split} "
-                "split, or give class folders without splits, which are then split automatically"
+                f"{data.name} has no {split} images, and a comparison needs {', '.join(splits[:-1])} and test images; "
+                f"add a {split} split, or give class folders without splits, which are then split automatically"
             )

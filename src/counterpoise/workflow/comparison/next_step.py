@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from counterpoise.core.artifacts import Verdict
+from counterpoise.core.artifacts import Strategy, Verdict
+from counterpoise.workflow.training import fitted_on_validation
+
+PREDICT_FINAL = "counterpoise predict final IMAGES"
 
 MORE_SEEDS = 5
 """With fewer seeds, the step after an undecided comparison is to train this number."""
 
 
-def next_step(verdict: Verdict, *, again: str, folder: str, seeds: int) -> str:
+def next_step(verdict: Verdict, *, again: str, folder: str, seeds: int, final: FinalTraining | None = None) -> str:
     """What to do after a comparison.
 
     Args:
@@ -19,6 +24,7 @@ def next_step(verdict: Verdict, *, again: str, folder: str, seeds: int) -> str:
         again: the command that made the comparison, without ``--seeds``, ``--resume`` and ``--overwrite``.
         folder: the folder of the comparison, quoted as in a shell.
         seeds: the number of seeds of the comparison.
+        final: how to train the model to use, for a comparison with folds, which has none; else None.
 
     Example:
         >>> clear = Verdict("clear", "Use focal.", "focal", leader="focal")
@@ -27,18 +33,52 @@ def next_step(verdict: Verdict, *, again: str, folder: str, seeds: int) -> str:
     """
     if verdict.kind == "nothing-finished":
         return f"Next: remove the cause of the errors, then `{again} --seeds {seeds} --resume`."
+    if verdict.recommended is not None and final is not None:
+        return f"Next: `{final.command(verdict.recommended)}` trains the model to use, and then `{PREDICT_FINAL}`."
     if verdict.recommended is not None:
         return f"Next: `counterpoise predict {folder} IMAGES`, or `counterpoise export {folder} --out model.onnx`."
     leader = shlex.quote(str(verdict.leader))
     use = f"to use {verdict.leader} all the same, `counterpoise predict {folder} IMAGES --strategy {leader}`"
+    if final is not None:
+        use = f"to use {verdict.leader} all the same, `{final.command(str(verdict.leader))}`"
     if seeds < MORE_SEEDS:
         return f"Next: `{again} --seeds {MORE_SEEDS} --resume` adds seeds and keeps the finished runs; {use}."
-    return f"Next: add validation images, for example with a larger `--val-fraction`, and compare again; {use}."
+    more = "add images" if final else "add validation images, use `--folds 5`, or set a larger `--val-fraction`"
+    return f"Next: {more}, and compare again; {use}."
 
 
-def command(source: str, out: str | Path, *, defaults: bool) -> str:
+@dataclass(frozen=True)
+class FinalTraining:
+    """The training of one model on all images but those of the test split.
+
+    Attributes:
+        train: the command of a training, without ``--strategy``, ``--out`` and ``--with-val``.
+        need_validation: names of the strategies that fit something on validation images, which they therefore keep.
+    """
+
+    train: str
+    need_validation: tuple[str, ...] = ()
+
+    def command(self, strategy: str) -> str:
+        """The whole command for a strategy.
+
+        Example:
+            >>> FinalTraining("counterpoise train photos").command("focal")
+            'counterpoise train photos --strategy focal --with-val --out final'
+        """
+        option = "" if strategy in self.need_validation else " --with-val"
+        return f"{self.train} --strategy {shlex.quote(strategy)}{option} --out final"
+
+
+def command(source: str, out: str | Path, *, defaults: bool, folds: int | None = None) -> str:
     """The command of a comparison; an ellipsis stands for its options if it does not have the ``defaults``."""
-    return f"counterpoise compare {typed(source)} {'' if defaults else '… '}--out {typed(out)}"
+    options = [*([] if defaults else ["…"]), *([] if folds is None else [f"--folds {folds}"]), f"--out {typed(out)}"]
+    return " ".join([f"counterpoise compare {typed(source)}", *options])
+
+
+def final_training(strategies: Iterable[Strategy], train: str) -> FinalTraining:
+    """The training of the model to use after a comparison of these strategies with folds."""
+    return FinalTraining(train, tuple(s.name for s in strategies if fitted_on_validation(s)))
 
 
 def typed(path: str | Path) -> str:

@@ -120,6 +120,8 @@ def differences(  # noqa: PLR0913  the choices of a comparison and of its bootst
     metric: str = "balanced_accuracy",
     excluded: Collection[str] = (),
     train_counts: ClassCounts,
+    units: Mapping[str, int] | None = None,
+    folds: int = 1,
     resamples: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -131,11 +133,15 @@ def differences(  # noqa: PLR0913  the choices of a comparison and of its bootst
 
     Args:
         arms: the strategies with their scores.
-        predictions: ``predictions[split][strategy]`` has one `Predictions` per seed, for "val" and "test".
+        predictions: ``predictions[split][strategy]`` has one `Predictions` per seed, for "val" and "test"; on test one
+            per seed and fold, those of a seed one after another.
         baseline: name of the strategy that the others are compared with.
         metric: the metric to choose by on validation.
         excluded: strategies that are not chosen, however good; they are compared all the same.
         train_counts: images per class in the training split; they define the groups.
+        units: ``{path: number}`` of validation images that depend on each other, equal for those of one unit, such as
+            copies of one image; None where each image is one.
+        folds: the number of folds, each with a model of its own.
         resamples: number of bootstrap resamples.
         confidence: level of the intervals.
         seed: seed of the bootstrap.
@@ -155,6 +161,8 @@ def differences(  # noqa: PLR0913  the choices of a comparison and of its bootst
                 runs[against],
                 metrics=metrics,
                 train_counts=train_counts,
+                units=units if split == "val" else None,
+                models_per_seed=1 if split == "val" else folds,
                 resamples=resamples,
                 confidence=confidence,
                 seed=seed,
@@ -163,12 +171,14 @@ def differences(  # noqa: PLR0913  the choices of a comparison and of its bootst
     return found
 
 
-def paired_differences(
+def paired_differences(  # noqa: PLR0913  the data and the choices of the bootstrap
     arm: Sequence[Predictions],
     baseline: Sequence[Predictions],
     *,
     metrics: Sequence[str],
     train_counts: ClassCounts,
+    units: Mapping[str, int] | None = None,
+    models_per_seed: int = 1,
     resamples: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -178,7 +188,8 @@ def paired_differences(
     Resampling changes the recall of a class with few images very little, so that a bootstrap interval alone is too
     narrow. For means of recalls the interval is therefore widened as if each class had two more images (Agresti and
     Min, Statistics in Medicine 2005); from about a hundred images per class on, the widening is negligible. Other
-    metrics whose resamples are all equal although the predictions differ have no interval (NaN).
+    metrics whose resamples are all equal although the predictions differ have no interval (NaN). ``units`` and
+    ``models_per_seed`` are those of `differences` and `counterpoise.metrics.bootstrap_differences`.
 
     Raises:
         ArgumentError: classes, labels or paths of the two differ; the first path that does is named.
@@ -196,13 +207,16 @@ def paired_differences(
     logits = [_aligned(p, first) for p in (*arm, *baseline)]
     predicted = [z.argmax(axis=1) if len(z) else first.labels for z in logits]
     ours, theirs = np.stack(predicted[: len(arm)]), np.stack(predicted[len(arm) :])
-    options: dict[str, Any] = {"resamples": resamples, "confidence": confidence, "seed": seed}
+    unit_of = None if units is None else np.array([units[path] for path in first.paths.tolist()])
+    options: dict[str, Any] = {"models_per_seed": models_per_seed, "resamples": resamples, "confidence": confidence}
+    options["seed"] = seed
     results = bootstrap_differences(
         ours,
         theirs,
         first.labels,
         metrics=_tally_metrics([name for name in metrics if name != CALIBRATION], train_counts, first),
         num_classes=len(first.classes),
+        units=unit_of,
         **options,
     )
     same = all((row == ours[0]).all() for row in (*ours, *theirs))
@@ -210,7 +224,7 @@ def paired_differences(
     groups = _members(train_counts, first)
     for name, result in results.items():
         if name in groups:
-            results[name] = _widened(result, gain, first.labels, groups[name])
+            results[name] = _widened(result, gain, first.labels, groups[name], unit_of)
         elif not same:
             results[name] = _with_width(result)
     if CALIBRATION in metrics:
@@ -219,12 +233,22 @@ def paired_differences(
 
 
 def _widened(
-    result: Bootstrap, gain: NDArray[np.float64], labels: NDArray[np.int64], inside: NDArray[np.bool_]
+    result: Bootstrap,
+    gain: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    inside: NDArray[np.bool_],
+    units: NDArray[np.int64] | None = None,
 ) -> Bootstrap:
-    """Widen an interval by the variance that Agresti and Min's half observation per cell adds to the observed one."""
+    """Widen an interval by the variance that Agresti and Min's half observation per cell adds to the observed one.
+
+    An observation is an image, or the mean over the images of a unit.
+    """
     variances = []
     for c in np.flatnonzero(inside):
         d = gain[labels == c]
+        if units is not None:
+            _, unit = np.unique(units[labels == c], return_inverse=True)
+            d = np.bincount(unit, weights=d) / np.bincount(unit)
         if n := len(d):
             smoothed = ((d @ d) + 1) / (n + 2) - (d.sum() / (n + 2)) ** 2
             variances.append(max(0.0, (smoothed - d.var()) / n))

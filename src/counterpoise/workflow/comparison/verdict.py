@@ -14,11 +14,16 @@ from counterpoise.core.counts import GROUPS
 from counterpoise.core.text import metric_name
 from counterpoise.metrics import METRICS
 from counterpoise.workflow.comparison.statistics import CALIBRATION, RARE_GROUPS, accuracy_drops, best_on_validation
+from counterpoise.workflow.comparison.wording import (
+    NOTICEABLE,
+    joined,
+    percent,
+    points_of,
+    signed_points,
+)
 
 NEGLIGIBLE = 0.02
 """Strategies whose difference has an interval within these two points count as equal, not as undecided."""
-NOTICEABLE = 0.0005
-"""Differences that round to 0.0 points are not listed as costs."""
 BETTER_ON_TEST = 0.005
 """The lead on test from which a strategy that was not chosen is named."""
 _GROUP_NAMES = {group: f"{group}-shot classes ({held})" for group, held in GROUPS.items()}
@@ -31,6 +36,7 @@ def verdict(
     baseline: str,
     metric: str = "balanced_accuracy",
     max_accuracy_drop: float | None = None,
+    folds: int | None = None,
     min_val_support: int = 20,
 ) -> Verdict:
     """Choose a strategy by its validation metric and describe gain, costs and uncertainty.
@@ -53,6 +59,7 @@ def verdict(
         metric: the metric to choose by; higher is better.
         max_accuracy_drop: strategies whose accuracy on validation is more than this many points below the baseline's
             are not recommended; None for no limit.
+        folds: the number of folds over which the validation predictions are pooled; None for one validation split.
         min_val_support: classes with fewer validation images are listed, because their recall is uncertain.
 
     Example:
@@ -61,7 +68,7 @@ def verdict(
     """
     failed = [_failure(arm) for arm in arms if arm.status == "failed"]
     dropped = accuracy_drops(arms, baseline=baseline, most=max_accuracy_drop)
-    case = _Case.of(arms, differences, baseline=baseline, metric=metric, dropped=dropped)
+    case = _Case.of(arms, differences, baseline=baseline, metric=metric, dropped=dropped, folds=folds)
     if case is None:
         return Verdict(
             "nothing-finished",
@@ -93,6 +100,7 @@ class _Case:
     tied: tuple[str, ...]
     kind: Literal["clear", "tied", "undecided", "no-difference"]
     dropped: dict[str, float]
+    folds: int | None
 
     @classmethod
     def of(
@@ -103,13 +111,14 @@ class _Case:
         baseline: str,
         metric: str,
         dropped: dict[str, float],
+        folds: int | None,
     ) -> _Case | None:
         best = best_on_validation([arm for arm in arms if arm.strategy.name not in dropped], metric)
         if best is None:
             return None
         done = {arm.strategy.name: arm for arm in arms if arm.status == "done"}
         found = {(d.split, d.metric, d.strategy, d.baseline): d for d in differences}
-        draft = cls(done, found, baseline, metric, best, best, (), "clear", dropped)
+        draft = cls(done, found, baseline, metric, best, best, (), "clear", dropped, folds)
         tied = tuple(name for name in done if name != best and name not in dropped and draft.is_tied(name))
         return replace(draft, tied=tied)._judged()
 
@@ -157,38 +166,49 @@ class _Case:
     def word(self) -> str:
         return metric_name(self.metric)
 
+    @property
+    def over_folds(self) -> str:
+        return "" if self.folds is None else f" over {self.folds} folds"
+
 
 def _headline(case: _Case) -> str:
-    score = f"{case.word} {_percent(case.mean(case.chosen, case.metric))} on test"
+    score = f"{case.word} {percent(case.mean(case.chosen, case.metric))} on test"
     if len(case.arms) == 1:
         return f"Only {case.chosen} finished ({score}), so there is nothing to compare it with."
     if case.kind == "no-difference":
-        equal = _list((case.baseline, *case.tied))
-        return f"No difference: {equal} are equal on validation to within two points. Keep {case.chosen} ({score})."
+        equal = joined((case.baseline, *case.tied))
+        where = f"on validation{case.over_folds}"
+        return f"No difference: {equal} are equal {where} to within two points. Keep {case.chosen} ({score})."
     if case.chosen == case.baseline:
         start = "No clear winner. Keep" if case.tied else "Keep"
         return f"{start} {case.chosen}: {score}. {_closest(case)}"
     against = _against_baseline(case, score)
     if not case.tied:
-        return f"Use {case.chosen}: {against}."
+        chosen_over = f", chosen{case.over_folds}" if case.folds else ""
+        return f"Use {case.chosen}{chosen_over}: {against}."
     if case.baseline in case.tied:
         return f"No clear winner. {_lead(case)} {case.chosen} has {against}."
-    either = _list((case.chosen, *case.tied), "or")
-    return f"Use {either}: they do not differ significantly on validation. {case.chosen} has {against}."
+    either = joined((case.chosen, *case.tied), "or")
+    return (
+        f"Use {either}: they do not differ significantly on validation{case.over_folds}. {case.chosen} has {against}."
+    )
 
 
 def _lead(case: _Case) -> str:
     """The best on validation, ahead of a baseline from which it does not differ significantly."""
     first = f"{case.chosen} has the highest validation {case.word}"
     others = [name for name in case.tied if name != case.baseline]
-    also = f" The same holds for its lead over {_list(others)}." if others else ""
+    also = f" The same holds for its lead over {joined(others)}." if others else ""
     d = case.difference("val", case.metric, case.chosen, case.baseline)
     if d is None or d.low is None or d.high is None:
         return f"{first}, but its lead over {case.baseline} has no interval, because too few images differ.{also}"
-    lead, interval = _points(d).partition(" [")[0], f"95 % interval {_signed(d.low)} to {_signed(d.high)} points"
+    lead, interval = (
+        points_of(d).partition(" [")[0],
+        f"95 % interval {signed_points(d.low)} to {signed_points(d.high)} points",
+    )
     return (
-        f"{first} ({lead} over {case.baseline}), but with {_validation_images(case)} validation images its lead is "
-        f"within the noise ({interval}).{also}"
+        f"{first} ({lead} over {case.baseline}), but with {_validation_images(case)} validation images"
+        f"{case.over_folds} its lead is within the noise ({interval}).{also}"
     )
 
 
@@ -200,8 +220,8 @@ def _against_baseline(case: _Case, score: str) -> str:
     before, gain = case.mean(case.baseline, case.metric), case.gain(case.metric)
     if before is None:
         return f"{score}; {case.baseline} did not finish, so the gain is unknown"
-    by = f", {_points(gain)}" if gain else ""
-    return f"{score} against {_percent(before)} for {case.baseline}{by}"
+    by = f", {points_of(gain)}" if gain else ""
+    return f"{score} against {percent(before)} for {case.baseline}{by}"
 
 
 def _closest(case: _Case) -> str:
@@ -214,11 +234,12 @@ def _closest(case: _Case) -> str:
         return "No other strategy has a score."
     second = max(others, key=lambda name: others[name])
     gain = case.gain(case.metric, second)
-    number = f"{_percent(case.mean(second, case.metric))}{f', {_points(gain)}' if gain else ''}"
+    number = f"{percent(case.mean(second, case.metric))}{f', {points_of(gain)}' if gain else ''}"
     if case.tied:
         nearest = f"; the closest is {second}" if len(case.tied) > 1 else ""
-        return f"It does not differ significantly from {_list(case.tied)} on validation{nearest} ({number} on test)."
-    return f"No strategy is better on validation; the closest is {second} ({number} on test)."
+        others_tied = f"{joined(case.tied)} on validation{case.over_folds}"
+        return f"It does not differ significantly from {others_tied}{nearest} ({number} on test)."
+    return f"No strategy is better on validation{case.over_folds}; the closest is {second} ({number} on test)."
 
 
 def _costs(case: _Case) -> Iterable[str]:
@@ -230,12 +251,12 @@ def _costs(case: _Case) -> Iterable[str]:
             yield line
     for group in GROUPS:
         if lost := _significant(case.gain(group), -1):
-            yield f"the recall of the {_GROUP_NAMES[group]} falls by {_points(lost, flip=True)}"
+            yield f"the recall of the {_GROUP_NAMES[group]} falls by {points_of(lost, flip=True)}"
     yield from _lower_averages(case)
     if more := _significant(case.gain(CALIBRATION), +1):
         yield (
-            f"the expected calibration error rises from {_percent(case.mean(case.baseline, CALIBRATION))} with "
-            f"{case.baseline} to {_percent(case.mean(case.chosen, CALIBRATION))}, by {_points(more).lstrip('+')}; "
+            f"the expected calibration error rises from {percent(case.mean(case.baseline, CALIBRATION))} with "
+            f"{case.baseline} to {percent(case.mean(case.chosen, CALIBRATION))}, by {points_of(more).lstrip('+')}; "
             "`counterpoise evaluate RUN --tune temperature` can reduce it"
         )
 
@@ -244,8 +265,8 @@ def _lower_averages(case: _Case) -> Iterable[str]:
     for metric in METRICS:
         if metric != case.metric and (lost := _significant(case.gain(metric), -1)):
             yield (
-                f"{metric_name(metric)} falls from {_percent(case.mean(case.baseline, metric))} to "
-                f"{_percent(case.mean(case.chosen, metric))}, by {_points(lost, flip=True)}"
+                f"{metric_name(metric)} falls from {percent(case.mean(case.baseline, metric))} to "
+                f"{percent(case.mean(case.chosen, metric))}, by {points_of(lost, flip=True)}"
             )
 
 
@@ -258,8 +279,8 @@ def _false_positives(case: _Case, rare: str) -> str | None:
     others = sum(c.support for e in first for c in e.classes if c.group != rare)
     images, found = round(more.estimate * others), _more_found(case, rare)
     return (
-        f"false positives of the {_GROUP_NAMES[rare]} rise from {_percent(case.mean(case.baseline, metric))} to "
-        f"{_percent(case.mean(case.chosen, metric))} of the other classes' images (+{images} images{found})"
+        f"false positives of the {_GROUP_NAMES[rare]} rise from {percent(case.mean(case.baseline, metric))} to "
+        f"{percent(case.mean(case.chosen, metric))} of the other classes' images (+{images} images{found})"
     )
 
 
@@ -290,12 +311,12 @@ def _excluded(case: _Case, most: float | None) -> Iterable[str]:
         yield f"`--max-accuracy-drop` was not applied, because {case.baseline} has no accuracy on validation"
     elif case.dropped:
         named = [
-            f"{name} ({_percent(case.mean(name, 'accuracy', 'val'))}, −{100 * drop:.1f} points)"
+            f"{name} ({percent(case.mean(name, 'accuracy', 'val'))}, −{100 * drop:.1f} points)"
             for name, drop in case.dropped.items()
         ]
         yield (
             f"left out, because their validation accuracy is more than {most:g} points below the "
-            f"{_percent(case.mean(case.baseline, 'accuracy', 'val'))} of {case.baseline}: {_list(named)}; a larger "
+            f"{percent(case.mean(case.baseline, 'accuracy', 'val'))} of {case.baseline}: {joined(named)}; a larger "
             "`--max-accuracy-drop` includes them"
         )
 
@@ -304,13 +325,18 @@ def _notes(case: _Case, min_val_support: int) -> Iterable[str]:
     if case.baseline not in case.arms:
         yield f"{case.baseline} did not finish, so no gain could be computed; fix its error and rerun with `--resume`"
     if case.kind in ("undecided", "tied") and case.tied:
+        more = "add validation images, for example with a larger `--val-fraction`, or rerun with `--folds 5` or"
         yield (
-            f"{_validation_images(case)} validation images are too few to separate {case.best} from "
-            f"{_list(case.tied)}; add validation images, for example with a larger `--val-fraction`, or rerun with "
-            "more `--seeds`"
+            f"{_validation_images(case)} validation images{case.over_folds} are too few to separate {case.best} from "
+            f"{joined(case.tied)}; {'add images or rerun with' if case.folds else more} more `--seeds`"
         )
     yield from _contradiction(case)
-    if max(len(arm.test) for arm in case.arms.values()) == 1:
+    if case.folds:
+        yield (
+            f"every score on test is a mean over the models of {case.folds} folds, each trained without one of them; "
+            "a model that is trained on all of these images can be slightly better"
+        )
+    if max(len(arm.validation) for arm in case.arms.values()) == 1:
         yield (
             "only one seed was run, so the intervals do not include the variation between seeds; rerun with "
             "`--seeds 3` or more"
@@ -323,20 +349,20 @@ def _contradiction(case: _Case) -> Iterable[str]:
     gain = case.gain(case.metric) if case.chosen != case.baseline else None
     if gain and gain.high is not None and gain.high < 0:
         yield (
-            f"test contradicts validation: on test {case.chosen} is worse than {case.baseline}, {_points(gain)}; add "
+            f"test contradicts validation: on test {case.chosen} is worse than {case.baseline}, {points_of(gain)}; add "
             "validation images before relying on this choice"
         )
     elif gain and gain.low is not None and gain.low <= 0 and case.baseline not in case.tied:
         yield (
-            f"the lead of {case.chosen} over {case.baseline} is not significant on test: {_points(gain)}; rerun with "
+            f"the lead of {case.chosen} over {case.baseline} is not significant on test: {points_of(gain)}; rerun with "
             "more `--seeds` before relying on it"
         )
     means = {name: m for name in case.arms if (m := case.mean(name, case.metric)) is not None}
     top = max(means, key=lambda name: means[name], default=case.chosen)
     if top not in (case.chosen, *case.tied) and means[top] - means.get(case.chosen, 0.0) > BETTER_ON_TEST:
         yield (
-            f"{top} has the highest {case.word} on test ({_percent(means[top])} against "
-            f"{_percent(means.get(case.chosen))} for {case.chosen}); the choice stays, because choosing on test would "
+            f"{top} has the highest {case.word} on test ({percent(means[top])} against "
+            f"{percent(means.get(case.chosen))} for {case.chosen}); the choice stays, because choosing on test would "
             "make the test result too optimistic"
         )
 
@@ -346,6 +372,8 @@ def _thin_classes(case: _Case, min_val_support: int) -> Iterable[str]:
     if first is None:
         return
     thin = sorted((c for c in first.classes if c.support < min_val_support), key=lambda c: c.support)
+    if case.folds:  # a class that is never held out has a note of its own
+        thin = [c for c in thin if c.support]
     if not thin:
         return
     named = ", ".join(f"{c.name} ({c.support})" for c in thin[:5]) + (f" and {len(thin) - 5} more" * (len(thin) > 5))
@@ -356,43 +384,8 @@ def _thin_classes(case: _Case, min_val_support: int) -> Iterable[str]:
             f". The 95 % interval of the recall of {one.name} is {100 * (one.recall_low or 0.0):.0f} % to "
             f"{100 * (one.recall_high or 0.0):.0f} %"
         )
-    yield f"{line}. Add validation images of these classes"
+    yield f"{line}. Add {'' if case.folds else 'validation '}images of these classes"
 
 
 def _failure(arm: Arm) -> str:
     return f"{arm.strategy.name} failed and is not compared: {arm.error or 'no error was recorded'}"
-
-
-def _percent(rate: float | None) -> str:
-    """A rate as a percentage, with a second digit where one digit would show 0.0 or 100.0."""
-    if rate is None:
-        return "undefined"
-    digits = 2 if 0 < rate < NOTICEABLE or 1 - NOTICEABLE < rate < 1 else 1
-    return f"{100 * rate:.{digits}f} %"
-
-
-def _points(d: Difference, *, flip: bool = False) -> str:
-    """+10.9 points [9.8, 12.0], or with ``flip`` the size of a loss; whole points where the interval is ten wide."""
-    size, low, high = (None if x is None else 100 * (-x if flip else x) for x in (d.estimate, d.low, d.high))
-    low, high = (high, low) if flip else (low, high)
-    digits = 0 if low is not None and high is not None and high - low >= 10 else 1
-    number = _fixed(size or 0.0, digits)
-    plus = "" if flip or number.startswith("−") else "+"
-    ends = "" if low is None or high is None else f" [{_fixed(low, digits)}, {_fixed(high, digits)}]"
-    return f"{plus}{number} points{ends}"
-
-
-def _signed(share: float) -> str:
-    number = _fixed(100 * share, 0)
-    return number if number.startswith("−") or number == "0" else f"+{number}"
-
-
-def _fixed(value: float, digits: int) -> str:
-    text = f"{value:.{digits}f}"
-    text = text.lstrip("-") if float(text) == 0 else text
-    return text.replace("-", "−")
-
-
-def _list(names: Sequence[str], word: str = "and") -> str:
-    shown = [*names[:4], f"{len(names) - 4} more"] if len(names) > 5 else list(names)
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} {word} {shown[-1]}"

@@ -216,7 +216,8 @@ def load_model(
     Raises:
         ArtifactError: no run is in the folder, it is unfinished, or the model is missing, damaged or of an earlier
             version.
-        ArgumentError: the comparison has no such strategy or seed, or recommends none.
+        ArgumentError: the comparison has no such strategy or seed, recommends none, or has folds: then it has no model
+            that was trained on all images, and the message has the command that trains it.
         UnsupportedError: the run was trained on features that were computed elsewhere, so it has no backbone.
 
     Example:
@@ -255,6 +256,12 @@ def load_model(
 def _run_of_comparison(folder: Path, strategy: str | None, seed: int | None) -> Path:
     comparison = Comparison.load(folder / "comparison.json")
     verdict = comparison.verdict
+    if comparison.folds is not None:
+        raise ArgumentError(
+            f"the comparison in {folder} has {comparison.folds} models per strategy and seed, each trained without the "
+            f"images of one fold, and no final model. {verdict.next_step or 'Train one with `train`.'} A model of one "
+            f"fold is in its run folder, such as {folder / comparison.arms[0].directories[0]}"
+        )
     finished = {arm.strategy.name: arm for arm in comparison.arms if arm.status == "done"}
     if strategy is None:
         if verdict.recommended is None or verdict.kind in ("undecided", "nothing-finished"):

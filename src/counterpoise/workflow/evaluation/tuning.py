@@ -230,16 +230,25 @@ def fit_temperature(logits: Logits, labels: Labels, *, groups: dict[str, Any] | 
 
 def fit_norm(logits: Logits, labels: Labels, *, weight: NDArray[Any], bias: NDArray[Any]) -> FittedMethod:
     """The τ of τ-normalisation with the best balanced accuracy, for a linear head with this weight and bias."""
-    norm = np.linalg.norm(weight, axis=1)
-    norm = np.where(norm > 0, norm, 1.0)
+    return norm_method(best_norm([(logits, labels, weight, bias)]), weight, bias)
 
-    def fitted(tau: float) -> FittedMethod:
-        return _fitted({"tau": tau}, "tau_normalize", tau=tau, norm=norm.tolist(), bias=bias.tolist())
+
+def best_norm(parts: Sequence[tuple[Logits, Labels, NDArray[Any], NDArray[Any]]]) -> float:
+    """The τ of τ-normalisation with the best balanced accuracy on several parts together (logits, labels, head)."""
+    labels = np.concatenate([part[1] for part in parts])
 
     def score(tau: float) -> float:
-        return balanced_accuracy(labels, fitted(tau).apply(logits).argmax(1))
+        found = [norm_method(tau, weight, bias).apply(logits).argmax(1) for logits, _, weight, bias in parts]
+        return balanced_accuracy(labels, np.concatenate(found))
 
-    return fitted(max((round(float(t), 12) for t in _NORM_TAUS), key=lambda t: (score(t), -abs(t - 1.0))))
+    return max((round(float(t), 12) for t in _NORM_TAUS), key=lambda t: (score(t), -abs(t - 1.0)))
+
+
+def norm_method(tau: float, weight: NDArray[Any], bias: NDArray[Any]) -> FittedMethod:
+    """τ-normalisation with this τ, for a linear head with this weight and bias."""
+    norm = np.linalg.norm(weight, axis=1)
+    norm = np.where(norm > 0, norm, 1.0)
+    return _fitted({"tau": tau}, "tau_normalize", tau=tau, norm=norm.tolist(), bias=bias.tolist())
 
 
 def _fitted(chosen: dict[str, Any], method: str, **parameters: Any) -> FittedMethod:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +19,18 @@ from counterpoise.core.errors import ArtifactError
 from counterpoise.core.files import NEW, claim, output_folder, path_exists
 from counterpoise.core.images import SPLITS, LabeledImages, Split
 from counterpoise.workflow.dataset import as_dataset, check_output
+from counterpoise.workflow.dataset.folds import with_validation
 from counterpoise.workflow.evaluation import FittedMethod
 from counterpoise.workflow.strategy import CATALOG, strategy_named
 from counterpoise.workflow.training.devices import check_device, distributed_state, training_device
 from counterpoise.workflow.training.loop import Progress
-from counterpoise.workflow.training.posthoc import apply_posthoc, final_logit_prior
+from counterpoise.workflow.training.posthoc import (
+    FITTED,
+    HeldOut,
+    apply_over_folds,
+    apply_posthoc,
+    final_logit_prior,
+)
 from counterpoise.workflow.training.recipe import ClassPrior
 from counterpoise.workflow.training.run_folder import FILES, RunFolder, error_text, linear_head, open_run, restarted
 from counterpoise.workflow.training.settings import Settings
@@ -34,11 +41,12 @@ MAX_TRAIN_LOGITS = 64_000_000
 """The logits of the training images are saved up to this many numbers (512 MB of float64); above it `train` warns."""
 
 
-def train(
+def train(  # noqa: PLR0913  one argument per decision of the user
     strategy: Strategy | str,
     data: LabeledImages | str | Path,
     *,
     seed: int = 0,
+    with_val: bool = False,
     out: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -58,6 +66,8 @@ def train(
         strategy: a `Strategy`, a name or alias from the catalog, or a name with overrides such as ``"focal:gamma=1"``.
         data: a dataset, or what `counterpoise.load` takes.
         seed: of the initial weights, the order of images and the augmentation.
+        with_val: train on the validation images as well, for the model to use after a comparison has chosen the
+            strategy. Strategies that fit something on validation images need them and raise an error.
         out: a new or empty folder; None for ``runs/<strategy>-seed<seed>``.
         resume: continue from the last epoch saved in ``out``; from the start if there is none.
         overwrite: replace the run in ``out`` when the new one is done. Until then the old run stays, and the new one is
@@ -93,11 +103,12 @@ def train(
     path = Path(out if out is not None else f"runs/{chosen.folder_name}-seed{seed}")
     # With several processes the first one checks and writes the folder; the others only read it.
     is_first = group.is_main_process
-    dataset = as_dataset(data)
+    given = as_dataset(data)
+    dataset = with_validation(given) if with_val else given
     check_strategy(chosen, dataset, checked)
     if is_first:
         claim(path, resume=resume, overwrite=overwrite)
-    check_output(dataset, path)
+    check_output(given, path)
     setup = TrainingSetup.prepare(dataset, checked, device=used)
     if chosen.name not in CATALOG and (advice := setup.double_correction_advice(chosen)):
         warnings.warn(advice, UserWarning, stacklevel=2)
@@ -151,8 +162,13 @@ def _trained(
     return run
 
 
-def run_posthoc(setup: TrainingSetup, strategy: Strategy, base: Run, *, seed: int, folder: RunFolder) -> Run:
-    """Apply the post-hoc method of a strategy to the predictions of ``base``, the run that it reuses; train nothing."""
+def run_posthoc(
+    setup: TrainingSetup, strategy: Strategy, base: Run, *, seed: int, folder: RunFolder, folds: Sequence[Run] = ()
+) -> Run:
+    """Apply the post-hoc method of a strategy to the predictions of ``base``, the run that it reuses; train nothing.
+
+    ``folds`` are the runs of all folds with this seed, ``base`` among them, if the images are divided into folds.
+    """
     run, clock = open_run(setup, strategy, seed, folder), time.monotonic()
     if run.status == "done":
         return run
@@ -160,12 +176,24 @@ def run_posthoc(setup: TrainingSetup, strategy: Strategy, base: Run, *, seed: in
     raw = {split: saved for split in SPLITS if (saved := source.read_predictions(split)) is not None}
     model = source.read_tensors("model.safetensors")
     prior = setup.class_prior(base.strategy)
-    predictions, fitted = apply_posthoc(strategy, prior, raw, None if model is None else linear_head(model[0]))
+    if folds and strategy.posthoc in FITTED:
+        predictions, fitted = apply_over_folds(strategy, prior, raw, list(map(_held_out, folds)), folds.index(base))
+    else:
+        predictions, fitted = apply_posthoc(strategy, prior, raw, None if model is None else linear_head(model[0]))
     run = replace(run, seconds=time.monotonic() - clock, directory=str(folder.path))
     run = _finished(run, strategy, prior, predictions, fitted, base.transforms)
     if model is not None:
         folder.link_model(source)
     return _write_results(folder, run, predictions)
+
+
+def _held_out(run: Run) -> HeldOut:
+    """What the model of a finished run of a fold predicts for the held-out images."""
+    folder = RunFolder(run.directory)
+    predictions, model = folder.read_predictions("val"), folder.read_tensors("model.safetensors")
+    if predictions is None:
+        raise ArtifactError(f"{folder.path} has no predictions-val.npz; delete {folder.path} to repeat this run")
+    return HeldOut(predictions, None if model is None else linear_head(model[0]))
 
 
 def _finished(

@@ -47,6 +47,7 @@ class ImageTensors(Dataset[ImageBatch]):
     def __init__(self, images: LabeledImages, *, size: int, cache_bytes: float, resize: Resize = "crop") -> None:
         self.images, self.size, self.resize = images, size, resize
         self.labels = torch.from_numpy(np.array(images.labels, dtype=np.int64))
+        self.rows: Tensor | None = None  # of the images in ``decoded``; None for all
         self.decoded: Tensor | None = None
         if 3 * size * size * len(images) <= cache_bytes:
             self.decoded = torch.zeros((len(images), 3, size, size), dtype=torch.uint8)
@@ -59,7 +60,7 @@ class ImageTensors(Dataset[ImageBatch]):
         """A whole batch at once: one gather if the images are in memory."""
         index = torch.as_tensor(rows)
         if self.decoded is not None:
-            images = self.decoded[index]
+            images = self.decoded[index if self.rows is None else self.rows[index]]
         else:
             images = torch.stack([self._tensor(self.images[row]) for row in rows])
         return {"images": images, "labels": self.labels[index], "rows": index}
@@ -79,6 +80,14 @@ class ImageTensors(Dataset[ImageBatch]):
         relabelled = copy.copy(self)
         relabelled.labels = torch.from_numpy(labels)
         return relabelled
+
+    def select(self, rows: NDArray[np.int64], images: LabeledImages) -> ImageTensors:
+        """Some of the images, which are ``images`` as a dataset; the tensors of the images are shared."""
+        selected = copy.copy(self)
+        index = torch.from_numpy(rows)
+        selected.images, selected.labels, selected.faults = images, self.labels[index], {}
+        selected.rows = index if self.rows is None else self.rows[index]
+        return selected
 
     @property
     def workers(self) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,15 @@ from counterpoise.core.artifacts import LogitTransform, Predictions, Strategy
 from counterpoise.core.errors import ArgumentError
 from counterpoise.core.hyperparameters import defaults
 from counterpoise.core.images import Split
-from counterpoise.workflow.evaluation import FittedMethod, Fitter, cross_fitted, fit_norm, fit_thresholds
+from counterpoise.workflow.evaluation import (
+    FittedMethod,
+    Fitter,
+    best_norm,
+    cross_fitted,
+    fit_norm,
+    fit_thresholds,
+    norm_method,
+)
 from counterpoise.workflow.training.recipe import ClassPrior
 
 HistoryRow = dict[str, float | None]
@@ -57,6 +65,50 @@ def apply_posthoc(
     if val is not None and strategy.posthoc in FITTED:
         final["val"] = replace(val, logits=cross_fitted(fit, logits, labels))
     return final, fitted
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Predictions of the model of one fold for its held-out images, before any post-hoc method, and its linear head."""
+
+    predictions: Predictions
+    head: LinearHead | None
+
+
+def apply_over_folds(
+    strategy: Strategy,
+    prior: ClassPrior,
+    raw: dict[Split, Predictions],
+    held_out: Sequence[HeldOut],
+    fold: int,
+) -> tuple[dict[Split, Predictions], FittedMethod]:
+    """As `apply_posthoc`, for the model of one of several folds and a method that fits something.
+
+    The held-out images of the fold are transformed by a fit to those of the other folds, so that no image has a part in
+    its own transform (cross-fitting), and few images of a rare class are enough. The other images are transformed by a
+    fit to the held-out images of all folds.
+    """
+    fitted = _fit_over_folds(strategy, prior, held_out, held_out[fold].head)
+    others = [part for i, part in enumerate(held_out) if i != fold]
+    crossed = _fit_over_folds(strategy, prior, others, held_out[fold].head)
+    final = {
+        split: replace(part, logits=(crossed if split == "val" else fitted).apply(part.logits))
+        for split, part in raw.items()
+    }
+    return final, fitted
+
+
+def _fit_over_folds(
+    strategy: Strategy, prior: ClassPrior, held_out: Sequence[HeldOut], head: LinearHead | None
+) -> FittedMethod:
+    """The method for the model with this head, fitted on the held-out images of several folds."""
+    if strategy.posthoc == "tau_normalize":
+        # The logits of each fold are normalised by the norms of the head that computed them.
+        parts = [(p.predictions.logits, p.predictions.labels, *_linear(p.head)) for p in held_out]
+        return norm_method(best_norm(parts), *_linear(head))
+    logits = np.concatenate([p.predictions.logits for p in held_out])
+    labels = np.concatenate([p.predictions.labels for p in held_out])
+    return build_posthoc(strategy, prior, head)(logits, labels)
 
 
 def final_logit_prior(strategy: Strategy, prior: ClassPrior) -> tuple[float, ...]:
@@ -112,9 +164,7 @@ def _tune_thresholds(prior: ClassPrior, head: LinearHead | None, **options: Any)
 
 
 def _tau_normalize(prior: ClassPrior, head: LinearHead | None) -> Fitter:
-    if head is None:
-        raise ArgumentError("posthoc 'tau_normalize' needs a model with a linear head; use head=\"linear\"")
-    weight, bias = head
+    weight, bias = _linear(head)
     return lambda logits, labels: fit_norm(logits, labels, weight=weight, bias=bias)
 
 
@@ -124,3 +174,9 @@ POSTHOC: dict[str, Callable[..., Fitter]] = {
     "tau_normalize": _tau_normalize,
     "tune_thresholds": _tune_thresholds,
 }
+
+
+def _linear(head: LinearHead | None) -> LinearHead:
+    if head is None:
+        raise ArgumentError("posthoc 'tau_normalize' needs a model with a linear head; use head=\"linear\"")
+    return head

@@ -21,6 +21,7 @@ from counterpoise.core.images import SPLITS, LabeledImages, Split, content_finge
 from counterpoise.core.text import listed
 from counterpoise.hierarchy import ClassTree
 from counterpoise.models import build_model, check_model
+from counterpoise.workflow.dataset.folds import Folds, draw_folds
 from counterpoise.workflow.training.augmentation import check_augmentation
 from counterpoise.workflow.training.data import ImageTensors
 from counterpoise.workflow.training.posthoc import build_posthoc, fitted_on_validation
@@ -38,7 +39,7 @@ class TrainingSetup:
     """The dataset, the resolved settings and the decoded images of each split.
 
     ``tree_source`` is the setting ``tree``: a keyword or a file. ``device`` is where to train; None for the choice of
-    accelerate.
+    accelerate. With ``folds``, all images but those of the test split are training images, and `fold` divides them.
     """
 
     data: LabeledImages
@@ -46,6 +47,7 @@ class TrainingSetup:
     images: dict[Split, ImageTensors]
     tree_source: str = "auto"
     device: torch.device | None = None
+    folds: Folds | None = None
 
     @classmethod
     def prepare(cls, data: LabeledImages, settings: Settings, *, device: torch.device | None = None) -> TrainingSetup:
@@ -66,6 +68,27 @@ class TrainingSetup:
         check_augmentation(resolved.augment, images["train"].__getitems__([0])["images"][0])
         images = {split: tensors for split, tensors in images.items() if len(tensors)}
         return cls(data, resolved, images, settings.tree, device)
+
+    def with_folds(self, number: int, settings: Settings) -> TrainingSetup:
+        """The same images, divided into folds; every fold has the budget of the one with the fewest training images."""
+        folds = draw_folds(self.data, number)
+        smallest = min((folds.split(self.data, fold) for fold in range(number)), key=lambda data: data.counts().total)
+        resolved = replace(settings, image_size=self.settings.image_size).resolve(smallest)
+        return replace(self, settings=resolved, folds=folds)
+
+    def fold(self, fold: int) -> TrainingSetup:
+        """The setup in which the images of one fold are the validation split; the decoded images are shared."""
+        assert self.folds is not None, "with_folds has divided the images"
+        data, whole = self.folds.split(self.data, fold), self.images["train"]
+        held_out = self.folds.ids == fold
+        images = {
+            **self.images,
+            "train": whole.select(np.flatnonzero(~held_out), data.subset("train")),
+            "val": whole.select(np.flatnonzero(held_out), data.subset("val")),
+        }
+        setup = replace(self, data=data, images=images, folds=None)
+        vars(setup)["content"] = self.content  # of the same images, which need not be read again
+        return setup
 
     @cached_property
     def content(self) -> str:
