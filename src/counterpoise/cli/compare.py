@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 _STRATEGIES = """Strategies, optionally with other hyperparameters: focal:gamma=1,logit-adjusted. Default: those that
 `counterpoise plan` recommends."""
-_SELECT_BY = """Metric on validation that chooses the strategy: balanced_accuracy, macro_f1, accuracy, geometric_mean or
-worst_recall (the smallest recall of a class)."""
 _FOLDS = """Divide the images of train and val into K folds and validate every strategy on each of them
 (cross-validation), for data with few images of a class. Cost: K × strategies × seeds trainings. Default: one
 validation split."""
@@ -49,7 +47,6 @@ def compare(
     strategies: Annotated[str, option("--strategies", "A,B,C", _STRATEGIES)] = "",
     seeds: Annotated[int, option("--seeds", "K", "Number of seeds per strategy.", min=1)] = 3,
     folds: Annotated[int | None, option("--folds", "K", _FOLDS, min=2)] = None,
-    select_by: Annotated[str, option("--select-by", "METRIC", _SELECT_BY)] = "balanced_accuracy",
     max_accuracy_drop: Annotated[float | None, option("--max-accuracy-drop", "POINTS", _MAX_DROP, min=0.0)] = None,
     jobs: Annotated[int | None, option("--jobs", "J", _JOBS, min=1)] = None,
     device: Device = "auto",
@@ -69,7 +66,6 @@ def compare(
             strategies=chosen,
             seeds=seeds,
             folds=folds,
-            select_by=select_by,
             max_accuracy_drop=max_accuracy_drop,
             out=out,
             resume=resume,

@@ -62,6 +62,11 @@ _ANNOUNCED = ("nested-folders", "empty-classes-excluded", "duplicates-excluded")
 _PRETRAINED = flag("--pretrained", "Start from published weights (timm, torchvision).", rich_help_panel="Training")
 _SETTINGS = Settings()
 Device = Annotated[str, _training("--device", "D", "cpu, cuda, cuda:N or mps; auto: a GPU if there is one.")]
+_KEEP = "Epoch whose weights the model has: last, or best on the validation images by --select-by."
+_PATIENCE = """Stop when this many epochs in a row were not better on the validation images by --select-by. Default:
+train for all epochs."""
+_SELECT_BY = """Metric on validation that --keep and --patience go by, and by which compare chooses the strategy:
+balanced_accuracy, macro_f1, accuracy, geometric_mean or worst_recall (the smallest recall of a class)."""
 _TREE = """Class tree of the hierarchical strategies: a YAML, JSON or CSV file; folders (class names such as
 animal/dog); balanced (from the class counts); predictions (.npz), which group the classes that are confused; auto is
 folders where class names have a slash, otherwise balanced."""
@@ -165,6 +170,9 @@ class TrainingOptions:
         str,
         _training("--augment", "A,B", "crop, hflip, vflip, rot90, or none; auto: crop, and hflip if it keeps labels."),
     ] = "auto"
+    keep: Annotated[str, _training("--keep", "EPOCH", _KEEP)] = _SETTINGS.keep
+    patience: Annotated[int | None, _training("--patience", "N", _PATIENCE, min=1)] = _SETTINGS.patience
+    select_by: Annotated[str, _training("--select-by", "METRIC", _SELECT_BY)] = _SETTINGS.select_by
     precision: Annotated[str, _training("--precision", "P", "no (float32), bf16 or fp16.")] = _SETTINGS.precision
     tree: Tree = _SETTINGS.tree
 

@@ -114,9 +114,10 @@ class Run(Artifact):
     ``starts`` has the first optimiser step of every start: 0, and one entry per resumption. ``train_recall`` is the
     recall per class on the training images without augmentation; None for a class without images. ``prior`` is the
     class prior that remains in the logits: uniform after a correction, empty where the loss does not define it.
-    ``fitted`` has the values that a correction chose on validation, ``notes`` are warnings, and ``tree`` is the class
-    tree of a hierarchical strategy. ``transforms`` are the steps from the output of the model to the final logits;
-    None in runs of versions that did not record them. ``digests`` has the SHA-256 of model and predictions.
+    ``fitted`` has the values that a correction chose on validation, ``notes`` are warnings and remarks, and ``tree`` is
+    the class tree of a hierarchical strategy. ``best_epoch`` is the epoch whose weights the model has; None for the
+    last one. ``transforms`` are the steps from the output of the model to the final logits; None in runs of versions
+    that did not record them. ``digests`` has the SHA-256 of model and predictions.
     """
 
     strategy: Strategy
@@ -136,6 +137,7 @@ class Run(Artifact):
     fitted: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     tree: dict[str, Any] = field(default_factory=dict)
+    best_epoch: int | None = None
     transforms: tuple[LogitTransform, ...] | None = None
     error: str | None = None
     directory: str = ""

@@ -145,11 +145,11 @@ def write_csv(
         file.write(text.getvalue().encode("utf-8", "surrogateescape"))
 
 
-def read_own_csv(path: Path, header: Sequence[str]) -> list[dict[str, str]]:
+def read_own_csv(path: Path, header: Sequence[str], *, optional: Sequence[str] = ()) -> list[dict[str, str]]:
     """Read the rows of a file that `write_csv` wrote; names of files are as on disk, also if they are not UTF-8.
 
     Raises:
-        ArtifactError: the file cannot be read, or has other columns than ``header``.
+        ArtifactError: the file cannot be read, or has other columns than ``header`` and after it some of ``optional``.
     """
     try:
         rows = [row for _, row in _rows(path.read_bytes(), ",", path.name, check_quotes=False)]
@@ -158,9 +158,10 @@ def read_own_csv(path: Path, header: Sequence[str]) -> list[dict[str, str]]:
     except _FormatError as fault:
         raise ArtifactError(f"{path} is damaged: {fault}; write it again") from fault
     found = rows[0] if rows else []
-    if found != list(header):
+    more = [name for name in optional if name in found]
+    if found != [*header, *more]:
         raise ArtifactError(f"{path} must have the columns {listed(header)}; it has {listed(found) or 'none'}")
-    return [dict(zip(header, (cell.removeprefix("'") for cell in row), strict=True)) for row in rows[1:]]
+    return [dict(zip(found, (cell.removeprefix("'") for cell in row), strict=True)) for row in rows[1:]]
 
 
 def _in_utf8(raw: bytes, name: str) -> tuple[bytes, int | None]:

@@ -110,7 +110,9 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
     if jobs is not None and jobs < 1:
         raise ArgumentError(f"`jobs` must be at least 1; got {jobs}")
     _check_choice(select_by, max_accuracy_drop)
-    checked = Settings.from_options(settings, arguments=inspect.signature(compare).parameters)
+    checked = Settings.from_options(
+        {**settings, "select_by": select_by}, arguments=inspect.signature(compare).parameters
+    )
     seed_list = _checked_seeds(seeds)
     chosen = None if strategies is None else _with_requirements(strategies)
     used = check_device(checked.precision, device)
@@ -275,7 +277,27 @@ def _with_warnings(result: Verdict, setup: TrainingSetup, arms: tuple[Arm, ...])
     notes = [sentence for sentence in advice if sentence is not None]
     if setup.folds is not None:
         notes += setup.folds.never_scored(setup.data)
+    notes += _selection_notes(setup.settings, arms)
     return replace(result, notes=(*result.notes, *notes, *_few_steps(setup.settings)))
+
+
+def _selection_notes(settings: ResolvedSettings, arms: Sequence[Arm]) -> list[str]:
+    """What `keep` and `patience` mean for the numbers of a comparison."""
+    notes = []
+    ends = {arm.strategy.name: [len(rows) for rows in arm.history] for arm in arms if not arm.strategy.reuses}
+    trained = [(n, name) for name, numbers in ends.items() for n in numbers if n]
+    if settings.patience is not None and trained and min(trained)[0] < settings.epochs:
+        (few, shortest), (most, longest) = min(trained), max(trained)
+        notes.append(
+            f"the runs do not have the same budget: with `--patience {settings.patience}` they stopped after {few} "
+            f"({shortest}) to {most} ({longest}) of {settings.epochs} epochs; rerun without it for equal budgets"
+        )
+    if settings.keep == "best":
+        notes.append(
+            "validation has chosen the epoch of every model as well as the strategy, so the validation values are "
+            "optimistic; quote those on the test images"
+        )
+    return notes
 
 
 def _few_steps(settings: ResolvedSettings) -> tuple[str, ...]:

@@ -277,7 +277,8 @@ def weight_tables(comparison: Comparison, classes: ClassSelection) -> list[page.
 
 
 def _weight_table(arm: Arm, classes: ClassSelection) -> page.Table:
-    mean = np.mean(np.array(arm.weights), axis=0)  # (epochs, C)
+    shortest = min(map(len, arm.weights))  # with early stopping the seeds differ
+    mean = np.mean(np.array([epochs[:shortest] for epochs in arm.weights]), axis=0)  # (epochs, C)
     epochs = np.unique(np.linspace(0, len(mean) - 1, num=WEIGHT_COLUMNS).round().astype(int))
     selected = zip(classes.ids, classes.cells, strict=True)
     rows = tuple((cell, *(page.Cell(f"{mean[epoch, c]:.2f}") for epoch in epochs)) for c, cell in selected)

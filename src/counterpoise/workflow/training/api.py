@@ -152,9 +152,14 @@ def _trained(
             trainer.run_epoch(progress)
             if writes:
                 trainer.save(folder)
+        kept = trainer.keep_epoch()
         predictions, fitted = final_predictions(trainer, SPLITS)
+    best_epoch = kept.best_epoch if kept.keeps_best else None
+    run = replace(run, best_epoch=best_epoch, notes=(*run.notes, *kept.notes()))
     run = replace(run, steps=trainer.step, seconds=run.seconds + time.monotonic() - clock)
     run = _finished(run, strategy, trainer.prior, predictions, fitted, trainer.transforms)
+    if strategy.sampler == "progressive" and (best_epoch or kept.epoch) < setup.settings.epochs:
+        run = replace(run, prior=())  # the sampling of the last epoch, which the prior describes, was not reached
     if writes:
         folder.write_tensors("model.safetensors", trainer.model_state(), {"model": setup.settings.model})
         folder.write_history(trainer.history)

@@ -121,8 +121,8 @@ def final_logit_prior(strategy: Strategy, prior: ClassPrior) -> tuple[float, ...
     return tuple(prior.after_adjustment(tau).tolist())
 
 
-def validation_metrics(predictions: Predictions | None) -> HistoryRow:
-    """The columns of history.csv on validation; None without validation images.
+def validation_metrics(predictions: Predictions | None, metric: str | None = None) -> HistoryRow:
+    """The columns of history.csv on validation, with a further ``metric``; None without validation images.
 
     The loss is plain, unweighted cross-entropy of the final logits, so that strategies can be compared.
     """
@@ -130,7 +130,10 @@ def validation_metrics(predictions: Predictions | None) -> HistoryRow:
         return {"val_loss": None, "val_accuracy": None, "val_balanced_accuracy": None}
     logits, labels = predictions.logits, predictions.labels
     predicted = logits.argmax(1)
+    matrix = metrics.confusion_matrix(labels, predicted, num_classes=logits.shape[1])
+    more = {} if metric is None else {f"val_{metric}": metrics.METRICS[metric].of_confusion(matrix)}
     return {
+        **more,
         "val_loss": F.cross_entropy(torch.from_numpy(logits).double(), torch.tensor(labels)).item(),
         "val_accuracy": float((predicted == labels).mean()),
         "val_balanced_accuracy": float(metrics.balanced_accuracy(labels, predicted)),

@@ -26,6 +26,7 @@ from counterpoise.core.hyperparameters import KINDS, defaults, hyperparameters
 from counterpoise.core.images import SPLITS
 from counterpoise.core.tables import read_own_csv, write_csv
 from counterpoise.core.text import parsed_number
+from counterpoise.metrics import METRICS
 from counterpoise.workflow.evaluation import TUNING_FILE
 from counterpoise.workflow.training.devices import device_text, used_device
 from counterpoise.workflow.training.posthoc import LinearHead
@@ -33,11 +34,17 @@ from counterpoise.workflow.training.settings import UNRECORDED
 from counterpoise.workflow.training.setup import TrainingSetup
 
 HISTORY_COLUMNS = ("epoch", "step", "loss", "learning_rate", "val_loss", "val_accuracy", "val_balanced_accuracy")
+MORE_COLUMNS = tuple(name for metric in METRICS if (name := f"val_{metric}") not in HISTORY_COLUMNS)
+"""Columns of history.csv if the epochs are compared by another metric."""
 CHECKPOINTS = ("checkpoint.safetensors", "checkpoint-previous.safetensors")
 BACKBONE = "backbone.safetensors"
 """The frozen backbone of a head that was trained on its features."""
 RESULTS = ("model.safetensors", *(f"predictions-{split}.npz" for split in SPLITS))
 FILES = (*CHECKPOINTS, "run.json", "history.csv", "weights.json", TUNING_FILE, BACKBONE, *RESULTS)
+_SCHEDULE = (
+    ". The learning rate follows a schedule over all epochs, so the epochs of a longer or shorter training are others "
+    "and cannot be added; keep or continue this run with `epochs` {}, or train for {} epochs from the beginning"
+)
 _PACKAGES = ("counterpoise", "torch", "torchvision", "timm", "accelerate", "numpy", "scikit-learn", "pillow")
 
 
@@ -61,14 +68,15 @@ class RunFolder:
         """Write history.csv: one line per epoch, floats in full precision, undefined numbers empty."""
         # Rows that were read from the file have floats throughout.
         whole = ({**row, **{key: int(row[key] or 0) for key in ("epoch", "step")}} for row in rows)
-        write_csv(self.path / "history.csv", HISTORY_COLUMNS, ([row[key] for key in HISTORY_COLUMNS] for row in whole))
+        columns = (*HISTORY_COLUMNS, *(name for name in MORE_COLUMNS if rows and name in rows[0]))
+        write_csv(self.path / "history.csv", columns, ([row[key] for key in columns] for row in whole))
 
     def read_history(self) -> list[dict[str, float | None]]:
         """The inverse of `write_history`; empty for a strategy that trains nothing."""
         file = self.path / "history.csv"
         if not path_exists(file):
             return []
-        rows = read_own_csv(file, HISTORY_COLUMNS)
+        rows = read_own_csv(file, HISTORY_COLUMNS, optional=MORE_COLUMNS)
         try:
             return [{key: parsed_number(text) if text else None for key, text in row.items()} for row in rows]
         except ValueError as error:
@@ -312,7 +320,8 @@ def _computation(run: Run) -> dict[str, Any]:
 def _difference(recorded: Any, asked: Any) -> str:
     if isinstance(recorded, dict) and isinstance(asked, dict):
         key = next(k for k in {**recorded, **asked} if recorded.get(k) != asked.get(k))
-        return f"has {key} = {recorded.get(key)!r:.60}, and {asked.get(key)!r:.60} was asked for"
+        reason = _SCHEDULE.format(recorded[key], asked[key]) if key == "epochs" else ""
+        return f"has {key} = {recorded.get(key)!r:.60}, and {asked.get(key)!r:.60} was asked for{reason}"
     return f"is {str(recorded)!r:.80}, and {str(asked)!r:.80} was asked for"
 
 

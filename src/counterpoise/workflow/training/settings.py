@@ -16,6 +16,7 @@ from counterpoise.core.errors import ArgumentError, ArgumentTypeError, DatasetEr
 from counterpoise.core.images import LabeledImages
 from counterpoise.core.names import did_you_mean
 from counterpoise.core.text import described
+from counterpoise.metrics import METRICS
 from counterpoise.workflow.training.custom import (
     Augmentation,
     OptimizerFactory,
@@ -30,11 +31,13 @@ FULL_BATCH, SMALL_BATCH, SMALL_DATASET = 128, 32, 2048
 _WEIGHT_DECAY: dict[Any, float] = {"sgd": 5e-4, "adamw": 0.05}
 Precision = Literal["no", "bf16", "fp16"]
 Resize = Literal["crop", "pad", "squash"]
+Keep = Literal["last", "best"]
 _OTHER_NAMES = {"bs": "batch_size", "wd": "weight_decay", "amp": "precision", "opt": "optimizer", "aug": "augment"}
 _OTHER_NAMES |= {"arch": "model", "net": "model", "network": "model", "backbone": "model", "checkpoint": "weights"}
 _OTHER_NAMES |= {"transform": "augment", "transforms": "augment", "img_size": "image_size", "imgsz": "image_size"}
 """Names of settings in other libraries, for hints; `did_you_mean` finds those that are more alike."""
-UNRECORDED: dict[str, Any] = {"resize": "crop", "optimizer": "sgd"}
+UNRECORDED: dict[str, Any] = {"resize": "crop", "optimizer": "sgd", "keep": "last", "patience": None}
+UNRECORDED |= {"select_by": None}
 """Settings that runs of earlier versions do not record, with the value that they had."""
 
 
@@ -70,6 +73,11 @@ class Settings:
         precision: "no" (float32), "bf16" or "fp16".
         cache_gib: memory for decoded images in GiB, a third for each of train, val and test; a split that needs more
             than its third is decoded anew in every epoch.
+        keep: the epoch whose weights the model has: "last", or "best" by ``select_by`` on the validation images.
+        patience: stop the training when this many epochs in a row were not better by ``select_by`` on the validation
+            images; None to train for all epochs. The learning rate follows the schedule of all ``epochs``.
+        select_by: the metric for ``keep`` and ``patience``: "balanced_accuracy", "macro_f1", "accuracy",
+            "geometric_mean" or "worst_recall". A comparison chooses the strategy by it, too.
         tree: the class tree of hierarchical strategies: a YAML, JSON or CSV file; "folders" (class names such as
             animal/dog); "balanced" (from the class counts); saved predictions (.npz; from their confusion matrix);
             "auto" is "folders" where class names have a slash, else "balanced".
@@ -97,16 +105,21 @@ class Settings:
     pretrained: bool = False
     precision: Precision = "no"
     cache_gib: float = 4.0
+    keep: Keep = "last"
+    patience: int | None = None
+    select_by: str = "balanced_accuracy"
     tree: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "image_size"):
+        for name in ("epochs", "batch_size", "image_size", "patience"):
             if (value := getattr(self, name)) is not None:
                 checked_count(name, value)
         checked_number("warmup", self.warmup, minimum=0, below=1)
         checked_number("cache_gib", self.cache_gib, minimum=0)
         checked_choice("precision", self.precision, get_args(Precision))
         checked_choice("resize", self.resize, get_args(Resize))
+        checked_choice("keep", self.keep, get_args(Keep))
+        checked_choice("select_by", self.select_by, tuple(METRICS))
         for name in ("model", "tree"):
             if not isinstance(getattr(self, name), str):
                 raise ArgumentTypeError(f"`{name}` must be a string; got {type(getattr(self, name)).__name__}")
@@ -145,6 +158,11 @@ class Settings:
                 raise ArgumentError(f"`{key}` is an unknown training setting; {hint}")
         return cls(**options)
 
+    @property
+    def selects_epochs(self) -> bool:
+        """Whether validation decides about the epochs of a run."""
+        return self.keep == "best" or self.patience is not None
+
     def resolve(self, data: LabeledImages) -> ResolvedSettings:
         """Derive what is unset from the training split of ``data``."""
         train = data.subset("train")
@@ -158,6 +176,7 @@ class Settings:
         derived: dict[str, Any] = {"model": model, "image_size": size, "batch_size": batch, "learning_rate": rate}
         derived["own_rate"] = callable(self.optimizer) and self.learning_rate is None
         derived["weight_decay"] = _WEIGHT_DECAY.get(self.optimizer, 0.0) if decay is None else decay
+        derived["select_by"] = self.select_by if self.selects_epochs else None
         steps = -(-len(train) // batch)
         return ResolvedSettings(**{**given, **derived, "augment": self._augment(data)}, steps_per_epoch=steps)
 
@@ -209,6 +228,10 @@ class ResolvedSettings:
     cache_gib: float
     steps_per_epoch: int
     own_rate: bool = False
+    keep: Keep = "last"
+    patience: int | None = None
+    select_by: str | None = None
+    """None if it has no influence: the last epoch of a training of all epochs is kept."""
 
     @property
     def steps(self) -> int:

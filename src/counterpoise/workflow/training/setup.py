@@ -161,6 +161,8 @@ def check_strategy(strategy: Strategy, data: LabeledImages, settings: Settings) 
             f"strategy {strategy.name!r} fits {method} on validation images, and {data.name} has none; add a val "
             "split, or set one aside automatically with `val_fraction`"
         )
+    if settings.selects_epochs:
+        _check_epoch_selection(strategy, data, settings)
     if strategy.head == "hierarchical":
         build_class_tree(settings.tree, counts)
     if strategy.retraining is not None and settings.epochs < 2:
@@ -169,6 +171,22 @@ def check_strategy(strategy: Strategy, data: LabeledImages, settings: Settings) 
     head = (np.empty((0, 0)), np.empty(0)) if strategy.head == "linear" else None
     prior = build_class_prior(strategy, data.subset("train").labels, counts, epochs=settings.epochs)
     build_posthoc(strategy, prior, head)
+
+
+def _check_epoch_selection(strategy: Strategy, data: LabeledImages, settings: Settings) -> None:
+    """Raise `ArgumentError` where no epoch can be chosen on validation."""
+    name = f"`keep` {settings.keep!r}" if settings.keep == "best" else "`patience`"
+    if not len(data.subset("val")):
+        raise ArgumentError(
+            f"{name} chooses an epoch on validation images, and {data.name} has none; add a val split, or set one "
+            "aside automatically with `val_fraction`"
+        )
+    if strategy.separate:
+        raise ArgumentError(
+            f"{name} has no meaning for strategy {strategy.name!r}: it trains one model per node of the class tree, "
+            "and there are no predictions of the classes to choose by before the last one is trained; leave it out, "
+            "or use the strategy 'hierarchical'"
+        )
 
 
 def _tree_from_predictions(path: Path, *, classes: tuple[str, ...]) -> ClassTree:

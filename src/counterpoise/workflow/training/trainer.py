@@ -28,18 +28,23 @@ from counterpoise.workflow.training.optimizers import expected_state, is_group_v
 from counterpoise.workflow.training.posthoc import HistoryRow, LinearHead, apply_posthoc, validation_metrics
 from counterpoise.workflow.training.recipe import ClassPrior, Recipe, build_recipe
 from counterpoise.workflow.training.run_folder import RunFolder, linear_head
+from counterpoise.workflow.training.selection import EpochSelection
 from counterpoise.workflow.training.setup import TrainingSetup
+
+_BEST = "best."
+"""Prefix of the weights of the best epoch in a checkpoint."""
 
 
 @final
 @dataclass
 class Trainer:
-    """Trains one model: the loop, what changes between its epochs, and the history so far."""
+    """Trains one model: the loop, what changes between its epochs, the best epoch, and the history so far."""
 
     setup: TrainingSetup
     strategy: Strategy
     recipe: Recipe
     loop: TrainingLoop
+    selection: EpochSelection
     history: list[HistoryRow]
     class_weight_history: list[list[float]]
 
@@ -55,7 +60,7 @@ class Trainer:
         )  # fmt: skip
         model = _new_model(setup, strategy, setup.counts.num_classes, tree=tree)
         loop = TrainingLoop(model, recipe.loss, settings, seed, setup.images["train"], recipe.order, recipe.transform)
-        trainer = cls(setup, strategy, recipe, loop, [], [])
+        trainer = cls(setup, strategy, recipe, loop, EpochSelection.of(recipe, settings), [], [])
         if recipe.retraining is not None:
             loop.schedule = replace(settings, epochs=recipe.retraining.start_epoch).learning_rate_at
         folder.load_checkpoint(partial(trainer._load, folder))
@@ -73,8 +78,8 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done."""
-        return self.loop.epoch >= self.setup.settings.epochs
+        """Whether all epochs are done, or the training has stopped early."""
+        return self.loop.epoch >= self.setup.settings.epochs or self.selection.stops
 
     @property
     def linear_head(self) -> LinearHead | None:
@@ -96,7 +101,14 @@ class Trainer:
         final = final_predictions(self, ["val"])[0].get("val")
         if self._adaptive is not None and final is not None:
             self._adaptive.update(final.labels, final.logits.argmax(1))
-        self.history.append({**row, **validation_metrics(final)})
+        self.history.append({**row, **validation_metrics(final, self.setup.settings.select_by)})
+        self.selection.update(self.history[-1], self.model_state)
+
+    def keep_epoch(self) -> EpochSelection:
+        """Give the model of a finished training the weights of the epoch to keep."""
+        if self.selection.keeps_best:
+            self.loop.accelerator.unwrap_model(self.loop.model).load_state_dict(self.selection.weights)
+        return self.selection
 
     @property
     def _adaptive(self) -> AdaptiveWeights | None:
@@ -134,7 +146,10 @@ class Trainer:
         folder.write_history(self.history)
         if self.class_weight_history:
             folder.write_weights(self.setup.counts.names, self.class_weight_history)
-        folder.write_checkpoint(self._state(), {"step": str(self.loop.step)})
+        metadata = {"step": str(self.loop.step)}
+        if self.selection.keeps_best:
+            metadata["best_epoch"] = str(self.selection.best_epoch)
+        folder.write_checkpoint(self._state(), metadata)
 
     def raw_predictions(self, split: Split) -> Predictions:
         """The logits of the model before any post-hoc method."""
@@ -148,10 +163,11 @@ class Trainer:
         return (*steps, *class_logits(self.setup.counts, self.recipe.tree))
 
     def _state(self) -> dict[str, Tensor]:
-        """The tensors of a checkpoint: the state of the loop, and of class weights that adapt."""
+        """The tensors of a checkpoint: the state of the loop, of class weights that adapt, and the best weights."""
         state = {} if self._adaptive is None else self._adaptive.state_dict()
         tensors = {f"reweighting.{name}": torch.from_numpy(value) for name, value in state.items()}
-        return {**self.loop.state_dict(), **tensors}
+        best = {f"{_BEST}{name}": value for name, value in self.selection.weights.items()}
+        return {**self.loop.state_dict(), **tensors, **best}
 
     def _load(self, folder: RunFolder, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         """Restore a checkpoint; raises ValueError before anything is changed if it does not fit this run."""
@@ -163,8 +179,16 @@ class Trainer:
         if self.recipe.reweighting is not None and len(weights) < len(history):
             raise ValueError("weights.json has fewer epochs")
         second_stage = retraining is not None and step > retraining.start_epoch * per_epoch
+        selection = EpochSelection(self.setup.settings, self.selection.before)
+        best = {name.removeprefix(_BEST): value for name, value in tensors.items() if name.startswith(_BEST)}
+        for row in history:
+            selection.update(row, lambda: best)
+        if selection.keeps_best and metadata.get("best_epoch") != str(selection.best_epoch):
+            raise ValueError("history.csv has another best epoch")
         tensors = with_current_names(tensors)
-        self._check_tensors(tensors, second_stage=second_stage)
+        self._check_tensors(
+            tensors, second_stage=second_stage, has_best=selection.keeps_best and selection.best_epoch > 0
+        )
         if second_stage:
             self.start_second_stage()
         self.loop.load_state_dict(tensors, step=step)
@@ -172,14 +196,16 @@ class Trainer:
             prefix = "reweighting."
             state = {k.removeprefix(prefix): v.numpy() for k, v in tensors.items() if k.startswith(prefix)}
             self._adaptive.load_state_dict(state)
-        self.history, self.class_weight_history = history, weights
+        self.history, self.class_weight_history, self.selection = history, weights, selection
 
-    def _check_tensors(self, tensors: dict[str, Tensor], *, second_stage: bool) -> None:
+    def _check_tensors(self, tensors: dict[str, Tensor], *, second_stage: bool, has_best: bool) -> None:
         """Raise ValueError unless a checkpoint has the tensors of this run."""
         model = cast("Classifier", self.loop.unwrapped_model)
         parameters = (model.head if second_stage else model).parameters()
         expected = expected_state(self.setup.settings, parameters)
         expected |= self._state()
+        if has_best:
+            expected |= {f"{_BEST}{name}": value for name, value in self.model_state().items()}
         for name in sorted(name for name in tensors.keys() | expected.keys() if not is_group_value(name)):
             got, own = tensors.get(name), expected.get(name)
             if got is None or own is None or (got.shape, got.dtype) != (own.shape, own.dtype):
@@ -253,6 +279,10 @@ class SeparateTrainer:
         # Before the last node is trained, there are no predictions of the classes.
         final = final_predictions(self, ["val"])[0].get("val") if self.finished else None
         self.history.append({**row, "epoch": self.trained, "step": self.step, **validation_metrics(final)})
+
+    def keep_epoch(self) -> EpochSelection:
+        """Nothing to choose: each model is trained in one epoch of the loop."""
+        return EpochSelection(self.setup.settings, epoch=self.setup.settings.epochs)
 
     def model_state(self) -> dict[str, Tensor]:
         """The weights of all models, with the number of the node as prefix."""
