@@ -99,3 +99,23 @@ def test_audit_writes_a_manifest_of_the_images_that_can_be_used(photos, tmp_path
     again = call("audit", photos, "--write-clean", file, code=2).stderr
     assert again == f"error: `--write-clean` {file} exists; choose another name, or set `--overwrite` to replace it\n"
     call("audit", photos, "--write-clean", file, "--overwrite", "--json")
+
+
+def test_a_class_tree_says_what_to_do_about_folders_at_two_levels_and_misspelt_classes(photos, tmp_path):
+    for name in ("a", "b"):
+        shutil.copytree(photos / "blue", photos / f"red/{name}")
+    options = ("--nested", "--strategy", "hierarchical", "--epochs", 1, "--out", tmp_path / "out")
+    told = call("train", photos, *options, code=2).stderr.splitlines()
+    assert told[0].startswith("warning: The folder 'red' has images beside folders of images ('red/a', 'red/b')")
+    assert told[1].startswith("error: `classes` 'red' must be a leaf")
+    assert told[1].endswith("YAML file (`--tree`) with all of them as leaves: any red: [red, red/a, red/b]")
+    (tmp_path / "tree.yaml").write_text("any red: [red, red/a, red/b]\nblue:\ngren:\n")
+    told = call("train", photos, *options, "--tree", tmp_path / "tree.yaml", code=2).stderr.splitlines()
+    assert told[1].endswith("it has 'gren' where the class is 'green'; write each name as the class is called")
+    (tmp_path / "tree.yaml").write_text("any red: [red, red/a, red/b]\nblue:\ngreen:\nblack:\n")
+    told = call("train", photos, *options, "--tree", tmp_path / "tree.yaml", code=2).stderr.splitlines()
+    assert "the leaves 'black' of the tree" in told[1]
+    assert "`--keep-empty-classes` keeps a class that has no images" in told[1]
+    (tmp_path / "tree.yaml").write_text("any red: [red, red/a, red/b]\nblue:\ngreen:\n")
+    call("train", photos, *options, "--tree", tmp_path / "tree.yaml")
+    assert json.loads((tmp_path / "out/run.json").read_text())["classes"] == ["blue", "green", "red", "red/a", "red/b"]

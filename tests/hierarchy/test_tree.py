@@ -275,6 +275,40 @@ def test_an_error_in_a_file_names_the_file_once(text: str, message: str, tmp_pat
     assert str(caught.value).count("t.yaml") == 1
 
 
+@pytest.mark.fault("H2")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "warm: [yelow, red]\nblue:\n",
+            r"t\.yaml: `classes` 'yellow' must .*; it has 'yelow' where the class is 'yellow'; w",
+        ),
+        ("warm: [Yellow, red]\nblu:\n", "it has 'blu' where the class is 'blue', 'Yellow' where the class is 'yellow'"),
+        ("warm: [sun, red]\nblue:\n", "'yellow' must be in the tree; add a link to the parent of each"),
+        (
+            "warm: [yellow, red]\nblue:\ncold: [ice]\n",
+            "the leaves 'ice' of the tree; .*`keep_empty_classes=True` keeps a",
+        ),
+    ],
+)
+def test_a_misspelt_class_is_named_with_the_leaf_that_is_like_it(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(text)
+    with pytest.raises(ArgumentError, match=message):
+        hierarchy.from_yaml(tmp_path / "t.yaml", classes=["blue", "red", "yellow"])
+
+
+def test_a_class_above_another_class_says_how_both_can_be_in_a_tree(tmp_path: Path) -> None:
+    classes = ["animal", "animal/cat", "animal/dog", "car"]
+    with pytest.raises(ArgumentError, match=r"'animal' must be a leaf, .* but 'animal/cat' is below it") as caught:
+        from_paths(classes)
+    assert "such as animal/other" in str(caught.value)
+    line = str(caught.value).partition("as leaves: ")[2]
+    assert line == "any animal: [animal, animal/cat, animal/dog]"
+    (tmp_path / "t.yaml").write_text(f"{line}\ncar:\n")
+    assert hierarchy.from_yaml(tmp_path / "t.yaml", classes=classes).depth[1:].tolist() == [1, 1, 2, 2, 2]
+    assert from_paths([*classes[1:], "animal/other"]).depth.max() == 2
+
+
 def test_the_message_about_a_long_number_is_short(tmp_path: Path) -> None:
     (tmp_path / "t.yaml").write_text(f"cat: {'9' * 5000}\n")
     with pytest.raises(ArgumentError, match=r"t\.yaml cannot be read as YAML: 9{80} is not a name") as caught:

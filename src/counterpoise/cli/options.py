@@ -58,7 +58,7 @@ _EXCLUDE_DUPLICATES = flag(
     "Exclude copies of images: all if their labels differ, else all but one (kept: test, then val, then train).",
     rich_help_panel="Data",
 )
-_ANNOUNCED = ("nested-folders", "empty-classes-excluded", "duplicates-excluded")
+_ANNOUNCED = ("nested-folders", "images-at-two-levels", "empty-classes-excluded", "duplicates-excluded")
 _PRETRAINED = flag("--pretrained", "Start from published weights (timm, torchvision).", rich_help_panel="Training")
 _SETTINGS = Settings()
 Device = Annotated[str, _training("--device", "D", "cpu, cuda, cuda:N or mps; auto: a GPU if there is one.")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,22 @@ def from_paths(classes: Sequence[str], *, separator: str = "/") -> ClassTree:
             raise ArgumentError(f"`classes` must not have empty folder names; got {name!r}")
         for end in range(1, len(parts) + 1):
             links[separator.join(parts[:end])] = separator.join(parts[: end - 1])
+    _expect_leaves(classes, set(links.values()), separator)
     return from_links(links, classes=classes)
+
+
+def _expect_leaves(classes: Sequence[str], inner: Set[str | None], separator: str) -> None:
+    """Raise for the first class that is above other classes, and say how both can be in a tree."""
+    above = next((name for name in classes if name in inner), None)
+    if above is None:
+        return
+    below = [name for name in classes if name.startswith(above + separator)]
+    together = ", ".join([above, *below[:5]]) + ", …" * (len(below) > 5)
+    raise ArgumentError(
+        f"`classes` {above!r} must be a leaf, as only leaves can have images, but {below[0]!r} is below it; move the "
+        f"images of {above!r} into a folder of their own, such as {above}{separator}other, or use a tree in a YAML "
+        f"file (`tree`) with all of them as leaves: any {above}: [{together}]"
+    )
 
 
 def from_csv(path: str | Path, *, classes: Sequence[str] | None = None) -> ClassTree:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,7 @@ from counterpoise.core.errors import ArgumentError
 from counterpoise.core.text import listed
 
 IntArray = NDArray[np.int64]
+_MOST_COMPARED, _MOST_LEAVES = 5, 10_000
 
 
 def from_links(links: Mapping[str, str | None], *, classes: Sequence[str] | None = None) -> ClassTree:
@@ -87,7 +89,8 @@ def _with_classes(names: tuple[str, ...], parents: IntArray, classes: Sequence[s
         raise ArgumentError("`classes` must be distinct; each class is one leaf")
     missing = [name for name in classes if name not in where]
     if missing:
-        raise ArgumentError(f"`classes` {listed(missing)} must be in the tree; add a link to the parent of each")
+        advice = _likely_misspelt(missing, {names[node] for node in np.flatnonzero(~inner)} - set(classes))
+        raise ArgumentError(f"`classes` {listed(missing)} must be in the tree; {advice}")
     full = [name for name in classes if inner[where[name]]]
     if full:
         raise ArgumentError(
@@ -95,8 +98,21 @@ def _with_classes(names: tuple[str, ...], parents: IntArray, classes: Sequence[s
         )
     empty = sorted({names[node] for node in np.flatnonzero(~inner)} - set(classes))
     if empty:
-        raise ArgumentError(f"`classes` lacks the leaves {listed(empty)} of the tree; remove them or add the classes")
+        advice = "remove them or add the classes; `keep_empty_classes=True` keeps a class that has no images"
+        raise ArgumentError(f"`classes` lacks the leaves {listed(empty)} of the tree; {advice}")
     return ClassTree(names, parents, np.array([where[name] for name in classes], dtype=np.int64))
+
+
+def _likely_misspelt(missing: Sequence[str], leaves: Set[str]) -> str:
+    """What to do about classes that are not in a tree: leaves without a class may be their names, misspelt."""
+    alike = {}
+    for name in missing[:_MOST_COMPARED]:
+        for leaf in difflib.get_close_matches(name, sorted(leaves)[:_MOST_LEAVES], n=1, cutoff=0.75):
+            alike[leaf] = name
+    if not alike:
+        return "add a link to the parent of each"
+    pairs = ", ".join(f"{leaf!r} where the class is {name!r}" for leaf, name in alike.items())
+    return f"it has {pairs}; write each name as the class is called"
 
 
 @dataclass(frozen=True, eq=False)

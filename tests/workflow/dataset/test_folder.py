@@ -432,6 +432,20 @@ def test_nested_folders_are_one_class_with_a_word_or_a_class_each_on_request(mak
     assert not [f for f in data.findings if f.kind == "nested-folders"]
 
 
+@pytest.mark.fault("D15")
+@pytest.mark.parametrize("split", [True, False])
+def test_images_at_two_levels_of_nested_folders_are_named_with_what_to_do(make, split):
+    folders = {"animal": 3, "animal/cat": 3, "animal/dog/puppy": 3, "car": 3, "plant": 0, "plant/rose": 3}
+    root = make({f"train/{name}" if split else name: n for name, n in folders.items()})
+    data = load(root, nested=True, val_fraction=0, test_fraction=0)
+    assert data.classes == ("animal", "animal/cat", "animal/dog/puppy", "car", "plant/rose")
+    (found,) = [f for f in data.findings if f.kind == "images-at-two-levels"]
+    assert (found.severity, found.about) == ("warning", ("animal",))
+    assert "has images beside folders of images ('animal/cat', 'animal/dog/puppy')" in found.reason
+    assert "Move its images into a folder such as animal/other, or write a tree file" in found.reason
+    assert not [f for f in load(root).findings if f.kind == "images-at-two-levels"]
+
+
 def test_folders_below_a_class_that_holds_images_or_has_one_folder_raise_no_question(make, encoded, tmp_path):
     for path in ("a/day1/0.bmp", "b/0.bmp", "b/day1/1.bmp", "b/day2/2.bmp"):
         (tmp_path / "x" / path).parent.mkdir(parents=True, exist_ok=True)

@@ -49,7 +49,7 @@ def read_folder(root: Path, *, nested: bool = False) -> Listing:
     class_of, findings = merge_class_names(names)
     listing = _listed(scan, root, splits, class_of, nested)
     listing.findings = [*findings, *scan.findings, *_extra_folders(scan, splits)]
-    listing.findings += [] if nested else _flattened(scan, splits)
+    listing.findings += _two_levels(scan, splits) if nested else _flattened(scan, splits)
     if not listing.paths:
         raise DatasetError(_no_image(root.name, listing))
     return listing
@@ -250,6 +250,27 @@ def _flattened(scan: _Scan, splits: dict[str, Split]) -> list[Finding]:
                 f"{listed(map(display_name, sorted(folders)), 3)}. Set `nested=True` (--nested) to make each a class."
             )
             findings.append(Finding("nested-folders", "warning", reason, (display_name(name),)))
+    return findings
+
+
+def _two_levels(scan: _Scan, splits: dict[str, Split]) -> list[Finding]:
+    """Findings about folders that contain images beside folders of images, so that one class is above others."""
+    names = {"/".join(parts) for parts in _inside(filter(None, scan.images), splits) if parts}
+    below: dict[str, list[str]] = {}
+    for name in sorted(names):
+        parts = name.split("/")
+        for above in names & {"/".join(parts[:end]) for end in range(1, len(parts))}:
+            below.setdefault(above, []).append(name)
+    findings = []
+    for above in sorted(below):
+        name = display_name(above)
+        inside = listed(map(display_name, below[above]), 3)
+        reason = (
+            f"The folder {name!r} has images beside folders of images ({inside}), so that it is a class above other "
+            f"classes, and hierarchical strategies cannot use this tree. Move its images into a folder such as "
+            f"{name}/other, or write a tree file with all of them as leaves (--tree of train and compare)."
+        )
+        findings.append(Finding("images-at-two-levels", "warning", reason, (name,)))
     return findings
 
 

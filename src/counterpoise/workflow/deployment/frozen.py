@@ -53,7 +53,7 @@ def _backbone(source: dict[str, Any], folder: Path) -> FeatureExtractor:
     if saved is None:
         raise ArtifactError(f"{file} does not exist; copy it from the folder in which the run was trained")
     if tensors_digest(saved[0]) != source["weights"]:
-        raise ArtifactError(f"{file} is not the backbone that run.json records; copy both again")
+        raise ArtifactError(f"{file} is not the backbone that run.json records; copy both again, or train again")
     backbone = build_extractor(source["model"])
     backbone.load_state_dict(saved[0])
     return backbone

@@ -286,7 +286,9 @@ def _checked_tensors(folder: Path, run: Run) -> dict[str, Tensor]:
     if saved is None:
         raise ArtifactError(f"{file} does not exist; copy it from where the run was trained, or train again")
     if hashlib.sha256(file.read_bytes()).hexdigest() != run.digests.get(file.name):
-        raise ArtifactError(f"{file} is not the model that {folder / 'run.json'} records; copy both again")
+        raise ArtifactError(
+            f"{file} is not the model that {folder / 'run.json'} records; copy both again, or train again"
+        )
     return saved[0]
 
 
