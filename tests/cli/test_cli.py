@@ -609,3 +609,31 @@ def test_a_misspelt_argument_gets_a_hint(function, name, hint):
     data = {"strategy": "focal"} if function is cp.train else {}
     with pytest.raises(cp.errors.ArgumentError, match=rf"`{name}` is an unknown training setting; did you mean {hint}"):
         function(data="digits", **data, **{name: 1})
+
+
+def test_reports_show_images_unless_they_are_unwanted_or_gone(photos, tmp_path, monkeypatch):
+    def images(*arguments):
+        return call(*arguments), (tmp_path / "out" / "report.html").read_text("utf-8").count('<img src="data:')
+
+    options = ("--strategies", "focal", "--seeds", "1", "--epochs", "1", "--jobs", "1", "--batch-size", "8")
+    _, at_first = images("compare", photos, *options, "--out", tmp_path / "out")
+    assert at_first > 3
+    monkeypatch.chdir(photos.parent)
+    _, again = images("report", tmp_path / "out")
+    assert again == at_first - 3  # without the dataset's labels, no image of each class
+    assert images("report", tmp_path / "out", "--no-images")[1] == 0
+    moved = photos.rename(tmp_path / "elsewhere")
+    try:
+        assert images("report", tmp_path / "out")[1] == 0
+        assert f"the files are no longer at {photos.name}" in (tmp_path / "out/report.html").read_text("utf-8")
+        assert images("report", tmp_path / "out", "--data", moved)[1] == again
+        run = tmp_path / "out/runs/focal-seed0"
+        call("report", run, "--data", moved)
+        assert "predicted as" in (run / "run.html").read_text("utf-8")
+        assert images("compare", moved, *options, "--overwrite", "--no-images", "--out", tmp_path / "out")[1] == 0
+    finally:
+        moved.rename(photos)
+    call("audit", photos, "--out", tmp_path / "audit")
+    assert (tmp_path / "audit/audit.html").read_text("utf-8").count('<img src="data:') == 3
+    call("audit", photos, "--no-images", "--overwrite", "--out", tmp_path / "audit")
+    assert '<img src="data:' not in (tmp_path / "audit/audit.html").read_text("utf-8")

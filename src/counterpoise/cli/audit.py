@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from counterpoise.cli.options import Data, DataOptions, Overwrite, flag, option
+from counterpoise.cli.options import Data, DataOptions, NoImages, Overwrite, flag, option
 from counterpoise.cli.output import Result, print_findings, print_table, print_text, progress_bar
 from counterpoise.core.text import constant_prediction, imbalance_headline, percent, plural
 
@@ -40,6 +40,7 @@ def audit(
     no_duplicates: Annotated[bool, flag("--no-duplicates", "Do not search for duplicate images.")] = False,
     write_clean: WriteClean = None,
     fail_on: FailOn = None,
+    no_images: NoImages = False,
     overwrite: Overwrite = False,
 ) -> Result:
     """Count the images per class, measure the imbalance, and list the faults found in the files."""
@@ -59,7 +60,7 @@ def audit(
     if out is not None:
         with output_folder(out, FILES, resume=None, overwrite=overwrite) as folder:
             result.save(folder / "audit.json")
-            render(result, folder / "audit.html")
+            render(result, folder / "audit.html", data=dataset, images=not no_images)
     written = "" if write_clean is None else _write_clean(dataset, write_clean, overwrite)
     worst = max((ORDER.index(finding.severity) for finding in result.findings), default=-1)
     failed = fail_on is not None and worst >= ORDER.index(fail_on)

@@ -11,6 +11,7 @@ import typer
 from counterpoise.cli.options import (
     Data,
     Device,
+    NoImages,
     Out,
     Overwrite,
     Resume,
@@ -50,6 +51,7 @@ def compare(
     max_accuracy_drop: Annotated[float | None, option("--max-accuracy-drop", "POINTS", _MAX_DROP, min=0.0)] = None,
     jobs: Annotated[int | None, option("--jobs", "J", _JOBS, min=1)] = None,
     device: Device = "auto",
+    no_images: NoImages = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> Result:
@@ -70,6 +72,7 @@ def compare(
             out=out,
             resume=resume,
             overwrite=overwrite,
+            images=not no_images,
             jobs=jobs,
             device=device,
             progress=bar if folds is None else announced(bar),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from counterpoise.cli.compare import print_comparison
-from counterpoise.cli.options import option
+from counterpoise.cli.options import NoImages, option
 from counterpoise.cli.output import Result, print_note, progress_bar
 
 STRATEGIES = (
@@ -25,6 +25,7 @@ OUT = Path("counterpoise-demo")
 
 def demo(
     out: Annotated[Path, option("--out", "DIR", "Folder of the report; replaces an earlier demo.")] = OUT,
+    no_images: NoImages = False,
 ) -> Result:
     """Run the whole workflow on the embedded digits (imbalance ratio 30:1): audit, train, compare, report."""
     from counterpoise.core.files import claim, path_exists
@@ -40,6 +41,15 @@ def demo(
         f"and {counts.counts.min()} in the smallest"
     )
     with progress_bar("digits") as bar:
-        result = compare(data, strategies=STRATEGIES, seeds=2, out=out, overwrite=has_demo, jobs=None, progress=bar)
+        result = compare(
+            data,
+            strategies=STRATEGIES,
+            seeds=2,
+            images=not no_images,
+            out=out,
+            overwrite=has_demo,
+            jobs=None,
+            progress=bar,
+        )
     again = f"counterpoise compare digits --strategies {','.join(STRATEGIES)} --out {shlex.quote(str(out))}"
     return Result(result, lambda: print_comparison(result, out, again))

@@ -49,6 +49,8 @@ Out = Annotated[Path, option("--out", "DIR", "Folder to write to; new or empty."
 Resume = Annotated[bool, flag("--resume", "Continue from what DIR holds; from the beginning if it holds nothing.")]
 Overwrite = Annotated[bool, flag("--overwrite", "Replace the files that an earlier run of Counterpoise left in DIR.")]
 
+NoImages = Annotated[bool, flag("--no-images", "Write the report without small images of the data.")]
+
 _data = functools.partial(option, rich_help_panel="Data")
 _training = functools.partial(option, rich_help_panel="Training")
 _NESTED = flag("--nested", "Make every folder within a class folder a class: animal/cat.", rich_help_panel="Data")

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from counterpoise.cli.options import check_suffix, option
+from counterpoise.cli.options import NoImages, check_suffix, option
 from counterpoise.cli.output import Result, print_text
 from counterpoise.core.errors import ArtifactError
 from counterpoise.core.files import path_exists
 
 if TYPE_CHECKING:
+    from counterpoise.core.codec import Artifact
     from counterpoise.workflow.report import Renderable
 
 SOURCES = {"comparison.json": "report.html", "audit.json": "audit.html", "run.json": "run.html"}
@@ -24,12 +25,20 @@ Folder = Annotated[
         metavar="DIR", help="A folder that compare, audit or train wrote, or a JSON file in it.", readable=False
     ),
 ]
+_DATA = """The dataset, for the small images of the report. Default: the folder or file of its name, in the working
+directory."""
 Target = Annotated[Path | None, option("--to", "FILE", "File to write: .html, .md or .json. Default: DIR/….html.")]
 
 
-def report(directory: Folder, to: Target = None) -> Result:
+def report(
+    directory: Folder,
+    to: Target = None,
+    data: Annotated[str | None, option("--data", "DATA", _DATA)] = None,
+    no_images: NoImages = False,
+) -> Result:
     """Render the report of compare, audit or train again from its saved results, without training."""
     from counterpoise.core.artifacts import read_artifact
+    from counterpoise.workflow.dataset import open_images
     from counterpoise.workflow.report import render
 
     if to is not None:
@@ -37,8 +46,23 @@ def report(directory: Folder, to: Target = None) -> Result:
     source = _source(directory)
     target = to or source.with_name(SOURCES.get(source.name, f"{source.stem}.html"))
     artifact = read_artifact(source)
-    written = render(cast("Renderable", artifact), target)
+    images = open_images(_source_of(artifact) if data is None else data)
+    written = render(cast("Renderable", artifact), target, data=images, images=not no_images, folder=source.parent)
     return Result(artifact, lambda: print_text(f"report: {written}"))
+
+
+def _source_of(artifact: Artifact) -> str:
+    """The dataset of an artifact as it was typed, without the folders above it."""
+    from counterpoise.core.artifacts import AuditResult, Comparison, Run
+
+    match artifact:
+        case Comparison():
+            return artifact.audit.source
+        case AuditResult():
+            return artifact.source
+        case Run():
+            return str(artifact.data.get("source", ""))
+    return ""
 
 
 def _source(path: Path) -> Path:

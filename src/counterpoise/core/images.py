@@ -91,6 +91,18 @@ class LabeledImages(Protocol):
         """How the dataset was made (source, seed, fractions, faults), for the record of a run."""
 
 
+@runtime_checkable
+class Thumbnails(Protocol):
+    """Small versions of images for a report, by the paths that the images have in their dataset."""
+
+    @property
+    def name(self) -> str:
+        """The name of the dataset or of its place, for messages."""
+
+    def thumbnail(self, path: str, size: int) -> NDArray[np.uint8]:
+        """The image as RGB, uint8 ``(h, w, 3)`` with h and w at most ``size``; `DatasetError` if there is none."""
+
+
 def checked_dataset(data: object) -> LabeledImages:
     """Return ``data`` if it is a dataset.
 

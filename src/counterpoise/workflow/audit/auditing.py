@@ -17,6 +17,8 @@ from counterpoise.core.images import SPLITS, SYMMETRIES, LabeledImages, Split, c
 from counterpoise.core.text import listed, plural
 
 Counts = dict[Split, ClassCounts]
+_MOST_PAIRED = 40
+"""The finding of repeated images names this many: an image, a copy of it, the next image, and so on."""
 
 
 def audit(
@@ -155,6 +157,7 @@ def _duplicate_findings(data: LabeledImages) -> list[Finding]:
     """Findings about identical images: errors if they differ in label or split, else information."""
     findings: list[Finding] = []
     repeated = 0
+    pairs: list[str] = []
     for group in find_duplicates(data):
         paths = tuple(data.paths[i] for i in group)
         classes, labelled = _one_of_each([data.classes[data.labels[i]] for i in group], paths)
@@ -165,10 +168,13 @@ def _duplicate_findings(data: LabeledImages) -> list[Finding]:
         if len(splits) > 1:
             reason = f"{listed(placed, 3)} are the same image in {' and '.join(splits)}. Keep it in one split only."
             findings.append(Finding("same-image-two-splits", "error", reason, paths))
-        repeated += len(group) - 1 if len(classes) == len(splits) == 1 else 0
+        if len(classes) == len(splits) == 1:
+            repeated += len(group) - 1
+            pairs += [path for copy in paths[1:] for path in (paths[0], copy)]
     if repeated:
         reason = f"{plural(repeated, 'image repeats', 'images repeat')} another image of the same class and split"
-        findings.append(Finding("repeated-images", "info", f"{reason}. Remove the copies if they are not intended."))
+        reason += ". Remove the copies if they are not intended."
+        findings.append(Finding("repeated-images", "info", reason, tuple(pairs[:_MOST_PAIRED])))
     return findings
 
 

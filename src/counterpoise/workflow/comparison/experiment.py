@@ -59,6 +59,7 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
     overwrite: bool = False,
     jobs: int | None = 1,
     device: str | torch.device = "auto",
+    images: bool = True,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Comparison:
@@ -91,6 +92,8 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
         jobs: the number of runs at the same time, each in its own process; None chooses by the machine. A script that
             asks for more than one needs the usual ``if __name__ == "__main__":``.
         device: "cpu", "cuda", "cuda:1", "mps", …; "auto" for a GPU if there is one, or what accelerate was told to use.
+        images: whether report.html shows small images of the data: the most confident mistakes, what the selected
+            strategy fixes and breaks, copies with several labels; at most 3 MB in all.
         progress: called with a description of the running task, the steps done, and the number of all steps.
         **settings: fields of `counterpoise.workflow.training.Settings`: ``model``, ``epochs``, ….
 
@@ -135,7 +138,7 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
         comparison = _comparison(experiment, audited, runs, select_by, max_accuracy_drop)
         comparison = _with_next_step(comparison, out, as_planned=chosen is None, default_settings=not settings)
         comparison.save(folder / "comparison.json")
-        render(comparison, folder / "report.html")
+        render(comparison, folder / "report.html", data=setup.data, images=images)
     return comparison
 
 

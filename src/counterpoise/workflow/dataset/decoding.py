@@ -250,6 +250,19 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         return decoded(image)
 
 
+def read_reduced(path: str | os.PathLike[str], size: int) -> Image:
+    """Decode an image file to RGB, upright, a JPEG at a fraction of its size that is at least twice ``size``.
+
+    Raises:
+        UnreadableImage: the file cannot be decoded; rows without data are not looked for.
+    """
+    with _opened(path, tuple(dict.fromkeys(FORMATS.values()))) as image:
+        _expect_size(image.width, image.height)
+        image.draft(None, (2 * size, 2 * size))
+        image.load()
+        return to_rgb(_upright(image))
+
+
 def decoded(image: Image) -> NDArray[np.uint8]:
     """The pixels of an image of Pillow as RGB, uint8 ``(H, W, 3)``, rotated as its EXIF orientation requires.
 

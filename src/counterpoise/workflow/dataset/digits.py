@@ -23,11 +23,8 @@ def read_digits(*, val_fraction: float, seed: int, name: str) -> ImageDataset:
     become 0..255, and grey is repeated in three channels. A rotated 6 is a 9 and a mirrored digit is not a digit, so
     there are no label-preserving flips or rotations.
     """
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    digit = np.asarray(bunch.target, dtype=np.int64)
-    paths = np.array([f"digits/{d}/{i:04d}" for i, d in enumerate(digit.tolist())])
+    everything = all_digits()
+    digit, paths = everything.labels, np.array(everything.paths)
     order = np.argsort(ranks(paths.tolist(), seed=seed), kind="stable")
     by_class = [order[digit[order] == d] for d in range(10)]
     train = profile(min(map(len, by_class)) - TEST_IMAGES, val_fraction=val_fraction)
@@ -46,7 +43,24 @@ def read_digits(*, val_fraction: float, seed: int, name: str) -> ImageDataset:
         splits=splits[kept],
         symmetries=frozenset(),
         origin={"kind": "digits", "source": "digits", "imbalance_ratio": IMBALANCE_RATIO},
-        pixels=_rgb(np.asarray(bunch.images)[kept]),
+        pixels=None if everything.pixels is None else everything.pixels[kept],
+    )
+
+
+def all_digits() -> ImageDataset:
+    """All 1,797 digits of scikit-learn, without splits of their own."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    digit = np.asarray(bunch.target, dtype=np.int64)
+    return ImageDataset(
+        name="digits",
+        classes=tuple("0123456789"),
+        labels=digit,
+        paths=tuple(f"digits/{d}/{i:04d}" for i, d in enumerate(digit.tolist())),
+        splits=np.full(len(digit), "train"),
+        symmetries=frozenset(),
+        pixels=_rgb(np.asarray(bunch.images)),
     )
 
 

@@ -25,6 +25,7 @@ from counterpoise.core.files import display_name
 from counterpoise.core.images import SPLITS, FileStates, Split, Symmetry
 from counterpoise.core.text import plural
 from counterpoise.workflow.dataset.decoding import UnreadableImage, read_image
+from counterpoise.workflow.dataset.files import ImageFiles, scaled_down
 
 if TYPE_CHECKING:
     import polars as pl
@@ -111,6 +112,24 @@ class ImageDataset:
             return None
         path = self.paths[index]
         return f"{self._folder}/{self.renamed.get(path, path) if self.renamed else path}"
+
+    def thumbnail(self, path: str, size: int) -> NDArray[np.uint8]:
+        """The image, or quarantined file, with this path as RGB, uint8 ``(h, w, 3)`` with h and w at most ``size``.
+
+        Raises:
+            DatasetError: there is no such file in the dataset's folder, or it cannot be decoded.
+        """
+        if self.root is not None:
+            return ImageFiles(self.name, self.root).thumbnail(self.renamed.get(path, path), size)
+        if self.pixels is None or path not in self._rows_by_path:
+            raise DatasetError(f"{path!r:.200} is not an image of {self.name!r}")
+        from PIL import Image
+
+        return scaled_down(Image.fromarray(self.pixels[self._rows_by_path[path]]), size)
+
+    @cached_property
+    def _rows_by_path(self) -> dict[str, int]:
+        return {path: i for i, path in enumerate(self.paths)}
 
     @cached_property
     def _folder(self) -> str:

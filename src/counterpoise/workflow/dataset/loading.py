@@ -15,11 +15,12 @@ from counterpoise.core.artifacts import Finding, Quarantined
 from counterpoise.core.checks import checked_choice, checked_count, checked_number
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, DatasetError
 from counterpoise.core.files import display_name
-from counterpoise.core.images import SPLITS, SYMMETRIES, LabeledImages, Split, Symmetry, checked_dataset
+from counterpoise.core.images import SPLITS, SYMMETRIES, LabeledImages, Split, Symmetry, Thumbnails, checked_dataset
 from counterpoise.core.text import plural
 from counterpoise.workflow.dataset.cleaning import without_duplicates, without_empty_classes
 from counterpoise.workflow.dataset.decoding import FORMATS, extension_of
-from counterpoise.workflow.dataset.digits import read_digits
+from counterpoise.workflow.dataset.digits import all_digits, read_digits
+from counterpoise.workflow.dataset.files import ImageFiles
 from counterpoise.workflow.dataset.folder import read_folder
 from counterpoise.workflow.dataset.headers import Headers, check_headers
 from counterpoise.workflow.dataset.images import NO_SPLIT, ImageDataset, Listing
@@ -140,6 +141,19 @@ def load(  # noqa: PLR0913  what a user chooses when reading a dataset
 def as_dataset(data: LabeledImages | str | os.PathLike[str]) -> LabeledImages:
     """Load the dataset of a path, and check that any other object is a dataset."""
     return load(data) if isinstance(data, str | os.PathLike) else checked_dataset(data)
+
+
+def open_images(source: str | os.PathLike[str]) -> Thumbnails:
+    """Thumbnails of the dataset that `counterpoise.load` reads from ``source``, without listing its files.
+
+    Args:
+        source: a folder of images, a manifest (its paths are relative to its folder), or ``"digits"``. It may be
+            missing: then no image is found.
+    """
+    if os.fspath(source) == "digits":
+        return all_digits()
+    place = Path(source)
+    return ImageFiles(display_name(str(place)), place.parent if place.suffix.lower() in MANIFESTS else place)
 
 
 def check_output(data: LabeledImages, out: str | os.PathLike[str]) -> None:

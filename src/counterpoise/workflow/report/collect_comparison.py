@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from counterpoise.core.artifacts import Arm, Comparison, Evaluation
 from counterpoise.core.counts import MANY
-from counterpoise.core.images import LabeledImages
 from counterpoise.core.text import plural, points
 from counterpoise.workflow.report import collect_classes, collect_strategies, page
 from counterpoise.workflow.report import formatting as fmt
@@ -21,6 +20,7 @@ from counterpoise.workflow.report.collect_single import (
     strategy_table,
 )
 from counterpoise.workflow.report.collect_strategies import has_score, score_cell, score_of
+from counterpoise.workflow.report.pictures import Thumbnailer
 from counterpoise.workflow.report.theme import series_of
 
 MAX_STRATEGIES = 8
@@ -47,8 +47,10 @@ FINDING_NAMES = {
 }
 
 
-def comparison_page(comparison: Comparison, *, data: LabeledImages | None = None) -> page.Page:
-    """The page of a comparison, with thumbnails if the dataset is given."""
+def comparison_page(
+    comparison: Comparison, mistakes: page.Section | None = None, thumbnails: Thumbnailer | None = None
+) -> page.Page:
+    """The page of a comparison, with the section of mistakes in pictures and thumbnails of the data."""
     series = series_of([arm.strategy.name for arm in comparison.arms], comparison.baseline)
     selected = [series[name] for name in _strategies_in_figures(comparison)]
     audit = comparison.audit
@@ -59,9 +61,10 @@ def comparison_page(comparison: Comparison, *, data: LabeledImages | None = None
         _classes_section(comparison, selected, classes),
         _overfitting_section(comparison, selected, classes),
         _confusion_section(comparison, selected, classes),
+        *((mistakes,) if mistakes else ()),
         collect_strategies.tree_section(comparison, series),
         _training_section(comparison, selected, classes),
-        dataset_section(audit, data=data),
+        dataset_section(audit, thumbnails),
         settings_section(comparison.settings, comparison.environment, strategies),
         _code_section(comparison),
         definitions_section(),

@@ -7,10 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from counterpoise.core.artifacts import AuditResult, Evaluation, Finding, Run, Strategy
-from counterpoise.core.images import LabeledImages
 from counterpoise.core.text import BALANCED, constant_prediction, imbalance_headline, plural, ratio
 from counterpoise.workflow.report import formatting as fmt
 from counterpoise.workflow.report import page
@@ -21,15 +18,17 @@ from counterpoise.workflow.report.collect_classes import (
     recall_figure,
     select_classes,
 )
+from counterpoise.workflow.report.collect_pictures import class_pictures, copies
 from counterpoise.workflow.report.collect_strategies import calibration_figure
-from counterpoise.workflow.report.thumbnails import data_uri
+from counterpoise.workflow.report.pictures import Thumbnailer
 
 MAX_LISTED = 50
+MAX_PICTURES = 24
 SEVERITIES = ("error", "warning", "info")
 
 
-def audit_page(audit: AuditResult, *, data: LabeledImages | None = None) -> page.Page:
-    """The page of an audit, with thumbnails if the dataset is given."""
+def audit_page(audit: AuditResult, thumbnails: Thumbnailer | None = None) -> page.Page:
+    """The page of an audit, with pictures if there are thumbnails."""
     serious = [f for f in audit.findings if f.severity != "info"]
     is_imbalanced = not (audit.imbalance_ratio or math.inf) < BALANCED
     tone: page.Tone = "neutral" if serious or is_imbalanced else "good"
@@ -48,7 +47,7 @@ def audit_page(audit: AuditResult, *, data: LabeledImages | None = None) -> page
         fmt.one_line(audit.name, 80),
         f"{plural(audit.num_files, 'file')} found",
         (headline, page.Facts(facts, wide=True)),
-        (dataset_section(audit, data=data), _load_section("audit", "AuditResult", _AUDIT)),
+        (dataset_section(audit, thumbnails), _load_section("audit", "AuditResult", _AUDIT)),
     )
 
 
@@ -72,16 +71,18 @@ def _imbalance_text(audit: AuditResult, serious: Sequence[Finding]) -> str:
     return f"{text}. Judge models by balanced accuracy. {findings}."
 
 
-def dataset_section(audit: AuditResult, *, data: LabeledImages | None = None) -> page.Section:
-    """The size of the dataset, its classes, thumbnails, findings and quarantined files."""
+def dataset_section(audit: AuditResult, thumbnails: Thumbnailer | None = None) -> page.Section:
+    """The size of the dataset, its classes, pictures, findings and quarantined files."""
     return page.Section.of(
         "data",
         "Dataset",
         page.Facts(_dataset_facts(audit)),
         counts_figure(audit),
-        None if data is None else _thumbnails(data),
+        None if thumbnails is None else class_pictures(thumbnails),
         _findings(audit.findings, fallback="The audit has no findings."),
-        _quarantine_table(audit) if audit.quarantined else None,
+        None if thumbnails is None else copies(audit, thumbnails),
+        _quarantine_table(audit, thumbnails) if audit.quarantined else None,
+        None if thumbnails is None else thumbnails.note(),
     )
 
 
@@ -107,28 +108,6 @@ def _dataset_facts(audit: AuditResult) -> tuple[tuple[str, page.Cell], ...]:
     )
 
 
-def _thumbnails(data: LabeledImages) -> page.Images | None:
-    """The first training image of every class shown, unless it cannot be read."""
-    classes = select_classes(data.classes, data.counts("train").counts.tolist())
-    training = np.flatnonzero(data.splits == "train")
-    thumbnails = []
-    for index, cell in zip(classes.ids, classes.cells, strict=True):
-        images = training[data.labels[training] == index]
-        source = _thumbnail(data, int(images[0])) if images.size else None
-        if source is not None:
-            thumbnails.append((cell, source))
-    return page.Images("First training image of each class", tuple(thumbnails)) if thumbnails else None
-
-
-def _thumbnail(data: LabeledImages, index: int) -> str | None:
-    """The image as a data URI; None if it cannot be read."""
-    try:
-        pixels: Any = data[index]
-    except Exception:  # a reader may raise anything for a broken file; the audit reports it
-        return None
-    return data_uri(pixels)
-
-
 def _findings(items: Iterable[Finding], *, fallback: str) -> page.Findings:
     """Each finding once, sorted by severity, at most fifty."""
     unique = sorted(dict.fromkeys(items), key=lambda f: SEVERITIES.index(f.severity))
@@ -140,28 +119,36 @@ def _findings(items: Iterable[Finding], *, fallback: str) -> page.Findings:
 def _shortened(item: Finding) -> Finding:
     """At most eight of the names that the reason does not mention."""
     reason = fmt.clean_message(item.reason)
-    names = (fmt.one_line(fmt.without_absolute_paths(name)) for name in item.about[:8])
+    subjects = tuple(dict.fromkeys(item.about))
+    names = (fmt.one_line(fmt.without_absolute_paths(name)) for name in subjects[:8])
     about = tuple(name for name in names if name not in reason)
-    more = (f"{len(item.about) - 8} more",) if about and len(item.about) > 8 else ()
+    more = (f"{len(subjects) - 8} more",) if about and len(subjects) > 8 else ()
     return replace(item, reason=reason, about=(*about, *more))
 
 
-def _quarantine_table(audit: AuditResult) -> page.Table:
+def _quarantine_table(audit: AuditResult, thumbnails: Thumbnailer | None) -> page.Table:
     unknown = fmt.missing_cell("not known")
     rows = tuple(
         (
-            fmt.name_cell(fmt.without_absolute_paths(q.path), limit=80),
+            _quarantined_cell(q.path, thumbnails if i < MAX_PICTURES else None),
             unknown if q.label is None else fmt.name_cell(q.label),
             page.Cell(fmt.SPLIT_NAMES.get(q.split, q.split)) if q.split else unknown,
             page.Cell(fmt.clean_message(q.reason, 200)),
         )
-        for q in audit.quarantined[:MAX_LISTED]
+        for i, q in enumerate(audit.quarantined[:MAX_LISTED])
     )
     more = len(audit.quarantined) - len(rows)
     notes = ["These files are not used. Repair or delete them, then run `counterpoise audit` again."]
     notes += [f"{more:,} more files are {fmt.JSON_EXPORT}."] if more > 0 else []
     columns = page.text_columns("File", "Class", "Split", "Reason")
     return page.Table(f"Quarantined files: {len(audit.quarantined):,}", columns, rows, tuple(notes))
+
+
+def _quarantined_cell(path: str, thumbnails: Thumbnailer | None) -> page.Cell:
+    """The path of a quarantined file, with the image if it can be decoded all the same."""
+    cell = fmt.path_cell(path, limit=80)
+    picture = thumbnails and thumbnails.picture(path, (), f"the image {fmt.one_line(cell.text)}", expected=False)
+    return replace(cell, picture=picture) if picture and picture.source else cell
 
 
 def strategy_table(strategies: Sequence[Strategy], *, caption: str = "Strategies") -> page.Table:
@@ -214,8 +201,8 @@ _RUN = "print(run.strategy, run.seed, run.status, run.settings)\n"
 _EVALUATION = "for c in evaluation.classes:\n    print(c.name, c.support, c.recall, c.recall_low, c.recall_high)\n"
 
 
-def run_page(run: Run) -> page.Page:
-    """The page of one training run."""
+def run_page(run: Run, mistakes: page.Section | None = None) -> page.Page:
+    """The page of one training run, with the section of its mistakes in pictures."""
     tone: page.Tone = {"done": "good", "failed": "bad", "running": "neutral"}[run.status]  # type: ignore[assignment]
     notes = tuple(map(fmt.clean_message, run.notes))
     if run.status == "failed":
@@ -230,6 +217,7 @@ def run_page(run: Run) -> page.Page:
     settings = {**run.settings, **{f"data: {key}": value for key, value in run.data.items()}}
     sections = (
         page.Section("classes", "Per-class results", (_train_recall_table(run),) if run.classes else ()),
+        *((mistakes,) if mistakes else ()),
         settings_section(settings, run.environment, strategy_table([run.strategy], caption="Strategy")),
         _load_section("run", "Run", _RUN),
     )

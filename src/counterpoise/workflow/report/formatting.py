@@ -6,6 +6,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from counterpoise.core.counts import GROUPS
@@ -196,6 +197,17 @@ def name_cell(text: str, *, limit: int = NAME_LENGTH) -> Cell:
     full = _escape_invisible(text[:TITLE_LENGTH])
     full += f"… ({len(text)} characters)" if len(text) > TITLE_LENGTH else ""
     return Cell(line, full="" if full == line else full, is_name=True)
+
+
+def path_cell(path: str, *, limit: int = NAME_LENGTH) -> Cell:
+    """The path of a file in a dataset."""
+    return name_cell(without_absolute_paths(path), limit=limit)
+
+
+def file_cell(path: str, *, limit: int = NAME_LENGTH) -> Cell:
+    """The name of a file, with its path in the dataset beside it."""
+    whole, name = path_cell(path), name_cell(path.rpartition("/")[2], limit=limit)
+    return replace(name, full=whole.full or whole.text)
 
 
 def value_cell(value: Any) -> Cell:

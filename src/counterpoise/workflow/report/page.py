@@ -28,7 +28,8 @@ class Cell:
     """A table cell with formatted text, and ``detail`` in a smaller font.
 
     ``missing_reason`` explains a dash, ``full`` is the complete text if ``text`` is shortened, ``series`` the strategy
-    whose mark is shown. ``is_name`` marks text from the data (class, file), which never contains markup.
+    whose mark is shown. ``is_name`` marks text from the data (class, file), which never contains markup. HTML shows
+    ``picture`` before the text.
     """
 
     text: str
@@ -38,6 +39,7 @@ class Cell:
     is_name: bool = False
     detail: str = ""
     strong: bool = False
+    picture: Picture | None = None
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,44 @@ class Images:
     large: bool = False
 
 
-Block = Headline | Facts | Table | Figure | FigureGroup | Findings | Paragraph | Code | Definitions | Images
+@dataclass(frozen=True)
+class Picture:
+    """A small image with the lines of its caption.
+
+    ``source`` is a data URL, empty if the image is not available; ``alt`` says what it shows to readers who cannot see
+    it, ``width`` and ``height`` are its size in pixels.
+    """
+
+    source: str
+    alt: str
+    width: int
+    height: int
+    caption: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class PictureGroup:
+    """Pictures that belong together, under a heading and a sentence; either may be empty."""
+
+    pictures: tuple[Picture, ...]
+    title: Cell | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Groups of small images under one heading, one below the other or, if ``side_by_side``, in columns.
+
+    Only HTML shows them.
+    """
+
+    title: str
+    groups: tuple[PictureGroup, ...]
+    text: str = ""
+    side_by_side: bool = False
+
+
+Block = Headline | Facts | Table | Figure | FigureGroup | Findings | Paragraph | Code | Definitions | Images | Pictures
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,17 @@ from counterpoise.core.artifacts import AuditResult, Comparison, Evaluation, Run
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 from counterpoise.core.explanation import Explanation
 from counterpoise.core.files import atomic_write, write_json
-from counterpoise.core.images import LabeledImages
+from counterpoise.core.images import LabeledImages, Thumbnails
 from counterpoise.workflow.report import collect_single, theme
 from counterpoise.workflow.report.charts import POINTER
 from counterpoise.workflow.report.collect_comparison import comparison_page
 from counterpoise.workflow.report.collect_explanation import explanation_page
+from counterpoise.workflow.report.collect_pictures import comparison_section, run_section
 from counterpoise.workflow.report.formatting import one_line, short_labels
 from counterpoise.workflow.report.html import page_html
 from counterpoise.workflow.report.markdown import page_markdown
 from counterpoise.workflow.report.page import Figure, LegendEntry, Page, VegaSpec
+from counterpoise.workflow.report.pictures import Thumbnailer
 
 Renderable = Comparison | AuditResult | Run | Evaluation | Explanation | Strategy | Sequence[Strategy]
 
@@ -34,8 +36,10 @@ def render(
     artifact: Renderable,
     path: str | os.PathLike[str],
     *,
-    data: LabeledImages | None = None,
+    data: LabeledImages | Thumbnails | None = None,
     figure: str | None = None,
+    images: bool = True,
+    folder: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Write the report of an artifact; the suffix of ``path`` decides on the format.
 
@@ -45,10 +49,14 @@ def render(
     Args:
         artifact: a Comparison, AuditResult, Run, Evaluation, Explanation, Strategy, or a list of strategies.
         path: the file to write; an existing file is replaced.
-        data: the dataset of the artifact; the HTML page then shows a small image of each class.
+        data: the dataset of the artifact. The HTML page then shows small images, at most 3 MB in all: one per class,
+            copies with several labels, quarantined files, and the mistakes of a Run or a Comparison.
         figure: the figure that an ``.svg`` or ``.png`` file shows. The figures of a comparison are differences,
             selection, recall, tradeoff, gap, confusion, calibration, training and counts. Without a name, the file of
             an Explanation shows all of its figures.
+        images: whether the HTML page shows images.
+        folder: the folder that `train` or `compare` wrote, with the predictions, which tell the mistakes. None is the
+            folder of the run, or for a Comparison that of ``path``.
 
     Returns:
         The path of the file.
@@ -74,16 +82,31 @@ def render(
         else:
             artifact.save(target)
         return target
-    content = _content(artifact, target.suffix.lower(), data=data, figure=figure)
+    if target.suffix.lower() == ".html":
+        place = _predictions_folder(artifact, target.parent if folder is None else Path(folder), is_given=bool(folder))
+        content = render_html(artifact, data=data if images else None, folder=place).encode("utf-8")
+    else:
+        content = _text_or_image(_page(artifact), target.suffix.lower(), figure)
     with atomic_write(target) as file:
         file.write(content)
     return target
 
 
-def render_html(artifact: Renderable, *, data: LabeledImages | None = None) -> str:
+def render_html(
+    artifact: Renderable,
+    *,
+    data: LabeledImages | Thumbnails | None = None,
+    folder: str | os.PathLike[str] = ".",
+) -> str:
     """The HTML page of ``artifact`` as a string; see `render`."""
     _check(artifact, Path("report.html"), None)
-    return page_html(_page(artifact, data))
+    return page_html(_page(artifact, None if data is None else Thumbnailer(data), Path(folder)))
+
+
+def _predictions_folder(artifact: Renderable, folder: Path, *, is_given: bool) -> Path:
+    """Where predictions are: a run knows its folder while it is in memory, and run.json says that it is its own."""
+    own = Path(artifact.directory) if isinstance(artifact, Run) else Path()
+    return folder if is_given or own == Path() else own
 
 
 def _check(artifact: Renderable, path: Path, figure: str | None) -> None:
@@ -103,23 +126,20 @@ def _check(artifact: Renderable, path: Path, figure: str | None) -> None:
         )
 
 
-def _content(artifact: Renderable, suffix: str, *, data: LabeledImages | None, figure: str | None) -> bytes:
-    if suffix == ".html":
-        return render_html(artifact, data=data).encode("utf-8")
-    page = _page(artifact, None)
-    if suffix == ".md":
-        return page_markdown(page).encode("utf-8")
-    return _image(page, figure, suffix)
+def _text_or_image(page: Page, suffix: str, figure: str | None) -> bytes:
+    return page_markdown(page).encode("utf-8") if suffix == ".md" else _image(page, figure, suffix)
 
 
-def _page(artifact: Renderable, data: LabeledImages | None) -> Page:
+def _page(artifact: Renderable, thumbnails: Thumbnailer | None = None, folder: Path = Path()) -> Page:
     match artifact:
         case Comparison():
-            return comparison_page(artifact, data=data)
+            section = None if thumbnails is None else comparison_section(artifact, thumbnails, folder)
+            return comparison_page(artifact, section, thumbnails)
         case AuditResult():
-            return collect_single.audit_page(artifact, data=data)
+            return collect_single.audit_page(artifact, thumbnails)
         case Run():
-            return collect_single.run_page(artifact)
+            section = None if thumbnails is None else run_section(artifact, thumbnails, folder)
+            return collect_single.run_page(artifact, section)
         case Evaluation():
             return collect_single.evaluation_page(artifact)
         case Explanation():
