@@ -556,7 +556,7 @@ def test_a_class_without_training_images_is_never_predicted(tmp_path):
 
 
 def test_training_logits_that_are_too_many_to_save_give_a_warning(dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr("counterpoise.workflow.training.api.MAX_TRAIN_LOGITS", 161)
+    monkeypatch.setattr("counterpoise.workflow.training.results.MAX_TRAIN_LOGITS", 161)
     with pytest.warns(UserWarning, match=r"predictions-train\.npz is not written, because its 162 logits .* than 161"):
         run = train("baseline", dataset, epochs=1, out=tmp_path / "run")
     assert not (tmp_path / "run" / "predictions-train.npz").exists()

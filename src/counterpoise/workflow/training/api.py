@@ -11,16 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from counterpoise.core.artifacts import LogitTransform, Predictions, Run, Strategy
+from counterpoise.core.artifacts import Run, Strategy
 from counterpoise.core.errors import ArtifactError
 from counterpoise.core.files import NEW, claim, output_folder, path_exists
-from counterpoise.core.images import SPLITS, LabeledImages, Split
+from counterpoise.core.images import SPLITS, LabeledImages
 from counterpoise.workflow.dataset import as_dataset, check_output
 from counterpoise.workflow.dataset.folds import with_validation
-from counterpoise.workflow.evaluation import FittedMethod
 from counterpoise.workflow.strategy import CATALOG, strategy_named
 from counterpoise.workflow.training.devices import check_device, distributed_state, training_device
 from counterpoise.workflow.training.loop import Progress
@@ -29,16 +27,12 @@ from counterpoise.workflow.training.posthoc import (
     HeldOut,
     apply_over_folds,
     apply_posthoc,
-    final_logit_prior,
 )
-from counterpoise.workflow.training.recipe import ClassPrior
+from counterpoise.workflow.training.results import finished_run, write_results
 from counterpoise.workflow.training.run_folder import FILES, RunFolder, error_text, linear_head, open_run, restarted
 from counterpoise.workflow.training.settings import Settings
 from counterpoise.workflow.training.setup import TrainingSetup, check_strategy
 from counterpoise.workflow.training.trainer import SeparateTrainer, Trainer, final_predictions
-
-MAX_TRAIN_LOGITS = 64_000_000
-"""The logits of the training images are saved up to this many numbers (512 MB of float64); above it `train` warns."""
 
 
 def train(  # noqa: PLR0913  one argument per decision of the user
@@ -157,13 +151,13 @@ def _trained(
     best_epoch = kept.best_epoch if kept.keeps_best else None
     run = replace(run, best_epoch=best_epoch, notes=(*run.notes, *kept.notes()))
     run = replace(run, steps=trainer.step, seconds=run.seconds + time.monotonic() - clock)
-    run = _finished(run, strategy, trainer.prior, predictions, fitted, trainer.transforms)
+    run = finished_run(run, strategy, trainer.prior, predictions, fitted, trainer.transforms)
     if strategy.sampler == "progressive" and (best_epoch or kept.epoch) < setup.settings.epochs:
         run = replace(run, prior=())  # the sampling of the last epoch, which the prior describes, was not reached
     if writes:
         folder.write_tensors("model.safetensors", trainer.model_state(), {"model": setup.settings.model})
         folder.write_history(trainer.history)
-        run = _write_results(folder, run, predictions)
+        run = write_results(folder, run, predictions)
     return run
 
 
@@ -186,10 +180,10 @@ def run_posthoc(
     else:
         predictions, fitted = apply_posthoc(strategy, prior, raw, None if model is None else linear_head(model[0]))
     run = replace(run, seconds=time.monotonic() - clock, directory=str(folder.path))
-    run = _finished(run, strategy, prior, predictions, fitted, base.transforms)
+    run = finished_run(run, strategy, prior, predictions, fitted, base.transforms)
     if model is not None:
         folder.link_model(source)
-    return _write_results(folder, run, predictions)
+    return write_results(folder, run, predictions)
 
 
 def _held_out(run: Run) -> HeldOut:
@@ -199,48 +193,3 @@ def _held_out(run: Run) -> HeldOut:
     if predictions is None:
         raise ArtifactError(f"{folder.path} has no predictions-val.npz; delete {folder.path} to repeat this run")
     return HeldOut(predictions, None if model is None else linear_head(model[0]))
-
-
-def _finished(
-    run: Run,
-    strategy: Strategy,
-    prior: ClassPrior,
-    predictions: dict[Split, Predictions],
-    fitted: FittedMethod,
-    transforms: tuple[LogitTransform, ...] | None,
-) -> Run:
-    """The finished run; ``transforms`` are the steps before those that were fitted, if they are recorded."""
-    return replace(
-        run,
-        status="done",
-        train_recall=_recall(predictions["train"]) if "train" in predictions else (),
-        prior=final_logit_prior(strategy, prior),
-        fitted=fitted.parameters,
-        transforms=None if transforms is None else (*transforms, *fitted.transforms),
-    )
-
-
-def _write_results(folder: RunFolder, run: Run, predictions: dict[Split, Predictions]) -> Run:
-    """Write run.json last, with the digests of the results: a run with the status "done" has all its files."""
-    for split, part in predictions.items():
-        if split == "train" and part.logits.size > MAX_TRAIN_LOGITS:
-            warnings.warn(
-                f"predictions-train.npz is not written, because its {part.logits.size:,} logits are more than "
-                f"{MAX_TRAIN_LOGITS:,}; if you need them, compute them with model.safetensors",
-                UserWarning,
-                stacklevel=2,
-            )
-        else:
-            folder.write_predictions(split, part)
-    run = replace(run, digests=folder.digests())
-    folder.write_run(run)
-    folder.remove_checkpoint()
-    return run
-
-
-def _recall(predictions: Predictions) -> tuple[float | None, ...]:
-    """Recall per class; None for a class without images."""
-    labels, classes = predictions.labels, len(predictions.classes)
-    hits = np.bincount(labels[predictions.logits.argmax(1) == labels], minlength=classes)
-    totals = np.bincount(labels, minlength=classes)
-    return tuple(float(h / n) if n else None for h, n in zip(hits, totals, strict=True))
