@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
 from tests.cli.photos import call, write_photos
 
@@ -119,3 +120,22 @@ def test_a_class_tree_says_what_to_do_about_folders_at_two_levels_and_misspelt_c
     (tmp_path / "tree.yaml").write_text("any red: [red, red/a, red/b]\nblue:\ngreen:\n")
     call("train", photos, *options, "--tree", tmp_path / "tree.yaml")
     assert json.loads((tmp_path / "out/run.json").read_text())["classes"] == ["blue", "green", "red", "red/a", "red/b"]
+
+
+def test_a_count_of_0_given_to_evaluate_is_named_with_its_consequence(tmp_path):
+    labels = np.arange(30) % 3
+    for split in ("val", "test"):
+        logits = np.random.default_rng(0).normal(size=(30, 3)) + 2 * np.eye(3)[labels]
+        np.savez(tmp_path / f"predictions-{split}.npz", logits=logits, labels=labels, classes=np.array(["a", "b", "c"]))
+    file = tmp_path / "predictions-test.npz"
+    told = call("evaluate", file, "--counts", "50,10,0")
+    assert told.stderr == (
+        "warning: `--counts`: 1 class has no training images and is in the group few: 'c'; correct the counts if the "
+        "model was trained on images of them\n"
+    )
+    told = call("evaluate", file, "--counts", "50,0,0", "--tune", "tau", "--json")
+    assert "2 classes have no training images and are never predicted after logit adjustment: 'b', 'c'" in told.stderr
+    assert [score["recall"] for score in json.loads(told.stdout)["after"]["classes"]] == [1.0, 0.0, 0.0]
+    assert call("evaluate", file, "--counts", "50,10,5").stderr == ""
+    error = call("evaluate", file, "--counts", "0,0,0", "--tune", "tau", code=2).stderr
+    assert error == "error: `--counts` must have at least one class with a count above 0; correct the counts\n"

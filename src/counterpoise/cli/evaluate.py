@@ -11,7 +11,7 @@ from counterpoise.cli.options import flag, option, read_counts
 from counterpoise.cli.output import Result, print_findings, print_note, print_table, print_text
 from counterpoise.core.errors import ArgumentError, ArtifactError
 from counterpoise.core.files import path_exists
-from counterpoise.core.text import MISSING, number_text, percent
+from counterpoise.core.text import MISSING, listed, number_text, percent, plural
 
 if TYPE_CHECKING:
     from counterpoise.core.artifacts import ClassScore, Evaluation, Run
@@ -43,6 +43,8 @@ def evaluate(
     suffix = file.stem.removeprefix("predictions-")
     split = suffix if suffix in ("train", "val", "test") else "test"
     training = _training(file, train_counts)
+    if train_counts is not None:
+        _warn_of_empty_classes(training["train_counts"], kind)
     if save and (kind is None or _run_of(file) is None):
         raise ArgumentError("`--save` saves what `--tune` has fitted in the folder of a run: give `--tune` and a run")
     if kind is None:
@@ -66,6 +68,19 @@ def _training(file: Path, counts: str | None) -> dict[str, Any]:
     if run is None:
         return {}
     return {"train_counts": ClassCounts(run.train_counts, run.classes), "train_recall": run.train_recall or None}
+
+
+def _warn_of_empty_classes(counts: ClassCounts, kind: str | None) -> None:
+    """Say what a class without training images means for the result; raise if no class has any."""
+    if not counts.total:
+        raise ArgumentError("`train_counts` must have at least one class with a count above 0; correct the counts")
+    if counts.empty:
+        number = plural(len(counts.empty), "class has", "classes have")
+        consequence = "never predicted after logit adjustment" if kind == "tau" else "in the group few"
+        print_note(
+            f"warning: `train_counts`: {number} no training images and {'is' if len(counts.empty) == 1 else 'are'} "
+            f"{consequence}: {listed(counts.empty, 5)}; correct the counts if the model was trained on images of them"
+        )
 
 
 def _run_of(file: Path) -> Run | None:
