@@ -95,7 +95,9 @@ class ResplitImages(LabeledImages):
     def to_dict(self) -> dict[str, Any]:
         """How the dataset was made, for the record of a run."""
         splits = {split: int((self.splits == split).sum()) for split in ("train", "val", "test")}
-        return {**self.source.to_dict(), "splits": splits, "num_quarantined": len(self.quarantined), **self.record}
+        current = {"splits": splits, "num_quarantined": len(self.quarantined)}
+        # The own record first: it explains the other differences from another run.
+        return {**self.record, **self.source.to_dict(), **current, **self.record}
 
     def _view(self, inside: NDArray[np.bool_]) -> ResplitImages:
         view = ResplitImages(self.source, self.splits[inside], rows=self.rows[inside], record=self.record)
