@@ -149,7 +149,7 @@ class TrainingOptions:
 
     model: Annotated[
         str, _training("--model", "M", "resnet20, resnet32, timm:NAME or torchvision:NAME; auto: by image size.")
-    ] = _SETTINGS.model
+    ] = "auto"
     pretrained: Annotated[bool, _PRETRAINED] = _SETTINGS.pretrained
     epochs: Annotated[int, _training("--epochs", "E", "Passes over the training images, per strategy.", min=1)] = (
         _SETTINGS.epochs

@@ -1,6 +1,7 @@
-"""Models by name: small residual networks, timm and torchvision backbones, cosine and hierarchical heads."""
+"""Models by name or by a function of the caller: small residual networks, timm and torchvision, and their heads."""
 
-from counterpoise.models.build import Classifier, build_head, build_model, check_model
+from counterpoise.models.build import Classifier, build_head, build_model, check_model, set_memory_format
+from counterpoise.models.factory import CustomModel, inspect_model
 from counterpoise.models.frozen import FeatureExtractor, FrozenClassifier, Standardize, build_extractor, round_to_half
 from counterpoise.models.heads import CosineHead, HierarchicalHead, leaf_log_probabilities
 from counterpoise.models.resnet import CifarResNet
@@ -9,6 +10,7 @@ __all__ = [
     "CifarResNet",
     "Classifier",
     "CosineHead",
+    "CustomModel",
     "FeatureExtractor",
     "FrozenClassifier",
     "HierarchicalHead",
@@ -17,6 +19,8 @@ __all__ = [
     "build_head",
     "build_model",
     "check_model",
+    "inspect_model",
     "leaf_log_probabilities",
     "round_to_half",
+    "set_memory_format",
 ]

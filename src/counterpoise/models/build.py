@@ -13,6 +13,7 @@ from counterpoise.core.checks import checked_choice
 from counterpoise.core.errors import ArgumentError
 from counterpoise.core.names import did_you_mean
 from counterpoise.hierarchy import ClassTree
+from counterpoise.models.factory import CustomModel
 from counterpoise.models.heads import CosineHead, HierarchicalHead
 from counterpoise.models.resnet import CifarResNet
 
@@ -31,6 +32,7 @@ class Classifier(nn.Module):
         head: features → logits.
         mean: per channel, of images in [0, 1].
         std: standard deviation per channel.
+        channels_last: whether the backbone takes images in this memory format; if not, they get the default one.
 
     Example:
         >>> net = Classifier(nn.Flatten(), nn.Linear(12, 2), mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
@@ -41,19 +43,38 @@ class Classifier(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        channels_last: bool = True,
+    ) -> None:
         super().__init__()
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
         self.backbone, self.head = backbone, head
 
     def forward(self, images: Tensor) -> Tensor:
+        if self.memory_format is torch.contiguous_format:
+            images = images.contiguous()
         logits: Tensor = self.head(self.backbone((images - self.mean) / self.std))
         return logits
 
 
+def set_memory_format(module: nn.Module) -> None:
+    """Convert a module to the memory format channels_last, and each `Classifier` in it to its own."""
+    module.to(memory_format=torch.channels_last)
+    for part in module.modules():
+        if isinstance(part, Classifier):
+            part.to(memory_format=part.memory_format)
+
+
 def build_model(
-    name: str,
+    name: str | CustomModel,
     num_classes: int,
     *,
     pretrained: bool = False,
@@ -66,7 +87,7 @@ def build_model(
 
     Args:
         name: ``resnet20``, ``resnet32``, ``resnet44``, ``resnet56`` (for small images), ``timm:NAME`` or
-            ``torchvision:NAME``.
+            ``torchvision:NAME``; or a function of the caller that `inspect_model` has looked at.
         num_classes: C.
         pretrained: start from published ImageNet weights (timm and torchvision only).
         head: ``"linear"``, ``"cosine"`` for losses with margins, or ``"hierarchical"`` for edge logits of ``tree``.
@@ -87,6 +108,8 @@ def build_model(
     checked_choice("head", head, get_args(Head))
     if head == "hierarchical" and (tree is None or tree.num_classes != num_classes):
         raise ArgumentError(f"`tree` must be a class tree of {num_classes} classes for the hierarchical head")
+    if isinstance(name, CustomModel):
+        return _build_custom(name, num_classes, head, tree, mean, std)
     check_model(name, pretrained=pretrained)
     library, _, architecture = name.rpartition(":")
     backbone = _backbone(library, architecture, pretrained) if library else CifarResNet(BUILTIN[name])
@@ -101,6 +124,28 @@ def build_head(head: Head, width: int, num_classes: int, *, tree: ClassTree | No
         return HierarchicalHead(width, tree)
     layer = CosineHead if head == "cosine" else nn.Linear
     return layer(width, num_classes)
+
+
+def _build_custom(
+    model: CustomModel,
+    num_classes: int,
+    head: Head,
+    tree: ClassTree | None,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Classifier:
+    """A model of the caller; its own classifier is the linear head."""
+    if model.classifier is not None:
+        backbone, own = model.split(num_classes)
+        keep = head == "linear" and own.bias is not None
+        layer = own if keep else build_head(head, own.in_features, num_classes, tree=tree)
+        return Classifier(backbone, layer, mean, std, channels_last=model.channels_last)
+    if head != "linear":
+        raise ArgumentError(
+            f"`head` {head!r}: `model` {model.name} has no linear classifier to replace; end its forward in a "
+            "torch.nn.Linear"
+        )
+    return Classifier(model.build(num_classes), nn.Identity(), mean, std, channels_last=model.channels_last)
 
 
 def check_model(name: str, *, pretrained: bool = False) -> None:

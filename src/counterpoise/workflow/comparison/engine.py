@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
@@ -50,15 +51,24 @@ def run_tasks(setup: TrainingSetup, tasks: Sequence[Task], *, jobs: int, progres
         progress: called after every step.
     """
     steps = _Steps(setup, tasks, progress)
-    if min(jobs, len(tasks)) <= 1:
+    jobs = min(jobs, len(tasks))
+    if jobs > 1 and (local := setup.settings.not_picklable()):
+        warnings.warn(
+            f"the runs are done one after another, because {local} cannot be sent to other processes; define it at the "
+            "top level of a module that is imported, and not in the script itself or as a lambda",
+            UserWarning,
+            stacklevel=2,
+        )
+        jobs = 1
+    if jobs <= 1:
         return [_attempt(setup, task, steps.of(i)) for i, task in enumerate(tasks)]
-    return _in_processes(setup, tasks, min(jobs, len(tasks)), steps)
+    return _in_processes(setup, tasks, jobs, steps)
 
 
 def default_jobs(setup: TrainingSetup, tasks: int) -> int:
     """One run per core for small images on a CPU, where a step gains little from a second core; otherwise one."""
     small = setup.settings.image_size <= 64 and used_device(setup.device).type == "cpu"
-    return max(1, min(tasks, os.cpu_count() or 1)) if small else 1
+    return max(1, min(tasks, os.cpu_count() or 1)) if small and not setup.settings.not_picklable() else 1
 
 
 def failed(setup: TrainingSetup, task: Task, error: BaseException) -> Run:

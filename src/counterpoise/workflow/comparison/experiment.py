@@ -176,6 +176,7 @@ class _Experiment:
     def check_folders(self) -> None:
         """Refuse folders that hold other runs, before any training."""
         for task in (*self.tasks(trains=True), *self.tasks(trains=False)):
+            self.setup.check_head(task.strategy)
             open_run(task.setup(self.setup), task.strategy, task.seed, RunFolder(task.folder))
 
     def run_all(self, jobs: int | None, progress: Progress) -> dict[str, list[Run]]:

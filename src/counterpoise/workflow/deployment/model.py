@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
@@ -23,7 +23,7 @@ from counterpoise.core.files import path_exists
 from counterpoise.core.names import did_you_mean
 from counterpoise.core.text import listed
 from counterpoise.hierarchy import ClassTree
-from counterpoise.models import FrozenClassifier, build_model
+from counterpoise.models import CustomModel, FrozenClassifier, build_model, inspect_model, set_memory_format
 from counterpoise.posthoc import adjust_logits, apply_transforms, estimate_prior
 from counterpoise.workflow.deployment.frozen import frozen_network, refuse_own_features
 from counterpoise.workflow.deployment.images import ImageLike, ImageTransform, listed_images
@@ -31,6 +31,7 @@ from counterpoise.workflow.deployment.module import ImageClassifier, NodeClassif
 from counterpoise.workflow.deployment.result import ImagePredictions
 from counterpoise.workflow.evaluation import TUNING_FILE, read_tuning
 from counterpoise.workflow.training import RunFolder, checked_device
+from counterpoise.workflow.training.custom import checked_model
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -56,7 +57,7 @@ class TrainedModel:
         self.transform = ImageTransform(prepared["image_size"], prepared.get("resize", "crop"))
         self._dtype = _AUTOCAST.get(prepared["precision"])
         module = ImageClassifier(network, run.transforms, len(run.classes))
-        module = module.to(device).to(memory_format=torch.channels_last)
+        set_memory_format(module.to(device))
         self.module: ImageClassifier = module.eval().requires_grad_(False)
 
     def __repr__(self) -> str:
@@ -200,6 +201,7 @@ def load_model(
     strategy: str | None = None,
     seed: int | None = None,
     device: str | torch.device | None = None,
+    model: Callable[..., Any] | None = None,
 ) -> TrainedModel:
     """Load a trained model, to predict the classes of new images.
 
@@ -209,6 +211,8 @@ def load_model(
         strategy: the strategy to take from a comparison; needed where its verdict is undecided.
         seed: the seed to take from a comparison; None for the first one that finished.
         device: "cpu", "cuda", "cuda:1", "mps", …; None or "auto" for a GPU if there is one.
+        model: the function that made the model, for a run that was trained with one, because a run folder has its
+            weights and not its code; None for a run with a model by name.
 
     Returns:
         The `TrainedModel`.
@@ -217,7 +221,8 @@ def load_model(
         ArtifactError: no run is in the folder, it is unfinished, or the model is missing, damaged or of an earlier
             version.
         ArgumentError: the comparison has no such strategy or seed, recommends none, or has folds: then it has no model
-            that was trained on all images, and the message has the command that trains it.
+            that was trained on all images, and the message has the command that trains it. Or ``model`` is missing,
+            makes other modules than the function of the training, or is given for a run with a model by name.
         UnsupportedError: the run was trained on features that were computed elsewhere, so it has no backbone.
 
     Example:
@@ -239,11 +244,12 @@ def load_model(
     if record.transforms is None:
         raise ArtifactError(f"{folder} was written by an earlier version, which did not record its correction; repeat")
     refuse_own_features(record, folder)
+    source = _model_source(record, model, folder)
     tensors = _checked_tensors(folder, record)
     tuning = read_tuning(folder, record)
     if tuning is not None:
         record = replace(record, transforms=(*record.transforms, *tuning.transforms), prior=tuning.prior)
-    chosen, network = _device(device), _network(record, tensors, folder)
+    chosen, network = _device(device), _network(record, tensors, folder, source)
     try:
         return TrainedModel(record, network, chosen)
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -292,14 +298,40 @@ def _checked_tensors(folder: Path, run: Run) -> dict[str, Tensor]:
     return saved[0]
 
 
-def _network(run: Run, tensors: dict[str, Tensor], folder: Path) -> nn.Module:
+def _model_source(run: Run, factory: Callable[..., Any] | None, folder: Path) -> str | CustomModel:
+    """The name of a run's model, or the function that made it, if it makes the same architecture."""
+    digest = run.settings.get("model_digest")
+    if digest is None:
+        if factory is not None:
+            raise ArgumentError(f"`model`: the run in {folder} was trained with {run.model!r}; leave `model` out")
+        return str(run.settings.get("model"))
+    if factory is None:
+        raise ArgumentError(
+            f"the model in {folder} was made by the function {run.model}, whose code a run folder does not have; pass "
+            "it in Python: load_model(run, model=function), then predict or export"
+        )
+    if isinstance(checked_model(factory), str):
+        raise ArgumentError(f"`model` must be the function {run.model} that made the model; got {factory!r:.60}")
+    size = run.settings.get("image_size")
+    if not isinstance(size, int) or size < 1:
+        raise ArtifactError(f"{folder / 'run.json'} is damaged: `image_size` is {size!r:.40}; copy it again")
+    source = inspect_model(factory, len(run.classes), image_size=size)
+    if source.digest != digest:
+        raise ArgumentError(
+            f"`model` {source.name} makes modules with other parameters than {run.model}, which the run in {folder} "
+            "was trained with; pass the function of the training"
+        )
+    return source
+
+
+def _network(run: Run, tensors: dict[str, Tensor], folder: Path, source: str | CustomModel) -> nn.Module:
     """The network of a run with its weights; for a separate strategy one network per node."""
     tree = ClassTree.from_dict(run.tree) if run.tree else None
     try:
         if run.settings.get("frozen"):
             return frozen_network(run, tensors, folder, tree)
         if not run.strategy.separate:
-            network = build_model(run.settings["model"], len(run.classes), head=run.strategy.head, tree=tree)
+            network = build_model(source, len(run.classes), head=run.strategy.head, tree=tree)
             network.load_state_dict(tensors)
             return network
         assert tree is not None, "a separate strategy has a tree"
@@ -307,7 +339,7 @@ def _network(run: Run, tensors: dict[str, Tensor], folder: Path) -> nn.Module:
         classifiers: dict[int, nn.Module] = {}
         for node in nodes:
             prefix = f"node{node}."
-            classifiers[node] = build_model(run.settings["model"], len(tree.children(node)))
+            classifiers[node] = build_model(source, len(tree.children(node)))
             own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
             classifiers[node].load_state_dict(own)
         return NodeClassifiers(classifiers, tree)

@@ -104,6 +104,7 @@ def train(  # noqa: PLR0913  one argument per decision of the user
         claim(path, resume=resume, overwrite=overwrite)
     check_output(given, path)
     setup = TrainingSetup.prepare(dataset, checked, device=used)
+    setup.check_head(chosen)
     if chosen.name not in CATALOG and (advice := setup.double_correction_advice(chosen)):
         warnings.warn(advice, UserWarning, stacklevel=2)
     with output_folder(path, FILES, resume=resume, overwrite=overwrite) if is_first else nullcontext():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, Literal, cast
 
 from counterpoise.core.checks import checked_choice
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 from counterpoise.core.images import SYMMETRIES
+from counterpoise.core.text import described
 
 ModelFactory = Callable[..., Any]
 """The number of classes → a new `torch.nn.Module` from images to logits."""
@@ -82,6 +84,19 @@ def checked_augment(augment: Any) -> tuple[Augmentation, ...] | Literal["auto"]:
             f"of names and functions; got {type(augment).__name__}"
         )
     return tuple(step if callable(step) else _checked_name(step) for step in augment)
+
+
+def not_picklable(functions: Iterable[tuple[str, Any]]) -> str | None:
+    """The first (argument, function) that another process cannot get, as text; None if all can be sent."""
+    for argument, function in functions:
+        try:
+            sent = bytes(ForkingPickler.dumps(function))
+        except Exception:  # an object of the caller can raise anything
+            return f"`{argument}` {described(function)}"
+        # The processes of a comparison do not import the script of the caller.
+        if b"__main__" in sent:
+            return f"`{argument}` {described(function)}"
+    return None
 
 
 def _checked_name(name: Any) -> str:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from counterpoise.core.errors import DatasetError, TrainingError
 from counterpoise.losses import global_normalizer, softmax_loss
 from counterpoise.losses.base import Loss
+from counterpoise.models import set_memory_format
 from counterpoise.workflow.training.augmentation import augmented
 from counterpoise.workflow.training.data import EpochBatches, ImageBatch, ImageTensors, SampleOrder, collate
 from counterpoise.workflow.training.devices import distributed_state
@@ -67,7 +68,7 @@ class TrainingLoop:
         loader = DataLoader(
             self.train_images, batch_sampler=self.batches, collate_fn=collate, num_workers=self.train_images.workers
         )
-        self.model = self.model.to(memory_format=torch.channels_last)
+        set_memory_format(self.model)
         if self.head_only:
             self.model.backbone.requires_grad_(False)
         parameters = [p for p in self.model.parameters() if p.requires_grad]

@@ -7,7 +7,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -19,10 +19,16 @@ from counterpoise.core.text import described
 from counterpoise.metrics import METRICS
 from counterpoise.workflow.training.custom import (
     Augmentation,
+    ModelFactory,
     OptimizerFactory,
     checked_augment,
+    checked_model,
     checked_optimizer,
+    not_picklable,
 )
+
+if TYPE_CHECKING:
+    from counterpoise.models import CustomModel
 
 SMALL_IMAGE = 64
 """Images whose shorter side has at most this many pixels keep their size and get a small network."""
@@ -46,8 +52,11 @@ class Settings:
     """Settings of a training run that the caller may choose; `resolve` derives None and "auto" from the data.
 
     Attributes:
-        model: a name for `counterpoise.models.build_model`, or "auto": a small residual network for images of up to
-            64 pixels, else ``timm:resnet18``.
+        model: a name for `counterpoise.models.build_model`; "auto", a small residual network for images of up to 64
+            pixels, else ``timm:resnet18``; or a function that makes a new `torch.nn.Module` from the number of classes,
+            which it gets as ``num_classes`` if it takes that: a class, ``lambda num_classes: …``, or
+            ``functools.partial(timm.create_model, "resnet18")``. The module maps images ``(N, 3, S, S)`` to logits
+            ``(N, C)``; Counterpoise normalizes the images before it.
         epochs: number of epochs; an epoch has as many images as the training split, whatever the strategy.
         batch_size: images per optimiser step, over all processes; at most the number of training images, to which a
             larger one is lowered. None is 128 from 2,048 training images on, else 32.
@@ -91,7 +100,7 @@ class Settings:
         True
     """
 
-    model: str = "auto"
+    model: str | ModelFactory = "auto"
     epochs: int = 30
     batch_size: int | None = None
     optimizer: str | OptimizerFactory = "sgd"
@@ -120,9 +129,9 @@ class Settings:
         checked_choice("resize", self.resize, get_args(Resize))
         checked_choice("keep", self.keep, get_args(Keep))
         checked_choice("select_by", self.select_by, tuple(METRICS))
-        for name in ("model", "tree"):
-            if not isinstance(getattr(self, name), str):
-                raise ArgumentTypeError(f"`{name}` must be a string; got {type(getattr(self, name)).__name__}")
+        checked_model(self.model)
+        if not isinstance(self.tree, str):
+            raise ArgumentTypeError(f"`tree` must be a string; got {type(self.tree).__name__}")
         if not isinstance(self.pretrained, bool):
             raise ArgumentTypeError(f"`pretrained` must be True or False; got {self.pretrained!r:.60}")
         object.__setattr__(self, "augment", checked_augment(self.augment))
@@ -170,7 +179,10 @@ class Settings:
             raise ArgumentError(f"{data.name} has {len(train)} training images; training needs at least two")
         size = self.image_size or (PRETRAINED_SIZE if self.pretrained else _native_size(train))
         batch = min(self.batch_size or (FULL_BATCH if len(train) >= SMALL_DATASET else SMALL_BATCH), len(train))
-        model = self.model if self.model != "auto" else ("resnet20" if size <= SMALL_IMAGE else "timm:resnet18")
+        default = "resnet20" if size <= SMALL_IMAGE else "timm:resnet18"
+        model = (
+            default if self.model == "auto" else self.model if isinstance(self.model, str) else described(self.model)
+        )
         rate, decay = self._learning_rate(batch), self.weight_decay
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "tree"}
         derived: dict[str, Any] = {"model": model, "image_size": size, "batch_size": batch, "learning_rate": rate}
@@ -209,7 +221,8 @@ class Settings:
 class ResolvedSettings:
     """`Settings` with nothing unset, as run.json records them.
 
-    ``own_rate``: the function that makes the optimiser chooses the learning rate.
+    ``own_rate``: the function that makes the optimiser chooses the learning rate. ``custom``: the function that makes
+    the model, which ``model`` only names.
     """
 
     model: str
@@ -228,6 +241,7 @@ class ResolvedSettings:
     cache_gib: float
     steps_per_epoch: int
     own_rate: bool = False
+    custom: CustomModel | None = None
     keep: Keep = "last"
     patience: int | None = None
     select_by: str | None = None
@@ -245,9 +259,20 @@ class ResolvedSettings:
             return self.learning_rate * (step + 1) / warm
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.steps - warm)))
 
+    def not_picklable(self) -> str | None:
+        """A function of the caller that cannot be sent to another process, as text; None if all can."""
+        functions: list[tuple[str, Any]] = [("augment", step) for step in self.augment if callable(step)]
+        functions += [("optimizer", self.optimizer)] if callable(self.optimizer) else []
+        functions += [] if self.custom is None else [("model", self.custom.factory)]
+        return not_picklable(functions)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, comparable with those of another run; functions as their names."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "own_rate"}
+        values = {
+            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("own_rate", "custom")
+        }
+        if self.custom is not None:
+            values["model_digest"] = self.custom.digest
         values["augment"] = [step if isinstance(step, str) else described(step) for step in self.augment]
         if self.optimizer != "sgd":
             values["momentum"] = None

@@ -20,7 +20,7 @@ from counterpoise.core.errors import ArgumentError
 from counterpoise.core.images import SPLITS, LabeledImages, Split, content_fingerprint
 from counterpoise.core.text import listed
 from counterpoise.hierarchy import ClassTree
-from counterpoise.models import build_model, check_model
+from counterpoise.models import build_model, check_model, inspect_model
 from counterpoise.workflow.dataset.folds import Folds, draw_folds
 from counterpoise.workflow.training.augmentation import check_augmentation
 from counterpoise.workflow.training.data import ImageTensors
@@ -52,18 +52,14 @@ class TrainingSetup:
     @classmethod
     def prepare(cls, data: LabeledImages, settings: Settings, *, device: torch.device | None = None) -> TrainingSetup:
         """Resolve the settings, check the model, and decode all images; images that cannot be are quarantined."""
-        check_model(settings.model if settings.model != "auto" else "resnet20")
-        resolved = settings.resolve(data)
-        check_model(resolved.model, pretrained=resolved.pretrained)
-        if resolved.pretrained:
-            # Downloads the weights once for all runs, or fails before any work.
-            build_model(resolved.model, data.counts("train").num_classes, pretrained=True)
+        resolved = _with_model(settings, data)
         images = _image_tensors(data, resolved)
         faults = {split: tensors.faults for split, tensors in images.items() if tensors.faults}
         if faults:
             data = data.quarantine(_dataset_rows(data, faults))
             # The splits without faults are decoded at this size; without the faulty images another could be derived.
-            resolved = replace(settings, image_size=resolved.image_size).resolve(data)
+            again = replace(settings, image_size=resolved.image_size).resolve(data)
+            resolved = replace(again, custom=resolved.custom)
             images |= _image_tensors(data, resolved, splits=tuple(faults))
         check_augmentation(resolved.augment, images["train"].__getitems__([0])["images"][0])
         images = {split: tensors for split, tensors in images.items() if len(tensors)}
@@ -73,8 +69,8 @@ class TrainingSetup:
         """The same images, divided into folds; every fold has the budget of the one with the fewest training images."""
         folds = draw_folds(self.data, number)
         smallest = min((folds.split(self.data, fold) for fold in range(number)), key=lambda data: data.counts().total)
-        resolved = replace(settings, image_size=self.settings.image_size).resolve(smallest)
-        return replace(self, settings=resolved, folds=folds)
+        again = replace(settings, image_size=self.settings.image_size).resolve(smallest)
+        return replace(self, settings=replace(again, custom=self.settings.custom), folds=folds)
 
     def fold(self, fold: int) -> TrainingSetup:
         """The setup in which the images of one fold are the validation split; the decoded images are shared."""
@@ -94,6 +90,20 @@ class TrainingSetup:
     def content(self) -> str:
         """Fingerprint of the images themselves; all runs share it."""
         return content_fingerprint(self.data)
+
+    def check_head(self, strategy: Strategy) -> None:
+        """Raise `ArgumentError` if a strategy needs a linear classifier, and the caller's model has none."""
+        custom = self.settings.custom
+        if custom is None or custom.classifier is not None or strategy.separate:
+            return
+        needs = {"cosine": "a cosine head", "hierarchical": "a head for the class tree"}.get(strategy.head)
+        needs = needs or ("to train its linear classifier again" if strategy.retraining else None)
+        needs = needs or ("the weights of its linear classifier" if strategy.posthoc == "tau_normalize" else None)
+        if needs is not None:
+            raise ArgumentError(
+                f"strategy {strategy.name!r} needs {needs}, and the output of `model` {custom.name} is not that of a "
+                "torch.nn.Linear with one row per class; end its forward in such a layer, or leave the strategy out"
+            )
 
     @property
     def counts(self) -> ClassCounts:
@@ -129,6 +139,21 @@ class TrainingSetup:
         images = self.data.subset(split)
         classes = np.array(images.classes, dtype=np.str_)
         return Predictions(logits, images.labels, np.array(images.paths, dtype=np.str_), classes)
+
+
+def _with_model(settings: Settings, data: LabeledImages) -> ResolvedSettings:
+    """The resolved settings, if their model can be built; what does not fit is refused before any work."""
+    classes = data.counts("train").num_classes
+    if not isinstance(settings.model, str):
+        resolved = settings.resolve(data)
+        return replace(resolved, custom=inspect_model(settings.model, classes, image_size=resolved.image_size))
+    check_model("resnet20" if settings.model == "auto" else settings.model)
+    resolved = settings.resolve(data)
+    check_model(resolved.model, pretrained=resolved.pretrained)
+    if resolved.pretrained:
+        # Downloads the weights once for all runs, or fails before any work.
+        build_model(resolved.model, classes, pretrained=True)
+    return resolved
 
 
 def _image_tensors(

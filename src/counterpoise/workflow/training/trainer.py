@@ -383,7 +383,13 @@ def _new_model(
     settings = setup.settings
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if settings.pretrained else setup.channel_statistics()
     model = build_model(
-        settings.model, num_classes, pretrained=settings.pretrained, head=strategy.head, tree=tree, mean=mean, std=std
+        settings.custom or settings.model,
+        num_classes,
+        pretrained=settings.pretrained,
+        head=strategy.head,
+        tree=tree,
+        mean=mean,
+        std=std,
     )
     if strategy.scores == "sigmoid" and isinstance(model.head, torch.nn.Linear):
         # Every class starts at probability 1/C (Cui et al. 2019, section 4.3); otherwise the many negatives dominate
