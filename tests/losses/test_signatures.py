@@ -367,3 +367,55 @@ def test_numbers_and_vectors_and_parameters_replace_each_other():
         module.gamma = torch.ones(3, requires_grad=True)
     module.weight = None
     assert module.weight is None
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: losses.FocalLoss(gama=2), r"FocalLoss has no argument `gama`; did you mean gamma\?"),
+        (
+            lambda: losses.LogitAdjustedLoss(priors=[0.5, 0.5]),
+            r"LogitAdjustedLoss has .* `priors`; did you mean prior\?",
+        ),
+        (lambda: losses.CrossEntropyLoss(class_weight=[1, 2]), r"`class_weight`; did you mean weight\?"),
+        (lambda: losses.DiceLoss(xyzzy=1), "DiceLoss has no argument `xyzzy`; expected one of"),
+        (lambda: losses.focal_loss(LOGITS, LABELS, gama=2), r"focal_loss has no argument `gama`; did you mean gamma\?"),
+    ],
+)
+def test_a_misspelt_argument_gets_the_nearest_name(call, message):
+    with pytest.raises(TypeError, match=message) as raised:
+        call()
+    assert isinstance(raised.value, ArgumentTypeError)
+
+
+LOGITS, LABELS = torch.zeros(2, 3), torch.tensor([0, 1])
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        losses.CrossEntropyLoss(),
+        losses.FocalLoss(),
+        losses.LogitAdjustedLoss(prior=[0.5, 0.3, 0.2]),
+        losses.AsymmetricSoftmaxLoss(),
+        losses.SigmoidFocalLoss(),
+        losses.DiceLoss(),
+        losses.softmax_loss,
+        losses.sigmoid_loss,
+    ],
+    ids=lambda loss: getattr(loss, "__name__", type(loss).__name__),
+)
+@pytest.mark.parametrize("labels", [LABELS, torch.zeros(2, 3, dtype=torch.int64)], ids=["indices", "rows"])
+def test_swapped_arguments_are_named(loss, labels):
+    with pytest.raises(ArgumentTypeError, match=r"got torch.int64. The logits come first: loss\(logits, target\)"):
+        loss(labels, LOGITS)
+
+
+def test_a_loss_of_a_user_keeps_its_constructor():
+    class Mine(losses.FocalLoss):
+        def __init__(self, **options):
+            super().__init__(gamma=options.pop("my_gamma"), **options)
+
+    assert Mine(my_gamma=1.5).gamma == 1.5
+    with pytest.raises(TypeError, match="did you mean gamma"):
+        Mine(my_gamma=1.5, gama=2)

@@ -161,3 +161,20 @@ def test_wrong_arguments_are_named():
         metrics.average_precision([0, 2], [0.1, 0.3])
     with pytest.raises(ArgumentError, match=r"`labels` must have the shape of `scores`, \(2,\), .*got \(3,\)"):
         metrics.average_precision([0, 1, 1], [0.1, 0.3])
+
+
+@pytest.mark.parametrize(
+    ("metric", "instead"),
+    [
+        (metrics.macro_f1, "pass `classes=`"),
+        (metrics.geometric_mean, "pass `classes=`"),
+        (metrics.per_class_recall, "pass `"),
+        (metrics.confusion_matrix, "pass `num_classes=`"),
+    ],
+)
+def test_the_labels_of_scikit_learn_are_the_classes_here(metric, instead):
+    with pytest.raises(
+        TypeError, match=f"`labels` of {metric.__name__} are the true classes, given first; .*{instead}"
+    ):
+        metric([0, 1], [0, 1], labels=[0, 1])
+    np.testing.assert_array_equal(metric(labels=[0, 1], predictions=[0, 1]), metric([0, 1], [0, 1]))

@@ -22,6 +22,7 @@ from counterpoise.core.checks import bounds_text, checked_choice, checked_number
 from counterpoise.core.counts import ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 from counterpoise.core.hyperparameters import Hyperparameter, hyperparameters
+from counterpoise.core.names import did_you_mean
 from counterpoise.kernels.autograd import in_transform, is_traced
 from counterpoise.kernels.dispatch import Impl
 from counterpoise.kernels.reduction import accumulation_dtype
@@ -82,14 +83,16 @@ def values_readable(tensor: Tensor) -> bool:
 def also_named(**second_names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Let a function take arguments by the names that torch gives them too, such as ``input=`` for ``logits``.
 
-    `inspect.signature` and editors see the function's own signature.
+    A misspelt keyword is refused with the nearest name. `inspect.signature` and editors see the function's own
+    signature.
 
     Args:
         second_names: the other name, and the argument that it stands for.
     """
 
     def decorated(function: Callable[P, R]) -> Callable[P, R]:
-        names = list(inspect.signature(function).parameters)
+        parameters = inspect.signature(function).parameters
+        names = list(parameters)
 
         @functools.wraps(function)
         def renamed(*arguments: P.args, **keywords: P.kwargs) -> R:
@@ -99,11 +102,21 @@ def also_named(**second_names: str) -> Callable[[Callable[P, R]], Callable[P, R]
                 if name in keywords or names.index(name) < len(arguments):
                     raise ArgumentTypeError(f"`{other}` is another name of `{name}`; pass only one of them")
                 keywords[name] = keywords.pop(other)
+            if any(name not in names for name in keywords):  # a list, which torch.compile reads without a graph break
+                check_keywords(function.__name__, keywords, parameters)
             return function(*arguments, **keywords)
 
         return renamed
 
     return decorated
+
+
+def check_keywords(function: str, keywords: Mapping[str, object], parameters: Mapping[str, inspect.Parameter]) -> None:
+    """Refuse keywords that the function does not have, with the nearest name that it has."""
+    unknown = [name for name in keywords if name not in parameters]
+    if unknown and not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        named = [name for name in parameters if name != "self"]
+        raise ArgumentTypeError(f"{function} has no argument `{unknown[0]}`; {did_you_mean(unknown[0], named)}")
 
 
 def check_choices(table: Table, reduction: object, impl: object = "auto") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from counterpoise.kernels.reduction import Reduction
 from counterpoise.losses.arguments import (
     Vector,
     also_named,
+    check_keywords,
     check_values,
     checked_arguments,
     values_readable,
@@ -38,6 +40,11 @@ class SettableModule(nn.Module):
     """
 
     defaults: dict[str, Any]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__module__.partition(".")[0] == _LIBRARY and "__init__" in cls.__dict__:
+            cls.__init__ = _with_known_keywords(cls.__init__, cls.__name__)  # type: ignore[method-assign]
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.__dict__.get("defaults", ()):
@@ -75,6 +82,18 @@ class SettableModule(nn.Module):
             near = difflib.get_close_matches(name, {*arguments, *self.__dict__.get("defaults", ())}, n=1, cutoff=0.8)
             if near:
                 raise AttributeUseError(f"{cls.__name__} has no attribute `{name}`; did you mean `{near[0]}`?")
+
+
+def _with_known_keywords(construct: Callable[..., None], name: str) -> Callable[..., None]:
+    """A constructor that refuses a misspelt keyword with the nearest name."""
+    parameters = inspect.signature(construct).parameters
+
+    @functools.wraps(construct)
+    def checked(self: Any, *arguments: Any, **keywords: Any) -> None:
+        check_keywords(name, keywords, parameters)
+        construct(self, *arguments, **keywords)
+
+    return checked
 
 
 class Loss(SettableModule):

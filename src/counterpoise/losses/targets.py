@@ -34,8 +34,7 @@ def check_tensor(name: str, value: object) -> None:
 def checked_logits(logits: Tensor) -> Tensor:
     """Return floating-point logits ``(N, C, …)``; in the mode "always" of `checks` without NaN and +inf."""
     check_tensor("logits", logits)
-    if not logits.is_floating_point():
-        raise ArgumentTypeError(f"`logits` must be floating point; got {logits.dtype}")
+    _check_floating(logits)
     if logits.dim() < 2 or logits.shape[1] == 0:
         raise ArgumentError(
             f"`logits` must have shape (N, C) or (N, C, ...) with C of at least 1; got {tuple(logits.shape)}"
@@ -46,6 +45,13 @@ def checked_logits(logits: Tensor) -> Tensor:
             where = tuple(torch.nonzero(bad)[0].tolist())
             raise ArgumentError(f"`logits` must not be NaN or +inf; the value at {where} is {logits[where].item()}")
     return logits
+
+
+def _check_floating(logits: Tensor) -> None:
+    if not logits.is_floating_point():
+        raise ArgumentTypeError(
+            f"`logits` must be floating point; got {logits.dtype}. The logits come first: loss(logits, target)"
+        )
 
 
 def checked_target(
@@ -119,6 +125,7 @@ def with_batch_dimension(logits: Tensor, target: Tensor) -> tuple[bool, Tensor, 
     """Return whether logits ``(C,)`` have no batch dimension, and both tensors with one: the logits of one row."""
     check_tensor("logits", logits)
     check_tensor("target", target)
+    _check_floating(logits)
     if logits.dim() != 1:
         return False, logits, target
     if target.dim() != 0 and not (target.is_floating_point() and target.shape == logits.shape):

@@ -11,7 +11,16 @@ from counterpoise.core.checks import checked_choice, checked_indices, checked_nu
 from counterpoise.core.counts import FEW, MANY, ClassCounts, CountsLike
 from counterpoise.core.errors import ArgumentError
 from counterpoise.metrics.rates import ZeroDivision, f1_with_zero_division
-from counterpoise.metrics.tally import METRICS, Tally, checked_pair, group_recall, mean_over, num_classes_of, tally
+from counterpoise.metrics.tally import (
+    METRICS,
+    Tally,
+    checked_pair,
+    group_recall,
+    labels_come_first,
+    mean_over,
+    num_classes_of,
+    tally,
+)
 
 Classes = ArrayLike | Literal["present", "union"]
 
@@ -40,6 +49,7 @@ def balanced_accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
     return _value("balanced_accuracy", labels, predictions)
 
 
+@labels_come_first
 def macro_f1(
     labels: ArrayLike, predictions: ArrayLike, *, classes: Classes = "present", zero_division: ZeroDivision = "warn"
 ) -> float:
@@ -71,6 +81,7 @@ def macro_f1(
     return float(mean_over(values, chosen & ~np.isnan(values)))
 
 
+@labels_come_first
 def geometric_mean(
     labels: ArrayLike, predictions: ArrayLike, *, correction: float = 0.0, classes: Classes = "present"
 ) -> float:

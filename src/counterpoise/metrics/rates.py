@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from counterpoise.core.checks import checked_number
 from counterpoise.core.errors import ArgumentError
-from counterpoise.metrics.tally import FloatArray, Tally, nan_if_zero, tally
+from counterpoise.metrics.tally import FloatArray, Tally, labels_come_first, nan_if_zero, tally
 
 ZeroDivision = float | Literal["warn"]
 
@@ -59,6 +59,7 @@ def wilson_interval(successes: ArrayLike, trials: ArrayLike, *, confidence: floa
     return Rates(p, low, high)
 
 
+@labels_come_first
 def per_class_recall(
     labels: ArrayLike,
     predictions: ArrayLike,
@@ -83,6 +84,7 @@ def per_class_recall(
     return rates._replace(estimate=_filled(rates.estimate, t.support == 0, zero_division, message))
 
 
+@labels_come_first
 def per_class_precision(
     labels: ArrayLike,
     predictions: ArrayLike,
@@ -109,6 +111,7 @@ def per_class_precision(
     return rates._replace(estimate=_filled(rates.estimate, t.predicted == 0, zero_division, message))
 
 
+@labels_come_first
 def per_class_f1(
     labels: ArrayLike,
     predictions: ArrayLike,

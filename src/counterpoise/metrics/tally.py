@@ -6,18 +6,23 @@ bootstrap.
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from counterpoise.core.checks import checked_indices
 from counterpoise.core.confusion import ConfusionMatrix, cells_of
-from counterpoise.core.errors import ArgumentError
+from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,21 @@ def tally(labels: ArrayLike, predictions: ArrayLike, *, num_classes: int | None 
     size = num_classes_of(num_classes, a, b)
     counts = (np.bincount(x, minlength=size).astype(np.float64) for x in (a, a[a == b], b))
     return Tally(*counts)
+
+
+def labels_come_first(function: Callable[P, R]) -> Callable[P, R]:
+    """Explain ``labels=`` beside two positional arguments, which is scikit-learn's name for the classes to average."""
+    parameters = list(inspect.signature(function).parameters)
+    ours = next((name for name in ("classes", "num_classes") if name in parameters), "")
+
+    @functools.wraps(function)
+    def explained(*arguments: P.args, **keywords: P.kwargs) -> R:
+        if "labels" in keywords and len(arguments) > parameters.index("labels"):
+            instead = f"; for scikit-learn's `labels=` pass `{ours}=`" if ours else "; omit it, all classes count"
+            raise ArgumentTypeError(f"`labels` of {function.__name__} are the true classes, given first{instead}")
+        return function(*arguments, **keywords)
+
+    return explained
 
 
 def checked_pair(labels: ArrayLike, predictions: ArrayLike) -> tuple[IntArray, IntArray]:
@@ -198,6 +218,7 @@ def _checked_members(members: ArrayLike) -> NDArray[np.bool_]:
     return mask
 
 
+@labels_come_first
 def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, *, num_classes: int | None = None) -> IntArray:
     """The confusion matrix, int64 ``(C, C)``: row i, column j counts the images of class i predicted as class j.
 
