@@ -25,7 +25,9 @@ import counterpoise as cp
 from counterpoise.cli import app
 from counterpoise.cli.compare import print_comparison
 from counterpoise.cli.options import TrainingOptions, typed_command
+from counterpoise.core import codec
 from counterpoise.core.artifacts import AuditResult, Comparison, Evaluation, Run
+from counterpoise.core.text import number_text
 from counterpoise.metrics import METRICS
 from counterpoise.weights import Scheme, class_weights
 from counterpoise.workflow import augmentation
@@ -637,3 +639,33 @@ def test_reports_show_images_unless_they_are_unwanted_or_gone(photos, tmp_path, 
     assert (tmp_path / "audit/audit.html").read_text("utf-8").count('<img src="data:') == 3
     call("audit", photos, "--no-images", "--overwrite", "--out", tmp_path / "audit")
     assert '<img src="data:' not in (tmp_path / "audit/audit.html").read_text("utf-8")
+
+
+def test_json_of_many_classes_is_that_of_the_saved_file_and_that_of_few_the_whole_comparison(
+    photos, tmp_path, monkeypatch
+):
+    options = ("--strategies", "focal", "--seeds", "1", "--epochs", "1", "--jobs", "1", "--batch-size", "8", "--json")
+    out = tmp_path / "out"
+    whole = json.loads(call("compare", photos, *options, "--out", out).stdout)
+    assert Comparison.from_dict(whole) == Comparison.load(out / "comparison.json")
+    monkeypatch.setattr(codec, "MANY_CLASSES", 2)
+    for command in (("compare", photos, *options, "--resume", "--out", out), ("report", out, "--no-images", "--json")):
+        printed = call(*command).stdout
+        assert printed.count("\n") == 1
+        assert json.loads(printed) == json.loads((out / "comparison.json").read_text("utf-8"))
+        assert (out / json.loads(printed)["arrays"]["file"]).exists()
+        assert json.loads(printed)["arms"][0]["test"][0]["confusion"].keys() == {"num_classes", "array"}
+
+
+def test_the_report_of_a_run_has_the_values_that_evaluate_saved(run_folder, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    call("report", folder, "--to", tmp_path / "before.md")
+    call("evaluate", folder, "--tune", "thresholds", "--save")
+    call("report", folder, "--to", tmp_path / "after.md")
+    before, after = ((tmp_path / f"{name}.md").read_text("utf-8") for name in ("before", "after"))
+    thresholds = json.loads((folder / "tuned.json").read_text())["transforms"][-1]["parameters"]["thresholds"]
+    assert "Threshold" not in before
+    assert "tuned.json has tuned values (thresholds)" in after
+    row = next(line for line in after.splitlines() if line.startswith("| blue |") and line.count("|") > 4)
+    assert number_text(thresholds[0]) in row

@@ -81,7 +81,7 @@ def _exit_code(command: Callable[[], Result | None], as_json: bool, debug: bool)
         with _warnings_as_notes():
             result = command()
         if result is not None:
-            print_json(result.value) if as_json else result.show()
+            print_json(result.value, result.saved) if as_json else result.show()
     except CounterpoiseError as error:
         if debug:
             raise

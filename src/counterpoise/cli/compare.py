@@ -84,7 +84,14 @@ def compare(
         print_note("class tree: balanced by the class counts, because no class has a name like animal/dog; see --tree")
     again = typed_command(context, without=("seeds", "resume", "overwrite"))
     train = typed_command(context, without=_ONLY_COMPARE, name="train")
-    return Result(result, lambda: print_comparison(result, out, again, train))
+    return Result(result, lambda: print_comparison(result, out, again, train), saved=saved_if_large(result, out))
+
+
+def saved_if_large(comparison: Comparison, out: Path) -> Path | None:
+    """The file to print with ``--json`` if there are many classes: its confusion matrices are in a file beside it."""
+    from counterpoise.core import codec
+
+    return out / "comparison.json" if len(comparison.audit.classes) > codec.MANY_CLASSES else None
 
 
 def print_comparison(comparison: Comparison, out: Path, again: str, train: str = "") -> None:

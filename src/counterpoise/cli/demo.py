@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Annotated
 
-from counterpoise.cli.compare import print_comparison
+from counterpoise.cli.compare import print_comparison, saved_if_large
 from counterpoise.cli.options import NoImages, option
 from counterpoise.cli.output import Result, print_note, progress_bar
 
@@ -52,4 +52,4 @@ def demo(
             progress=bar,
         )
     again = f"counterpoise compare digits --strategies {','.join(STRATEGIES)} --out {shlex.quote(str(out))}"
-    return Result(result, lambda: print_comparison(result, out, again))
+    return Result(result, lambda: print_comparison(result, out, again), saved=saved_if_large(result, out))

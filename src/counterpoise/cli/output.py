@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -17,6 +18,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from counterpoise.core.files import read_json
 
 _OPTIONS: ContextVar[Callable[[], Mapping[str, str]]] = ContextVar("options", default=dict)
 
@@ -29,11 +32,13 @@ class Result:
         value: an artifact or plain values, printed with ``--json``.
         show: prints it for a reader.
         exit_code: of the process.
+        saved: the file of the artifact if ``value`` is large; ``--json`` then prints what this file has, on one line.
     """
 
     value: Any
     show: Callable[[], None]
     exit_code: int = 0
+    saved: Path | None = None
 
 
 def print_text(text: str = "") -> None:
@@ -51,8 +56,11 @@ def print_error(text: str) -> None:
     print_note("error: " + " ".join(text.split()))
 
 
-def print_json(value: Any) -> None:
-    """Print an artifact, a list of artifacts or plain values as JSON."""
+def print_json(value: Any, saved: Path | None = None) -> None:
+    """Print an artifact, a list of artifacts, plain values, or what the file of an artifact has, as JSON."""
+    if saved is not None:
+        typer.echo(json.dumps(read_json(saved), separators=(",", ":"), ensure_ascii=True, allow_nan=False))
+        return
     typer.echo(json.dumps(value, indent=1, ensure_ascii=True, allow_nan=False, default=lambda item: item.to_dict()))
 
 

@@ -1,4 +1,4 @@
-"""The report pages of a dataset's audit, a run, an evaluation and a list of strategies, and their shared sections."""
+"""The report pages of a dataset's audit, an evaluation and a list of strategies, and their shared sections."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from counterpoise.core.artifacts import AuditResult, Evaluation, Finding, Run, Strategy
+from counterpoise.core.artifacts import AuditResult, Evaluation, Finding, Strategy
 from counterpoise.core.text import BALANCED, constant_prediction, imbalance_headline, plural, ratio
 from counterpoise.workflow.report import formatting as fmt
 from counterpoise.workflow.report import page
@@ -47,7 +47,7 @@ def audit_page(audit: AuditResult, thumbnails: Thumbnailer | None = None) -> pag
         fmt.one_line(audit.name, 80),
         f"{plural(audit.num_files, 'file')} found",
         (headline, page.Facts(facts, wide=True)),
-        (dataset_section(audit, thumbnails), _load_section("audit", "AuditResult", _AUDIT)),
+        (dataset_section(audit, thumbnails), load_section("audit", "AuditResult", _AUDIT)),
     )
 
 
@@ -191,59 +191,14 @@ def code_section(*blocks: page.Paragraph | page.Code) -> page.Section:
     return page.Section("python", "These numbers in Python", blocks)
 
 
-def _load_section(kind: str, artifact: str, body: str) -> page.Section:
+def load_section(kind: str, artifact: str, body: str) -> page.Section:
+    """How to read an artifact in Python."""
     load = f'from counterpoise.core.artifacts import {artifact}\n\n{kind} = {artifact}.load("{kind}.json")\n'
     return code_section(page.Code(f"Read the {kind}", load + body))
 
 
 _AUDIT = "for c in audit.classes:\n    print(c.name, c.train, c.val, c.test, c.group)\n"
-_RUN = "print(run.strategy, run.seed, run.status, run.settings)\n"
 _EVALUATION = "for c in evaluation.classes:\n    print(c.name, c.support, c.recall, c.recall_low, c.recall_high)\n"
-
-
-def run_page(run: Run, mistakes: page.Section | None = None) -> page.Page:
-    """The page of one training run, with the section of its mistakes in pictures."""
-    tone: page.Tone = {"done": "good", "failed": "bad", "running": "neutral"}[run.status]  # type: ignore[assignment]
-    notes = tuple(map(fmt.clean_message, run.notes))
-    if run.status == "failed":
-        notes = ("Fix the cause, then run `counterpoise train` again with `--resume`.", *notes)
-    facts = (
-        ("Model", fmt.value_cell(run.model)),
-        ("Seed", page.Cell(str(run.seed))),
-        ("Steps", fmt.number_cell(run.steps)),
-        ("Training time", page.Cell(fmt.duration(run.seconds))),
-        ("Started at step", fmt.value_cell(list(run.starts)) if run.starts else fmt.missing_cell("never started")),
-    )
-    settings = {**run.settings, **{f"data: {key}": value for key, value in run.data.items()}}
-    sections = (
-        page.Section("classes", "Per-class results", (_train_recall_table(run),) if run.classes else ()),
-        *((mistakes,) if mistakes else ()),
-        settings_section(settings, run.environment, strategy_table([run.strategy], caption="Strategy")),
-        _load_section("run", "Run", _RUN),
-    )
-    text = fmt.clean_message(run.error) if run.error else fmt.one_line(run.strategy.summary, 400)
-    return page.Page(
-        "Run",
-        f"{fmt.one_line(run.strategy.name)}, seed {run.seed}",
-        f"{plural(len(run.classes), 'class', 'classes')}, {plural(sum(run.train_counts), 'training image')}",
-        (page.Headline(run.status.capitalize(), tone, text, notes=notes), page.Facts(facts, wide=True)),
-        tuple(section for section in sections if section.blocks),
-    )
-
-
-def _train_recall_table(run: Run) -> page.Table:
-    classes = select_classes(run.classes, run.train_counts)
-    recall = dict(enumerate(run.train_recall))
-    rows = tuple(
-        (
-            cell,
-            fmt.number_cell(run.train_counts[i]),
-            fmt.percent_cell(recall.get(i), "not measured, or no training image"),
-        )
-        for i, cell in zip(classes.ids, classes.cells, strict=True)
-    )
-    columns = (*page.text_columns("Class"), page.Column("Training images"), page.Column("Training recall (%)"))
-    return page.Table("Training images and training recall", columns, rows, classes.notes)
 
 
 def evaluation_page(evaluation: Evaluation) -> page.Page:
@@ -259,7 +214,7 @@ def evaluation_page(evaluation: Evaluation) -> page.Page:
     sections = (
         _classes_section(evaluation),
         page.Section("findings", "Findings", (_findings(evaluation.findings, fallback="There are no findings."),)),
-        _load_section("evaluation", "Evaluation", _EVALUATION),
+        load_section("evaluation", "Evaluation", _EVALUATION),
         definitions_section(),
     )
     return page.Page(

@@ -16,6 +16,7 @@ from counterpoise.workflow.report.charts import POINTER
 from counterpoise.workflow.report.collect_comparison import comparison_page
 from counterpoise.workflow.report.collect_explanation import explanation_page
 from counterpoise.workflow.report.collect_pictures import comparison_section, run_section
+from counterpoise.workflow.report.collect_run import run_page
 from counterpoise.workflow.report.formatting import one_line, short_labels
 from counterpoise.workflow.report.html import page_html
 from counterpoise.workflow.report.markdown import page_markdown
@@ -139,7 +140,7 @@ def _page(artifact: Renderable, thumbnails: Thumbnailer | None = None, folder: P
             return collect_single.audit_page(artifact, thumbnails)
         case Run():
             section = None if thumbnails is None else run_section(artifact, thumbnails, folder)
-            return collect_single.run_page(artifact, section)
+            return run_page(artifact, section)
         case Evaluation():
             return collect_single.evaluation_page(artifact)
         case Explanation():
