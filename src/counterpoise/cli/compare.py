@@ -102,7 +102,7 @@ def print_comparison(comparison: Comparison, out: Path, again: str, train: str =
     """
     from counterpoise.workflow.comparison.next_step import final_training, next_step
 
-    final = None if comparison.folds is None else final_training([arm.strategy for arm in comparison.arms], train)
+    final = final_training(comparison, train)
     gains = {
         d.strategy: d
         for d in comparison.differences

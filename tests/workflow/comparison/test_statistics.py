@@ -9,7 +9,13 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_s
 from counterpoise import ClassCounts
 from counterpoise.core.artifacts import Arm, Predictions, Strategy
 from counterpoise.core.errors import ArgumentError
-from counterpoise.metrics import METRICS, bootstrap_calibration, expected_calibration_error, paired_bootstrap
+from counterpoise.metrics import (
+    METRICS,
+    bootstrap_calibration,
+    bootstrap_differences,
+    expected_calibration_error,
+    paired_bootstrap,
+)
 from counterpoise.workflow.comparison.statistics import (
     SCORES,
     accuracy_drops,
@@ -267,3 +273,96 @@ def test_a_drop_of_the_accuracy_is_left_out_from_more_than_the_limit_on():
     for most in (100 * drop, None):
         assert accuracy_drops(arms, baseline="baseline", most=most) == {}
     assert accuracy_drops(arms[1:], baseline="baseline", most=0.0) == {}  # the baseline did not finish
+
+
+def scored(labels, luck, right, names, paths):
+    """Predictions that are right where ``luck`` is below ``right``, and otherwise the next class."""
+    classes = len(names)
+    return Predictions(np.eye(classes)[np.where(luck < right, labels, (labels + 1) % classes)], labels, paths, names)
+
+
+@pytest.mark.parametrize("copies", [1, 4])
+def test_intervals_over_folds_hold_what_they_promise(copies):
+    """Five folds have models of different quality, and images come in units of one or of four that are alike.
+
+    The true difference is 15 points. A bootstrap of single images holds it in far fewer cases if units have four.
+    """
+    rng, names, sizes = np.random.default_rng(3), np.array(list("abc")), (40, 12, 6)
+    labels = np.repeat(np.repeat(np.arange(3), sizes), copies)
+    units = np.repeat(np.arange(sum(sizes)), copies)
+    paths, fold = np.arange(len(labels)).astype(str), (rng.permutation(sum(sizes)) % 5)[units]
+    by_path = dict(zip(paths.tolist(), units.tolist(), strict=True))
+    counts, held, alone = ClassCounts([40, 12, 6], names.tolist()), 0, 0
+    for seed in range(150):
+        luck, arms = rng.random(sum(sizes)), {}
+        for name, mean in (("good", 0.8), ("bad", 0.65)):
+            quality = mean + rng.normal(0, 0.03, (2, 5))  # a model per seed and fold
+            own = np.where(rng.random(sum(sizes)) < 0.6, luck, rng.random(sum(sizes)))[units]
+            arms[name] = [scored(labels, own, right[fold], names, paths) for right in quality]
+        options = {"metrics": ["balanced_accuracy"], "train_counts": counts, "resamples": 200, "seed": seed}
+        found, single = (
+            paired_differences(arms["good"], arms["bad"], units=u, **options)["balanced_accuracy"]
+            for u in (by_path, None)
+        )
+        held += found.low <= 0.15 <= found.high
+        alone += single.low <= 0.15 <= single.high
+    assert held >= 0.91 * 150
+    assert alone == held if copies == 1 else alone < 0.8 * 150
+
+
+def test_intervals_of_a_real_cross_validation_hold_what_they_promise():
+    """Nearest centroids in five folds of 120 data sets: the models of the folds share most of their training images."""
+    rng, names, truths, found = np.random.default_rng(0), np.array(["a", "b"]), [], []
+    labels, new = np.repeat([0, 1], [60, 15]), np.repeat([0, 1], 1000)
+    paths, counts = np.arange(75).astype(str), ClassCounts([60, 15], ["a", "b"])
+
+    def draw(y):
+        return rng.normal(0, 1, (len(y), 4)) + 0.9 * y[:, None]
+
+    def logits_of(x, means, bias):
+        distances = [-((x - mean) ** 2).sum(1) for mean in means]
+        return np.stack(distances, axis=1) + np.array([bias, 0.0])  # a bias towards the frequent class, as of a prior
+
+    for seed in range(120):
+        x, fresh = draw(labels), draw(new)
+        fold = np.concatenate([rng.permutation(60) % 5, rng.permutation(15) % 5])
+        arms, recalls = {}, {}
+        for name, bias in (("balanced", 0.0), ("biased", 4.0)):
+            logits, recalls[name] = np.empty((75, 2)), []
+            for k in range(5):
+                means = [x[(fold != k) & (labels == c)].mean(0) for c in (0, 1)]
+                logits[fold == k] = logits_of(x[fold == k], means, bias)
+                right = logits_of(fresh, means, bias).argmax(1) == new
+                recalls[name].append(right.mean())
+            arms[name] = [Predictions(logits, labels, paths, names)]
+        options = {"metrics": ["balanced_accuracy"], "train_counts": counts, "resamples": 200, "seed": seed}
+        found.append(paired_differences(arms["balanced"], arms["biased"], **options)["balanced_accuracy"])
+        truths.append(np.mean(recalls["balanced"]) - np.mean(recalls["biased"]))
+    expected = np.mean(truths)  # of models that are trained on four fifths of such a data set
+    assert expected > 0.05
+    assert sum(one.low <= expected <= one.high for one in found) >= 0.91 * len(found)
+    assert np.mean([one.high - one.low for one in found]) < 0.4
+
+
+def test_units_are_drawn_together_and_the_models_of_a_seed_are_averaged():
+    labels, rng = np.repeat([0, 1], 20), np.random.default_rng(0)
+    right = rng.random((2, 6, 40)) < np.array([0.8, 0.6])[:, None, None]
+    ours, theirs = np.where(right, labels, 1 - labels)
+    options = {"metrics": {"accuracy": METRICS["accuracy"]}, "num_classes": 2, "resamples": 4000}
+    alone = bootstrap_differences(ours, theirs, labels, units=np.arange(40), **options)["accuracy"]
+    assert alone == bootstrap_differences(ours, theirs, labels, **options)["accuracy"]
+    assert alone.method == "images-and-seeds"
+    averaged = bootstrap_differences(ours, theirs, labels, models_per_seed=3, **options)["accuracy"]
+    assert averaged.estimate == pytest.approx(alone.estimate)
+    assert averaged.method == "images"  # two seeds of three models each, and not six seeds
+    gains = (ours == labels).mean(1) - (theirs == labels).mean(1)
+    assert averaged.seed_sd == pytest.approx(np.std(gains.reshape(2, 3).mean(1), ddof=1))
+    with pytest.raises(ArgumentError, match="`models_per_seed` must divide"):
+        bootstrap_differences(ours, theirs, labels, models_per_seed=4, **options)
+    units, drawn = np.arange(40) // 5, []
+    gain = (ours[:4] == labels).mean(0) - (theirs[:4] == labels).mean(0)
+    for _ in range(4000):
+        chosen = [u for first in (0, 4) for u in rng.integers(first, first + 4, 4)]  # four units of each class
+        drawn.append(np.concatenate([gain[units == u] for u in chosen]).mean())
+    found = bootstrap_differences(ours[:4], theirs[:4], labels, units=units, **options)["accuracy"]
+    assert [found.low, found.high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.015)

@@ -269,8 +269,7 @@ def _with_next_step(comparison: Comparison, out: str | Path, *, as_planned: bool
     source, folds = comparison.audit.source, comparison.folds
     again = command(source, out, defaults=as_planned and default_settings, folds=folds)
     train = f"counterpoise train {typed(source)}{'' if default_settings else ' …'}"
-    final = None if folds is None else final_training([arm.strategy for arm in comparison.arms], train)
-    seeds = len(comparison.seeds)
+    final, seeds = final_training(comparison, train), len(comparison.seeds)
     step = next_step(comparison.verdict, again=again, folder=typed(out), seeds=seeds, final=final)
     return replace(comparison, verdict=replace(comparison.verdict, next_step=step))
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from counterpoise.core.artifacts import Strategy, Verdict
+from counterpoise.core.artifacts import Comparison, Verdict
 from counterpoise.workflow.training import fitted_on_validation
 
 PREDICT_FINAL = "counterpoise predict final IMAGES"
@@ -76,9 +75,13 @@ def command(source: str, out: str | Path, *, defaults: bool, folds: int | None =
     return " ".join([f"counterpoise compare {typed(source)}", *options])
 
 
-def final_training(strategies: Iterable[Strategy], train: str) -> FinalTraining:
-    """The training of the model to use after a comparison of these strategies with folds."""
-    return FinalTraining(train, tuple(s.name for s in strategies if fitted_on_validation(s)))
+def final_training(comparison: Comparison, train: str) -> FinalTraining | None:
+    """The training of the model to use after a comparison with folds; None after another one, which has the model."""
+    if comparison.folds is None:
+        return None
+    settings, strategies = comparison.settings, [arm.strategy for arm in comparison.arms]
+    stops_on_validation = settings.get("keep") == "best" or settings.get("patience") is not None
+    return FinalTraining(train, tuple(s.name for s in strategies if stops_on_validation or fitted_on_validation(s)))
 
 
 def typed(path: str | Path) -> str:

@@ -72,7 +72,8 @@ def comparison_page(
     seeds = f"{plural(len(comparison.seeds), 'seed')}{'' if len(comparison.seeds) == 1 else ' each'}"
     subtitle = (
         f"{plural(len(comparison.arms), 'strategy', 'strategies')} with {seeds}, trained with the same budget, "
-        f"selected on validation images and compared on {plural(audit.splits.get('test', 0), 'test image')}"
+        f"selected on validation images{'' if comparison.folds is None else f' over {comparison.folds} folds'} and "
+        f"compared on {plural(audit.splits.get('test', 0), 'test image')}"
     )
     return page.Page(
         kind="Comparison",
@@ -153,7 +154,9 @@ def _results_table(comparison: Comparison, series: dict[str, page.Series]) -> pa
             "Difference from baseline", "In percentage points on the test images, with its confidence interval."
         ),
         *(page.Column(*fmt.METRIC_DEFINITIONS[m]) for m in metrics),
-        page.Column("Time per seed", "Mean time for training and evaluating one seed."),
+        page.Column("Time per seed", "Mean time for training and evaluating one seed.")
+        if comparison.folds is None
+        else page.Column("Time per training", "Mean time for training and evaluating one seed and fold."),
     )
     selected = comparison.verdict.selected
     rows = tuple(_result_row(comparison, arm, series[arm.strategy.name], metrics) for arm in comparison.arms)
@@ -207,6 +210,13 @@ def _result_notes(comparison: Comparison) -> tuple[str, ...]:
     if len(comparison.seeds) == 1:
         over = "The standard deviation over seeds is unknown; use at least 3 seeds (`--seeds 3`)."
     notes = [f"Scores are percentages on the test images, except for the validation column. {over}"]
+    if comparison.folds is not None:
+        notes.append(
+            f"The images of train and val were divided into {comparison.folds} folds, and every strategy was trained "
+            f"{comparison.folds} times per seed, each time without one fold. The validation score of a seed is that of "
+            "the held-out images of all folds together. A score on test is the mean over the models of all seeds and "
+            "folds, and its ± is the standard deviation over these models."
+        )
     differences = collect_strategies.differences_from_baseline(comparison)
     for method, level, n in dict.fromkeys((d.method, d.confidence, d.resamples) for d in differences):
         resamples = f" ({n:,} resamples)" if n else ""
@@ -316,8 +326,9 @@ def _findings_table(
     if not rows:
         return None
     titles = ("Strategy", *(() if overfit else ("Finding",)), "On validation images", "On test images")
-    several = any(len(arm.seeds) > 1 for arm in comparison.arms)
-    notes = (note, *(("In brackets: the number of seeds with this finding.",) if several else ()))
+    several = any(len(arm.test) > 1 for arm in comparison.arms)
+    models = "seeds" if comparison.folds is None else "seeds (on validation) or models (on test)"
+    notes = (note, *((f"In brackets: the number of {models} with this finding.",) if several else ()))
     return page.Table(caption, page.text_columns(*titles), tuple(rows), notes)
 
 

@@ -47,6 +47,12 @@ def score_cell(spread: Spread | None, reason: str = NO_SCORE, *, strong: bool = 
     return page.Cell(fmt.percent_number(spread.mean), detail=detail, strong=strong)
 
 
+def run_names(arm: Arm, runs: int) -> list[str]:
+    """The seed of each of the runs of a strategy, with the fold if there are several per seed."""
+    folds = max(1, runs // max(1, len(arm.seeds)))
+    return [str(seed) if folds == 1 else f"{seed}, fold {fold}" for seed in arm.seeds for fold in range(folds)]
+
+
 def differences_from_baseline(comparison: Comparison) -> list[Difference]:
     """The differences from the baseline in the main metric on the test images."""
     keys = (comparison.metric, "test", comparison.baseline)
@@ -83,9 +89,14 @@ def selection_figure(comparison: Comparison, series: dict[str, page.Series]) -> 
     found = [d for d in comparison.differences if (d.metric, d.split, d.baseline) == keys]
     caption = (
         f"Each strategy minus {fmt.one_line(leader)}, the best on the validation images, which select the strategy. "
-        "If the interval includes 0, the difference is within the noise. More validation images (`--val-fraction`) or "
-        "more seeds (`--seeds`) narrow the intervals."
+        "If the interval includes 0, the difference is within the noise. "
     )
+    if comparison.folds is None:
+        caption += (
+            "More validation images (`--val-fraction` or `--folds`) or more seeds (`--seeds`) narrow the intervals."
+        )
+    else:
+        caption += f"The validation images are those of {comparison.folds} folds. More images narrow the intervals."
     figure = _forest_plot(found, series, id="selection", caption=caption, dashed=True)
     return figure and replace(figure, title="Difference from the best strategy on validation")
 
@@ -159,7 +170,7 @@ def tradeoff_figure(comparison: Comparison, series: Sequence[page.Series]) -> pa
         if x is None or y is None or not (has_score(arm, frequent) and has_score(arm, rare)):
             continue
         means.append({"strategy": s.name, "seed": "mean", "frequent": x.mean, "rare": y.mean})
-        seeds = zip(arm.seeds, x.values, y.values, strict=False)
+        seeds = zip(run_names(arm, len(x.values)), x.values, y.values, strict=False)
         rows += [{"strategy": s.name, "seed": str(seed), "frequent": a, "rare": b} for seed, a, b in seeds]
         body.append((_strategy_cell(s), score_cell(x), score_cell(y)))
     titles = [fmt.metric_title(frequent), fmt.metric_title(rare)]
@@ -264,7 +275,7 @@ def training_figure(comparison: Comparison, series: Sequence[page.Series]) -> pa
 
 def _training_rows(arm: Arm, key: str) -> list[page.Row]:
     rows: list[page.Row] = []
-    for seed, epochs in zip(arm.seeds, arm.history, strict=False):
+    for seed, epochs in zip(run_names(arm, len(arm.history)), arm.history, strict=False):
         defined = [e for e in epochs if fmt.finite(e.get("epoch")) is not None and fmt.finite(e.get(key)) is not None]
         shared = {"strategy": arm.strategy.name, "seed": str(seed)}
         rows += [{**shared, "epoch": e["epoch"], "value": e[key], "last": e is defined[-1]} for e in defined]
@@ -283,7 +294,7 @@ def _weight_table(arm: Arm, classes: ClassSelection) -> page.Table:
     selected = zip(classes.ids, classes.cells, strict=True)
     rows = tuple((cell, *(page.Cell(f"{mean[epoch, c]:.2f}") for epoch in epochs)) for c, cell in selected)
     columns = (*page.text_columns("Class"), *(page.Column(f"Epoch {epoch + 1}") for epoch in epochs))
-    note = f"Mean over {plural(len(arm.weights), 'seed')}. The weights average 1 over all classes."
+    note = f"Mean over {plural(len(arm.weights), 'training')}. The weights average 1 over all classes."
     return page.Table(f"Class weights of {fmt.one_line(arm.strategy.name)} during training", columns, rows, (note,))
 
 
