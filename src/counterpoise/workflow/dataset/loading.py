@@ -61,8 +61,9 @@ def load(  # noqa: PLR0913  what a user chooses when reading a dataset
       Links are not followed.
     - A **manifest**, CSV (with commas, semicolons or tabs) or Parquet, with the columns ``path`` (relative to the
       folder of the manifest), ``label`` and optionally ``split`` (train, val or test); ``path_column`` and
-      ``label_column`` name the first two if they are called otherwise. The text is UTF-8 or UTF-16, with or without a
-      byte order mark. Labels are strings and are not changed: ``007``, ``NA`` and ``1e5`` stay as they are.
+      ``label_column`` name the first two if they are called otherwise. The text is UTF-8, with or without a byte
+      order mark, or UTF-16 with one. Labels are strings and are not changed: ``007``, ``NA`` and ``1e5`` stay as
+      they are.
     - ``digits``: scikit-learn's 8×8 digits, long-tailed with the imbalance ratio 30:1, with a balanced test split. A
       folder of that name is ``./digits``.
 
