@@ -2,6 +2,7 @@
 
 import csv
 import json
+import warnings
 
 import numpy as np
 import onnx
@@ -59,6 +60,7 @@ def test_images_that_cannot_be_read_are_listed_on_stderr(photos, run, tmp_path):
     assert "no image is predicted" in call("predict", run, tmp_path / "page.jpg").stderr
 
 
+@pytest.mark.filterwarnings("default:the class shares are estimated")
 def test_class_shares_are_given_or_estimated(photos, run, tmp_path):
     def probabilities(*options):
         told = json.loads(call("predict", run, photos / "red", "--top", "3", "--json", *options).stdout)
@@ -76,6 +78,21 @@ def test_class_shares_are_given_or_estimated(photos, run, tmp_path):
     assert sum(row["red"] for row in uniform) < sum(row["red"] for row in plain)
     told, _ = probabilities("--estimate-prior")
     assert sum(told["estimated_prior"].values()) == pytest.approx(1.0)
+
+
+@pytest.mark.filterwarnings("always:the class shares are estimated")
+def test_estimated_class_shares_of_few_images_come_with_a_warning(photos, run):
+    one = call("predict", run, photos / "red/00.png", "--estimate-prior").stderr
+    assert "warning: the class shares are estimated from 1 image of 3 classes" in one
+    assert "a share of 1/3 by up to 92 points (95 % interval)" in one
+    assert "at least 60 images together, or give the shares that you know as `--target-prior`" in one
+    model, image = cp.load_model(run), np.zeros((10, 10, 3), np.uint8)
+    with warnings.catch_warnings(record=True) as told:
+        model.predict([image] * 60, estimate_target_prior=True)
+    assert not told
+    with pytest.warns(UserWarning, match="estimated from 59 images"):
+        model.predict([image] * 59, estimate_target_prior=True)
+    assert not call("predict", run, photos / "red/00.png", "--target-prior", "uniform").stderr
 
 
 def test_export_writes_a_model_with_classes(run, tmp_path):
@@ -119,6 +136,11 @@ def test_tuned_values_are_saved_and_predicted_with(photos, run):
         ),
         (("predict", "{run}", "{photos}", "--strategy", "focal"), "`--strategy` chooses a run of a comparison"),
         (("predict", "{run}", "{photos}", "--out", "{photos}/red/00.png"), "`--out` must end in .csv"),
+        (("predict", "{run}", "{photos}", "--out", "{tmp}"), "`--out` is the folder"),
+        (
+            ("predict", "{run}", "{photos}", "--target-prior", "{photos}.json"),
+            "`--target-prior` must be one number per",
+        ),
         (("export", "{run}", "--out", "{tmp}/m.pth"), "`--out` must end in .onnx or .pt2"),
         (("evaluate", "{run}", "--save"), "`--save` saves what `--tune` has fitted"),
         (("evaluate", "{tmp}/scores.npz", "--tune", "thresholds", "--save"), "`--save` saves what `--tune` has fitted"),
@@ -127,6 +149,7 @@ def test_tuned_values_are_saved_and_predicted_with(photos, run):
 )
 def test_a_mistake_is_one_line_and_exit_2(arguments, message, photos, run, tmp_path):
     np.savez(tmp_path / "scores.npz", logits=np.eye(3), labels=np.arange(3))
+    photos.with_name("photos.json").write_text('{"blue": "much", "green": 1, "red": 1}')
     given = [part.format(tmp=tmp_path, photos=photos, run=run) for part in arguments]
     error = call(*given, code=2).stderr
     assert message in error

@@ -10,7 +10,7 @@ import typer
 from counterpoise.cli.options import flag, option
 from counterpoise.cli.output import Result, print_note, print_table, print_text
 from counterpoise.core.errors import ArgumentError
-from counterpoise.core.files import read_json
+from counterpoise.core.files import path_exists, read_json
 from counterpoise.core.text import percent, plural
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ def predict(
 
 def _check_table(out: Path) -> None:
     """Refuse a table that would replace an image, as in ``--out`` before the images."""
+    if path_exists(out) and out.is_dir():
+        raise ArgumentError(f"`out` is the folder {str(out)!r}; name a file, such as {str(out / 'predictions.csv')!r}")
     if out.suffix.lower() != ".csv":
         raise ArgumentError(f"`out` must end in .csv, so that no image is replaced; got {str(out)!r}")
 

@@ -190,6 +190,7 @@ def test_other_class_shares_move_the_logits_by_bayes_rule(folders):
     np.testing.assert_allclose(same.probabilities, plain.probabilities, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:the class shares are estimated")
 def test_class_shares_can_be_estimated_from_the_images(folders):
     model, images = cp.load_model(folders / "baseline"), blobs(SIZES).subset("test")
     found = model.predict(images, estimate_target_prior=True)

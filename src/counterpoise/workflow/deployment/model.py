@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -18,10 +19,10 @@ from torch import Tensor, nn
 
 from counterpoise.core.artifacts import Comparison, Run
 from counterpoise.core.checks import checked_choice, checked_count
-from counterpoise.core.errors import ArgumentError, ArtifactError, DatasetError
+from counterpoise.core.errors import ArgumentError, ArgumentTypeError, ArtifactError, DatasetError
 from counterpoise.core.files import path_exists
 from counterpoise.core.names import did_you_mean
-from counterpoise.core.text import listed
+from counterpoise.core.text import listed, plural
 from counterpoise.hierarchy import ClassTree
 from counterpoise.models import CustomModel, FrozenClassifier, build_model, inspect_model, set_memory_format
 from counterpoise.posthoc import adjust_logits, apply_transforms, estimate_prior
@@ -33,6 +34,8 @@ from counterpoise.workflow.evaluation import TUNING_FILE, read_tuning
 from counterpoise.workflow.training import RunFolder, checked_device
 from counterpoise.workflow.training.custom import checked_model
 
+IMAGES_PER_SHARE = 20
+"""Images per class, on average, from which class shares are estimated without a warning."""
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -83,6 +86,7 @@ class TrainedModel:
             target_prior: ``(C,)`` class shares of the images to predict, or ``{class: share}``; only their proportions
                 matter. None leaves the predictions as they were evaluated.
             estimate_target_prior: estimate these shares from the images themselves, by expectation maximisation.
+                A UserWarning says so where the images are too few: less than 20 per class on average.
 
         Returns:
             The predictions. An image that cannot be decoded is in ``failed``, with the reason; the others are
@@ -102,7 +106,7 @@ class TrainedModel:
             raise ArgumentError("`target_prior` and `estimate_target_prior` exclude each other; give one of them")
         shares = None if target_prior is None else self._shares(target_prior)
         if shares is not None or estimate_target_prior:
-            self._check_prior()
+            self._check_prior("estimate_target_prior" if estimate_target_prior else "target_prior")
         size = 4 * self.run.settings["batch_size"] if batch_size is None else checked_count("batch_size", batch_size)
         given, names = listed_images(images)
         failed: dict[str, str] = {}
@@ -112,6 +116,7 @@ class TrainedModel:
             return ImagePredictions((), np.empty((0, len(self.classes)), np.float32), self.classes, failed)
         logits = apply_transforms(np.concatenate([raw for raw, _ in parts]), self.run.transforms or ())
         if estimate_target_prior:
+            _warn_of_few_images(len(kept), len(self.classes))
             shares = estimate_prior(ImagePredictions(kept, logits, self.classes).probabilities, self.run.prior)
         if shares is not None:
             logits = adjust_logits(logits, self.run.prior, target_prior=shares, empty="exclude")
@@ -177,21 +182,39 @@ class TrainedModel:
             if missing:
                 raise ArgumentError(f"`target_prior` has no share for {listed(missing)}; give 0 where there is none")
             prior = [prior[name] for name in self.classes]
-        return np.asarray(prior, dtype=np.float64)
+        try:
+            return np.asarray(prior, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise ArgumentTypeError(f"`target_prior` must be one number per class; got {prior!r:.80}") from None
 
-    def _check_prior(self) -> None:
+    def _check_prior(self, argument: str) -> None:
         if self.run.prior:
             return
         tuned = Path(self.run.directory) / TUNING_FILE
         if path_exists(tuned):
             raise ArgumentError(
-                f"`target_prior`: the tuned values in {tuned} leave no known class prior in the logits; delete this "
+                f"`{argument}`: the tuned values in {tuned} leave no known class prior in the logits; delete this "
                 "file to predict without them"
             )
         raise ArgumentError(
-            f"`target_prior`: the class prior in the logits of {self.run.strategy.name!r} is not known, because "
+            f"`{argument}`: the class prior in the logits of {self.run.strategy.name!r} is not known, because "
             "its loss or its correction does not define one; use a strategy with cross-entropy, such as "
             "logit-adjusted"
+        )
+
+
+def _warn_of_few_images(images: int, classes: int) -> None:
+    """Warn of estimated class shares that are mostly chance."""
+    enough = IMAGES_PER_SHARE * classes
+    if images < enough:
+        margin = 196 * np.sqrt(classes - 1) / (classes * np.sqrt(images))
+        warnings.warn(
+            f"the class shares are estimated from {plural(images, 'image')} of {classes} classes: with so few, chance "
+            f"alone moves a share of 1/{classes} by up to {margin:.0f} points (95 % interval), and an estimated share "
+            f"shifts all predictions. Predict at least {enough:,} images together, or give the shares that you know as "
+            "`target_prior`",
+            UserWarning,
+            stacklevel=3,
         )
 
 
