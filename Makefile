@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TENSORFLOW := .venv-tensorflow
 JOBS ?= auto
 
-.PHONY: demo test lint types contracts tests test-tensorflow fix bench-losses bench-samplers bench-audit bench-kernels bench-gpu clean
+.PHONY: demo test lint types contracts tests test-tensorflow fix bench-losses bench-samplers bench-audit bench-features bench-kernels bench-gpu clean
 
 demo: $(VENV)/installed
 	@$(BIN)/counterpoise demo --out demo
@@ -43,6 +43,10 @@ bench-samplers: $(VENV)/installed
 # Makes 200,000 small files and a manifest of 2 million rows in the folder for temporary files.
 bench-audit: $(VENV)/installed
 	$(BIN)/python benchmarks/audit.py
+
+# Needs a folder of photographs: $COUNTERPOISE_DATA/cifar10-lt.
+bench-features: $(VENV)/installed
+	$(BIN)/python -m benchmarks.features $(COUNTERPOISE_DATA)/cifar10-lt
 
 # Needs an NVIDIA GPU, and says so without one.
 bench-kernels: $(VENV)/installed

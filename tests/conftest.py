@@ -20,3 +20,11 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("COUNTERPOISE_DATA is not set: real images are not at hand")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def lite0_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of ImageNet weights for ``timm:tf_efficientnet_lite0``."""
+    from benchmarks.lite0_weights import write_lite0_weights
+
+    return write_lite0_weights(tmp_path_factory.mktemp("weights") / "lite0.safetensors")

@@ -2,7 +2,14 @@
 
 from counterpoise.models.build import Classifier, build_head, build_model, check_model, set_memory_format
 from counterpoise.models.factory import CustomModel, inspect_model
-from counterpoise.models.frozen import FeatureExtractor, FrozenClassifier, Standardize, build_extractor, round_to_half
+from counterpoise.models.frozen import (
+    FeatureExtractor,
+    FrozenClassifier,
+    Standardize,
+    build_extractor,
+    folded,
+    round_to_half,
+)
 from counterpoise.models.heads import CosineHead, HierarchicalHead, leaf_log_probabilities
 from counterpoise.models.resnet import CifarResNet
 
@@ -19,6 +26,7 @@ __all__ = [
     "build_head",
     "build_model",
     "check_model",
+    "folded",
     "inspect_model",
     "leaf_log_probabilities",
     "round_to_half",

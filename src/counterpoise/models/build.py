@@ -66,11 +66,11 @@ class Classifier(nn.Module):
 
 
 def set_memory_format(module: nn.Module) -> None:
-    """Convert a module to the memory format channels_last, and each `Classifier` in it to its own."""
+    """Convert a module to the memory format channels_last, and each part that has a ``memory_format`` to its own."""
     module.to(memory_format=torch.channels_last)
     for part in module.modules():
-        if isinstance(part, Classifier):
-            part.to(memory_format=part.memory_format)
+        if isinstance(own := getattr(part, "memory_format", None), torch.memory_format):
+            part.to(memory_format=own)
 
 
 def build_model(

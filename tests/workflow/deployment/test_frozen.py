@@ -54,9 +54,10 @@ def write_run(folder, photos, features: Features, head_name: str, precision: str
     tensors = {f"head.{name}": value for name, value in head.state_dict().items()}
     tensors |= {"standardize.mean": mean, "standardize.scale": scale}
     run_folder.write_tensors("model.safetensors", tensors, {"model": "resnet20"})
+    settings = {"model": "resnet20", "frozen": True, "features": features.source, "batch_size": 2}
     run = Run(
         strategy=strategy, seed=0, status="done", model="resnet20", transforms=transforms, digests=run_folder.digests(),
-        settings={"frozen": True, "features": features.source, "batch_size": 2}, classes=photos.classes,
+        settings=settings, classes=photos.classes,
         train_counts=(7, 4), tree={} if tree is None else tree.to_dict(), environment={}, data={},
     )  # fmt: skip
     run_folder.write_run(run)
@@ -131,12 +132,16 @@ def test_a_folder_of_a_run_can_be_moved_alone(run, photos, tmp_path):
     np.testing.assert_allclose(found.logits, expected.logits, atol=TOLERANCE, rtol=TOLERANCE)
 
 
-def test_half_precision_of_the_backbone_leaves_the_head_exact(photos, tmp_path):
+def test_the_backbone_computes_in_the_precision_of_the_features(photos, tmp_path):
     half = extract_features(photos, **{**OPTIONS, "precision": "bf16"}, cache=None)
     expected = write_run(tmp_path / "run", photos, half, "linear")
     save_backbone(tmp_path / "run", half)
-    found = cp.load_model(tmp_path / "run", device="cpu").predict(photos.subset("test"))
-    np.testing.assert_allclose(found.logits, expected.logits, atol=TOLERANCE, rtol=TOLERANCE)
+    model, images = cp.load_model(tmp_path / "run", device="cpu"), photos.subset("test")
+    found = model.predict(images).logits
+    # In bfloat16 a batch of another size is rounded otherwise: three digits agree, and in float32 as many.
+    np.testing.assert_allclose(found, expected.logits, atol=0.1)
+    exact = model.module(torch.stack([model.transform(images[i]) for i in range(len(images))])).numpy()
+    assert not np.allclose(found, exact, atol=1e-4)
 
 
 def test_the_backbone_is_stored_once(run):

@@ -10,7 +10,15 @@ from torch import Tensor
 from counterpoise.core.artifacts import Run
 from counterpoise.core.errors import ArtifactError, UnsupportedError
 from counterpoise.hierarchy import ClassTree
-from counterpoise.models import FeatureExtractor, FrozenClassifier, Standardize, build_extractor, build_head
+from counterpoise.models import (
+    CustomModel,
+    FeatureExtractor,
+    FrozenClassifier,
+    Standardize,
+    build_extractor,
+    build_head,
+    folded,
+)
 from counterpoise.workflow.training.run_folder import BACKBONE, RunFolder, tensors_digest
 
 
@@ -29,8 +37,10 @@ def refuse_own_features(run: Run, folder: Path) -> None:
     )
 
 
-def frozen_network(run: Run, tensors: dict[str, Tensor], folder: Path, tree: ClassTree | None) -> FrozenClassifier:
-    """The network of a run with these tensors of the head; the backbone is in a file beside them.
+def frozen_network(
+    run: Run, tensors: dict[str, Tensor], folder: Path, tree: ClassTree | None, model: str | CustomModel
+) -> FrozenClassifier:
+    """The network of a run with these tensors of the head; those of the backbone are in a file beside them.
 
     Raises:
         ArtifactError: the backbone is missing, damaged, or not the one whose features the head was trained on.
@@ -39,7 +49,9 @@ def frozen_network(run: Run, tensors: dict[str, Tensor], folder: Path, tree: Cla
     source = run.settings["features"]
     mean, scale = (tensors[f"standardize.{name}"] for name in ("mean", "scale"))
     head = build_head(run.strategy.head, len(mean), len(run.classes), tree=tree)
-    network = FrozenClassifier(_backbone(source, folder), Standardize(mean, scale), head)
+    # As in the extraction, so that the features are the same bits.
+    backbone = folded(_backbone(model, source, folder), image_size=source["image_size"])
+    network = FrozenClassifier(backbone, Standardize(mean, scale), head)
     expected = {name for name in network.state_dict() if not name.startswith("backbone.")}
     if tensors.keys() != expected:
         raise KeyError(f"it has the tensors {sorted(tensors)}, and {sorted(expected)} are needed")
@@ -47,13 +59,13 @@ def frozen_network(run: Run, tensors: dict[str, Tensor], folder: Path, tree: Cla
     return network
 
 
-def _backbone(source: dict[str, Any], folder: Path) -> FeatureExtractor:
+def _backbone(model: str | CustomModel, source: dict[str, Any], folder: Path) -> FeatureExtractor:
     file = folder / BACKBONE
     saved = RunFolder(folder).read_tensors(BACKBONE)
     if saved is None:
         raise ArtifactError(f"{file} does not exist; copy it from the folder in which the run was trained")
     if tensors_digest(saved[0]) != source["weights"]:
         raise ArtifactError(f"{file} is not the backbone that run.json records; copy both again, or train again")
-    backbone = build_extractor(source["model"])
+    backbone = build_extractor(model)
     backbone.load_state_dict(saved[0])
     return backbone

@@ -352,7 +352,7 @@ def _network(run: Run, tensors: dict[str, Tensor], folder: Path, source: str | C
     tree = ClassTree.from_dict(run.tree) if run.tree else None
     try:
         if run.settings.get("frozen"):
-            return frozen_network(run, tensors, folder, tree)
+            return frozen_network(run, tensors, folder, tree, source)
         if not run.strategy.separate:
             network = build_model(source, len(run.classes), head=run.strategy.head, tree=tree)
             network.load_state_dict(tensors)

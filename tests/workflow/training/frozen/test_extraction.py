@@ -22,7 +22,7 @@ from tests.workflow.training.frozen.photos import OPTIONS, write_photo, write_ph
 from torch import nn
 
 from counterpoise.core.errors import ArgumentError, DatasetError, WriteError
-from counterpoise.models import build_extractor, round_to_half
+from counterpoise.models import build_extractor, inspect_model
 from counterpoise.workflow.dataset import load
 from counterpoise.workflow.training.data import fit_to_square, to_tensor
 from counterpoise.workflow.training.frozen import cache as cache_module
@@ -79,9 +79,11 @@ def test_features_are_those_of_a_plain_loop(photos, resize):
     assert features.backbone is not None
     assert not features.backbone.training
     assert features.faults == {}
-    with torch.no_grad():
-        again = round_to_half(features.backbone(torch.stack(squares).float() / 255)).numpy()
-    np.testing.assert_array_equal(again, features.values["test"][:, 0])
+    assert state_equal(features.backbone, network)
+
+
+def state_equal(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
 def test_a_network_of_timm_gets_the_normalisation_of_its_weights(photos):
@@ -89,6 +91,23 @@ def test_a_network_of_timm_gets_the_normalisation_of_its_weights(photos):
     assert features.width == 1280
     assert features.source["mean"] == features.source["std"] == [0.5, 0.5, 0.5]
     assert extract_features(photos, **OPTIONS, cache=None).source["mean"] == [0.485, 0.456, 0.406]
+
+
+def small_network(num_classes):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(800, num_classes))
+
+
+def test_a_network_of_the_user_gives_the_input_of_its_classifier(photos):
+    model = inspect_model(small_network, 2, image_size=12)
+    features = extract_features(photos, **{**OPTIONS, "model": model}, cache=None)
+    assert features.width == 800
+    assert features.source["model"].endswith("small_network")
+    square = to_tensor(fit_to_square(photos.subset("test")[0], 12))[None].float() / 255
+    mean, std = (torch.tensor(features.source[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
+    with torch.no_grad():
+        expected = small_network(2)[:3]((square - mean) / std)[0].numpy()
+    np.testing.assert_allclose(features.values["test"][0, 0], expected, rtol=1e-3, atol=1e-3)
 
 
 def test_nothing_is_extracted_twice(photos, tmp_path, passed):
@@ -164,7 +183,7 @@ def test_views_are_label_preserving_transforms_of_the_image(photos):
     images = photos.subset("train")
     squares = torch.stack([to_tensor(fit_to_square(images[i], 12)) for i in range(len(images))]).float() / 255
     with torch.no_grad():
-        mirrored = round_to_half(build_extractor("resnet20")(squares.flip(3))).numpy()
+        mirrored = build_extractor("resnet20")(squares.flip(3)).numpy()
     is_same = (flipped[:, 1:] == flipped[:, :1]).all(2)
     is_mirrored = np.isclose(flipped[:, 1:], mirrored[:, None], rtol=2e-3, atol=1e-4).all(2)
     assert (is_same ^ is_mirrored).all()
@@ -182,6 +201,20 @@ def test_views_do_not_depend_on_the_other_images(photos, tmp_path):
     part = extract_features(load(tmp_path / "photos"), **OPTIONS, cache=None, **VIEWS)
     assert np.array_equal(part.values["train"], whole.values["train"][7:])
     assert whole.values["val"].shape[1] == whole.values["test"].shape[1] == 1
+
+
+def test_views_by_functions_of_the_user_are_not_kept(photos, tmp_path, passed):
+    def darker(image):
+        return (image.float() / 255) * torch.rand(1) * 0.5
+
+    options = {**OPTIONS, "cache": tmp_path / "cache", "views": 2, "augment": ("hflip", darker)}
+    first = extract_features(photos, **options)
+    values = first.values["train"]
+    assert (values[:, 1] != values[:, 0]).any(1).all()
+    assert (values[:, 1] != values[:, 2]).any(1).all()
+    assert "darker" in first.source["augment"][1]
+    assert equal(first, extract_features(photos, **options))
+    assert sum(passed) == 21 + 4 * 11
 
 
 def test_views_need_transforms(photos):
@@ -377,10 +410,18 @@ def test_features_beyond_float16_are_kept_as_float32(photos, monkeypatch, tmp_pa
     assert np.array_equal(rest, rest.astype(np.float16))
 
 
+def test_a_network_for_another_size_is_refused_with_its_reason(photos):
+    options = {**OPTIONS, "model": "timm:vit_tiny_patch16_224"}
+    with pytest.raises(ArgumentError, match=r"cannot process images of 12×12 pixels: Input height .* `image_size`"):
+        extract_features(photos, **options, cache=None)
+
+
 @pytest.mark.parametrize("module", [nn.Identity(), nn.Flatten(0)])
 def test_a_network_without_one_vector_per_image_is_refused(photos, monkeypatch, module):
     network_of(module, monkeypatch)
-    with pytest.raises(ArgumentError, match=r"must give one vector of features per image, \(N, D\); it gives"):
+    with pytest.raises(
+        ArgumentError, match=r"must give one vector of features per image, \(N, D\); for 2 images it gives"
+    ):
         extract_features(photos, **OPTIONS, cache=None)
 
 

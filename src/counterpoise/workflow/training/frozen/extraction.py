@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +22,6 @@ from accelerate.utils.memory import should_reduce_batch_size
 from numpy.typing import NDArray
 from torch import Tensor
 
-from counterpoise.augment import random_crop, random_symmetry
 from counterpoise.core.checks import checked_choice, checked_count
 from counterpoise.core.errors import ArgumentError, DatasetError
 from counterpoise.core.images import (
@@ -33,8 +34,12 @@ from counterpoise.core.images import (
     image_digest,
     size_and_change,
 )
-from counterpoise.models import FeatureExtractor, build_extractor, round_to_half
+from counterpoise.core.text import described
+from counterpoise.models import CustomModel, FeatureExtractor, build_extractor, folded, round_to_half
+from counterpoise.workflow.training.augmentation import augmented
+from counterpoise.workflow.training.custom import Augmentation
 from counterpoise.workflow.training.data import fit_to_square, to_tensor
+from counterpoise.workflow.training.devices import used_device
 from counterpoise.workflow.training.frozen.cache import FeatureStore
 from counterpoise.workflow.training.frozen.features import FeatureArray, Features
 from counterpoise.workflow.training.run_folder import tensors_digest
@@ -54,13 +59,13 @@ Progress = Callable[[int, int, float], None]
 def extract_features(  # noqa: PLR0913 - the settings that determine features, each by name
     data: LabeledImages,
     *,
-    model: str,
+    model: str | CustomModel,
     pretrained: bool,
     weights: str | None,
     image_size: int,
     resize: Resize,
     views: int = 0,
-    augment: tuple[str, ...] = (),
+    augment: tuple[Augmentation, ...] = (),
     precision: str = "no",
     device: torch.device | str | None = None,
     cache: Path | None,
@@ -79,11 +84,12 @@ def extract_features(  # noqa: PLR0913 - the settings that determine features, e
         weights: file of weights of the backbone.
         image_size, resize: as in `Settings`.
         views: V, number of augmented views of each training image.
-        augment: the transforms of a view, of "crop", "hflip", "vflip" and "rot90". They depend on ``seed``, on the
-            content of the image and on the number of the view.
+        augment: the transforms of a view: "crop", "hflip", "vflip", "rot90", and functions as in `Settings`. They
+            depend on ``seed``, on the content of the image and on the number of the view.
         precision: "no" (float32), "bf16", "fp16", or "auto": bf16 on a GPU that computes with it, else float32.
         device: None for a GPU if there is one.
-        cache: folder of the features, which later calls use; None keeps nothing.
+        cache: folder of the features, which later calls use; None keeps nothing. Views by functions are not kept,
+            because a change of a function cannot be noticed.
         seed: of the views.
         progress: called as the work goes on.
 
@@ -95,11 +101,12 @@ def extract_features(  # noqa: PLR0913 - the settings that determine features, e
     checked_count("views", views, minimum=0)
     if views and not augment:
         raise ArgumentError("`views` needs transforms in `augment`, without which every view equals the image")
-    chosen = torch.device(device) if device is not None else _default_device()
+    chosen = used_device(None if device is None else torch.device(device))
     extractor = build_extractor(model, pretrained=pretrained, seed=seed)
-    network = _Network(extractor, model, chosen, _precision(precision, chosen))
+    name = model.name if isinstance(model, CustomModel) else model
+    network = _Network(extractor, name, image_size, chosen, precision)
     image_source = {
-        "model": model,
+        "model": name,
         "weights": tensors_digest(extractor.state_dict()),
         "image_size": image_size,
         "resize": resize,
@@ -107,17 +114,18 @@ def extract_features(  # noqa: PLR0913 - the settings that determine features, e
         "std": [round(value, 6) for value in extractor.std.flatten().tolist()],
         "precision": network.precision,
     }
-    view_source = {"augment": list(augment), "seed": seed}
+    view_source = {"augment": [step if isinstance(step, str) else described(step) for step in augment], "seed": seed}
+    view_cache = None if any(callable(step) for step in augment) else cache
     stores = [FeatureStore(cache, image_source)]
-    stores += [FeatureStore(cache, {**image_source, **view_source, "view": view}) for view in range(1, views + 1)]
+    stores += [FeatureStore(view_cache, {**image_source, **view_source, "view": view}) for view in range(1, views + 1)]
     work = _Extraction(data, network, stores, image_size, resize, augment, seed)
     work.run(progress)
     source = {**image_source, "views": views, **(view_source if views else {})}
-    return Features(work.values(), source, extractor.cpu(), work.faults())
+    return Features(work.values(), source, extractor, work.faults())
 
 
 class _Item(NamedTuple):
-    """A prepared image: the view it is, the digest of its content, and uint8 ``(3, S, S)``."""
+    """A prepared image: the view it is, the digest of its content, and ``(3, S, S)`` as uint8 or as float in [0, 1]."""
 
     view: int
     digest: bytes
@@ -133,7 +141,7 @@ class _Extraction:
     stores: list[FeatureStore]
     size: int
     resize: Resize
-    augment: tuple[str, ...]
+    augment: tuple[Augmentation, ...]
     seed: int
     states: FileStates = field(init=False)
     digests: list[bytes] = field(init=False)
@@ -145,7 +153,7 @@ class _Extraction:
         self.digests = [digest.tobytes() if hashed else b"" for digest, hashed in known]
         self._is_train = self.data.splits == "train"
         self._claimed: set[tuple[bytes, int]] = set()
-        self._lock = threading.Lock()
+        self._lock, self._drawing = threading.Lock(), threading.Lock()
 
     def run(self, progress: Progress | None) -> None:
         """Compute all features that are missing."""
@@ -265,19 +273,19 @@ class _Extraction:
             return image
         entropy = hashlib.sha256(digest + f" {self.seed} {view}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(entropy[:8], "big"))
-        images = image[None]
-        for name in self.augment:
-            if name == "crop":
-                images = random_crop(images, padding=max(1, self.size // 8), generator=generator)
-            else:
-                images = random_symmetry(images, name, generator=generator)  # type: ignore[arg-type]
-        return images[0]
+        own = int.from_bytes(entropy[8:12], "big")
+        # Functions of the user draw from the random numbers of the process, which threads share.
+        with self._drawing if any(callable(step) for step in self.augment) else nullcontext():
+            return augmented(image[None], self.augment, generator=generator, seed=own)[0]
 
     def _compute(self, items: list[_Item]) -> None:
         """Pass a batch through the network, and keep its features."""
         if not items:
             return
-        features = self.network(torch.stack([item.image for item in items]))
+        images = [item.image for item in items]
+        if any(image.is_floating_point() for image in images):
+            images = [image if image.is_floating_point() else image.float().div_(255) for image in images]
+        features = self.network(torch.stack(images))
         finite = np.isfinite(features).all(axis=1)
         if not finite.all():
             path = self.data.paths[self.digests.index(items[int(np.argmin(finite))].digest)]
@@ -301,15 +309,36 @@ class _Extraction:
 
 
 class _Network:
-    """A frozen backbone on a device: uint8 images → features, in batches that fit in memory."""
+    """A frozen backbone on a device: images → features, in batches that fit in memory."""
 
-    def __init__(self, extractor: FeatureExtractor, name: str, device: torch.device, precision: str) -> None:
-        self.extractor = extractor.to(device).to(memory_format=torch.channels_last)
-        self.name, self.device, self.precision = name, device, precision
+    def __init__(self, extractor: FeatureExtractor, name: str, size: int, device: torch.device, precision: str) -> None:
+        self.extractor, self.name, self.size, self.device = extractor, name, size, device
+        self.precision = _precision(precision, device)
         self.batch_size = _BATCH.get(device.type, _BATCH["cpu"])
 
+    @cached_property
+    def _on_device(self) -> FeatureExtractor:
+        """The backbone for fast inference, made and tried when the first image has to be passed through it."""
+        try:
+            with torch.inference_mode():
+                features = self.extractor(torch.zeros(2, 3, self.size, self.size))
+        except Exception as error:  # a model of a library can raise anything
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise ArgumentError(
+                f"`model` {self.name} cannot process images of {self.size}×{self.size} pixels: {reason}; choose "
+                "another `image_size`"
+            ) from error
+        if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != 2:
+            shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+            raise ArgumentError(
+                f"`model` {self.name} must give one vector of features per image, (N, D); for 2 images it gives "
+                f"{shape}; use a model for classification, whose features are pooled"
+            )
+        fast = copy.deepcopy(folded(self.extractor, image_size=self.size))
+        return fast.to(self.device).to(memory_format=fast.memory_format)
+
     def __call__(self, images: Tensor) -> NDArray[np.float32]:
-        """Features float32 ``(N, D)``, rounded to float16, of images uint8 ``(N, 3, S, S)``."""
+        """Features float32 ``(N, D)``, rounded to float16, of images ``(N, 3, S, S)``: uint8, or float in [0, 1]."""
         parts: list[Tensor] = []
         start = 0
         while start < len(images):
@@ -327,17 +356,14 @@ class _Network:
     def _features(self, images: Tensor) -> Tensor:
         # A batch of one image may be computed by other kernels, with other roundings.
         padded = images if len(images) > 1 else images.expand(2, -1, -1, -1)
-        inputs = padded.to(self.device).float().div_(255).contiguous(memory_format=torch.channels_last)
+        inputs = padded.to(self.device)
+        if not inputs.is_floating_point():
+            inputs = inputs.float().div_(255)
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
         dtype = _DTYPES.get(self.precision)
         cast = nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
         with torch.inference_mode(), cast:
-            features = self.extractor(inputs)
-            if not isinstance(features, Tensor) or features.ndim != 2:
-                shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-                raise ArgumentError(
-                    f"`model` {self.name} must give one vector of features per image, (N, D); it gives {shape}; use a "
-                    "model for classification, whose features are pooled"
-                )
+            features = self._on_device(inputs)
             return round_to_half(features.float()).cpu()[: len(images)]
 
     def _halve_batch(self, error: RuntimeError) -> None:
@@ -362,11 +388,6 @@ class _Rate:
             self._marks.popleft()
         start, before = self._marks[0]
         return (done - before) / max(now - start, 1e-9)
-
-
-def _default_device() -> torch.device:
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return torch.device("cpu") if found is None else found
 
 
 def _precision(precision: str, device: torch.device) -> str:
