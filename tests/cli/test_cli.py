@@ -648,11 +648,13 @@ def test_json_of_many_classes_is_that_of_the_saved_file_and_that_of_few_the_whol
     out = tmp_path / "out"
     whole = json.loads(call("compare", photos, *options, "--out", out).stdout)
     assert Comparison.from_dict(whole) == Comparison.load(out / "comparison.json")
+    assert whole["seconds"] > whole["arms"][0]["seconds"][0]
     monkeypatch.setattr(codec, "MANY_CLASSES", 2)
     for command in (("compare", photos, *options, "--resume", "--out", out), ("report", out, "--no-images", "--json")):
         printed = call(*command).stdout
         assert printed.count("\n") == 1
         assert json.loads(printed) == json.loads((out / "comparison.json").read_text("utf-8"))
+        assert json.loads(printed)["seconds"] is None  # the comparison was resumed, so its wall time is not known
         assert (out / json.loads(printed)["arrays"]["file"]).exists()
         assert json.loads(printed)["arms"][0]["test"][0]["confusion"].keys() == {"num_classes", "array"}
 

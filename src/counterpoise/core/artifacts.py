@@ -357,8 +357,8 @@ class Comparison(Artifact):
 
     ``metric`` is that by which the strategy was chosen on validation, among those that lose at most
     ``max_accuracy_drop`` points of accuracy there. ``tree`` is the class tree where a strategy uses one: ``links`` from
-    child to parent, and ``classes``. ``folds`` is the number of folds, or None. Files with more than 100 classes have
-    format version 2; see `Evaluation`.
+    child to parent, and ``classes``. ``folds`` is the number of folds, or None. ``seconds`` is the wall time; None if
+    the comparison was resumed. Files with more than 100 classes have format version 2; see `Evaluation`.
 
     Raises:
         ArgumentError: an evaluation has other classes than ``audit``.
@@ -378,6 +378,7 @@ class Comparison(Artifact):
     tree: dict[str, Any] = field(default_factory=dict)
     max_accuracy_drop: float | None = None
     folds: int | None = None
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
         names = [c.name for c in self.audit.classes]

@@ -368,3 +368,20 @@ def test_every_option_and_strategy_that_the_text_advises_exists():
     assert len(advised) == 2
     for name in ",".join(advised).split(","):
         assert strategy_named(name).name == name
+
+
+@pytest.mark.parametrize(
+    ("wall", "title", "shown"),
+    [
+        (75.0, "Time in all (wall time)", "75.0 s"),
+        (None, "Training time (sum over strategies and seeds)", "10 min 38 s"),
+    ],
+)
+def test_the_time_in_all_is_the_wall_time_and_not_the_sum_of_parallel_runs(wall, title, shown):
+    comparison = replace(samples.comparison(), seconds=wall)
+    assert sum(s for arm in comparison.arms for s in arm.seconds) == pytest.approx(638.4)
+    tree = Tree(render_html(comparison))
+    assert title in tree.inside("dt")
+    text = "".join(part for _, part in tree.texts)
+    assert shown in text.partition(title)[2][:200]
+    assert ("all trainings together: 10 min 38 s" in text) is (wall is not None)

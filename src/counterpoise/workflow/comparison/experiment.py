@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -110,6 +111,7 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
         >>> result = compare("digits", strategies=["focal"], seeds=1, out=tempfile.mkdtemp())  # doctest: +SKIP
         >>> print(result.verdict.headline)  # doctest: +SKIP
     """
+    clock = time.monotonic()
     if jobs is not None and jobs < 1:
         raise ArgumentError(f"`jobs` must be at least 1; got {jobs}")
     _check_choice(select_by, max_accuracy_drop)
@@ -137,6 +139,7 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
         runs = experiment.run_all(jobs, progress or (lambda task, done, total: None))
         comparison = _comparison(experiment, audited, runs, select_by, max_accuracy_drop)
         comparison = _with_next_step(comparison, out, as_planned=chosen is None, default_settings=not settings)
+        comparison = replace(comparison, seconds=None if resume else time.monotonic() - clock)
         comparison.save(folder / "comparison.json")
         render(comparison, folder / "report.html", data=setup.data, images=images)
     return comparison

@@ -128,8 +128,16 @@ def _facts(comparison: Comparison) -> tuple[tuple[str, page.Cell], ...]:
         ("Training images", fmt.number_cell(audit.splits.get("train", 0))),
         ("Imbalance ratio", imbalance_ratio_cell(audit)),
         *((key.capitalize(), fmt.value_cell(settings[key])) for key in ("model", "epochs") if key in settings),
-        ("Training time (sum over strategies and seeds)", page.Cell(fmt.duration(seconds))),
+        _time_fact(comparison, seconds),
     )
+
+
+def _time_fact(comparison: Comparison, training: float) -> tuple[str, page.Cell]:
+    """The wall time, with that of all trainings, which may run at the same time; the latter alone if it is unknown."""
+    if comparison.seconds is None:
+        return "Training time (sum over strategies and seeds)", page.Cell(fmt.duration(training))
+    detail = f"all trainings together: {fmt.duration(training)}"
+    return "Time in all (wall time)", page.Cell(fmt.duration(comparison.seconds), detail=detail)
 
 
 def _results_section(comparison: Comparison, series: dict[str, page.Series]) -> page.Section:
