@@ -104,9 +104,11 @@ def test_no_module_evaluates_text_or_loads_pickles():
     for file, node in nodes():
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
-            assert called not in {"eval", "exec", "compile", "__import__", "torch.load", "os.system"}, file
+            assert called not in {"eval", "exec", "compile", "__import__", "os.system"}, file
             assert not called.startswith(("pickle.", "marshal.", "shelve.", "joblib.")), file
             values = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            # With weights_only=True, torch refuses every object that is not a tensor or a plain container.
+            assert called != "torch.load" or values.get("weights_only") == "True", file
             assert values.get("allow_pickle", "False") == "False", file
             assert values.get("shell", "False") == "False", file
 
@@ -117,7 +119,9 @@ def test_no_module_downloads_anything_itself():
     for file, node in nodes():
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        assert not {name.partition(".")[0] for name in names} & network - {"urllib"}, file
+        # One module asks the cache and the server of published weights; timm and torchvision download them.
+        allowed = {"urllib", "huggingface_hub"} if file == "published.py" else {"urllib"}
+        assert not {name.partition(".")[0] for name in names} & network - allowed, file
         assert not {name for name in names if name in ("urllib.request", "urllib")}, file
 
 
@@ -130,6 +134,7 @@ def test_pretrained_weights_come_over_https_with_their_checksum(monkeypatch):
         raise RuntimeError("invalid hash value")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", download)
+    monkeypatch.setattr("counterpoise.models.published.check_reachable", lambda model, url: None)
     with pytest.raises(
         ArgumentError, match=r"weights of torchvision:resnet18 could not be loaded .*invalid hash value"
     ):

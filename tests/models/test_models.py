@@ -83,6 +83,7 @@ def test_weights_that_cannot_be_loaded_are_a_clear_error(monkeypatch):
         raise OSError("We couldn't connect to the hub.\nMore lines.")
 
     monkeypatch.setattr(timm, "create_model", offline)
+    monkeypatch.setattr("counterpoise.models.published.check_reachable", lambda model, url: None)
     with pytest.raises(
         ArgumentError, match=r"weights of timm:resnet18 could not be loaded \(We couldn't connect to the hub\.\)"
     ):

@@ -62,6 +62,7 @@ _EXCLUDE_DUPLICATES = flag(
 )
 _ANNOUNCED = ("nested-folders", "images-at-two-levels", "empty-classes-excluded", "duplicates-excluded")
 _PRETRAINED = flag("--pretrained", "Start from published weights (timm, torchvision).", rich_help_panel="Training")
+_WEIGHTS = "Start from a file of weights for the model: .safetensors, or .pth with tensors only. The head is new."
 _SETTINGS = Settings()
 Device = Annotated[str, _training("--device", "D", "cpu, cuda, cuda:N or mps; auto: a GPU if there is one.")]
 _KEEP = "Epoch whose weights the model has: last, or best on the validation images by --select-by."
@@ -151,6 +152,7 @@ class TrainingOptions:
         str, _training("--model", "M", "resnet20, resnet32, timm:NAME or torchvision:NAME; auto: by image size.")
     ] = "auto"
     pretrained: Annotated[bool, _PRETRAINED] = _SETTINGS.pretrained
+    weights: Annotated[str | None, _training("--weights", "FILE", _WEIGHTS)] = None
     epochs: Annotated[int, _training("--epochs", "E", "Passes over the training images, per strategy.", min=1)] = (
         _SETTINGS.epochs
     )

@@ -12,6 +12,7 @@ from counterpoise.models.frozen import (
 )
 from counterpoise.models.heads import CosineHead, HierarchicalHead, leaf_log_probabilities
 from counterpoise.models.resnet import CifarResNet
+from counterpoise.models.weight_files import WeightFile, load_weights
 
 __all__ = [
     "CifarResNet",
@@ -22,6 +23,7 @@ __all__ = [
     "FrozenClassifier",
     "HierarchicalHead",
     "Standardize",
+    "WeightFile",
     "build_extractor",
     "build_head",
     "build_model",
@@ -29,6 +31,7 @@ __all__ = [
     "folded",
     "inspect_model",
     "leaf_log_probabilities",
+    "load_weights",
     "round_to_half",
     "set_memory_format",
 ]

@@ -15,6 +15,7 @@ from counterpoise.core.names import did_you_mean
 from counterpoise.hierarchy import ClassTree
 from counterpoise.models.factory import CustomModel
 from counterpoise.models.heads import CosineHead, HierarchicalHead
+from counterpoise.models.published import check_torchvision, timm_options
 from counterpoise.models.resnet import CifarResNet
 
 Head = Literal["linear", "cosine", "hierarchical"]
@@ -196,18 +197,22 @@ def _backbone(library: str, architecture: str, pretrained: bool) -> nn.Module:
         if library == "timm":
             import timm
 
-            model = timm.create_model(architecture, pretrained=pretrained, num_classes=0)
+            model = timm.create_model(architecture, num_classes=0, **(timm_options(architecture) if pretrained else {}))
         else:
             import torchvision
 
+            if pretrained:
+                check_torchvision(architecture)
             model = torchvision.models.get_model(architecture, weights="DEFAULT" if pretrained else None)
+    except ArgumentError:
+        raise
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         if not pretrained:
             raise ArgumentError(f"`model` {library}:{architecture} could not be built: {reason}") from error
         raise ArgumentError(
-            f"`pretrained`: the weights of {library}:{architecture} could not be loaded ({reason}); connect to the "
-            "network once so that the library caches them, or train without `pretrained`"
+            f"`pretrained`: the weights of {library}:{architecture} could not be loaded ({reason}); train without "
+            "`pretrained`, or download the file and name it as `weights` (--weights FILE)"
         ) from error
     if library == "torchvision":
         _remove_classifier(model, architecture)

@@ -314,6 +314,8 @@ def _computation(run: Run) -> dict[str, Any]:
             values |= {f"{kind} {k}": v for k, v in options.items()}
     names = ("seed", "data", "classes", "train_counts", "tree")
     settings = {**UNRECORDED, **run.settings}
+    if isinstance(file := settings["weights"], dict):
+        settings["weights"] = f"SHA-256 {file.get('sha256')}"  # the file may have another name
     return {"strategy": values, "settings": settings, **{name: getattr(run, name) for name in names}}
 
 

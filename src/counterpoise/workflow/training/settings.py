@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -28,7 +29,7 @@ from counterpoise.workflow.training.custom import (
 )
 
 if TYPE_CHECKING:
-    from counterpoise.models import CustomModel
+    from counterpoise.models import CustomModel, WeightFile
 
 SMALL_IMAGE = 64
 """Images whose shorter side has at most this many pixels keep their size and get a small network."""
@@ -43,7 +44,7 @@ _OTHER_NAMES |= {"arch": "model", "net": "model", "network": "model", "backbone"
 _OTHER_NAMES |= {"transform": "augment", "transforms": "augment", "img_size": "image_size", "imgsz": "image_size"}
 """Names of settings in other libraries, for hints; `did_you_mean` finds those that are more alike."""
 UNRECORDED: dict[str, Any] = {"resize": "crop", "optimizer": "sgd", "keep": "last", "patience": None}
-UNRECORDED |= {"select_by": None}
+UNRECORDED |= {"select_by": None, "weights": None}
 """Settings that runs of earlier versions do not record, with the value that they had."""
 
 
@@ -78,7 +79,12 @@ class Settings:
         augment: any of "crop", "hflip", "vflip" and "rot90", as a list or as one string with commas; "none"; or
             functions of one image: transforms of torchvision.transforms.v2, which get a tensor uint8 ``(3, S, S)``, and
             of albumentations. "auto" is the crop and, where flips do not change the class, the horizontal flip.
-        pretrained: start from published weights.
+        pretrained: start from published weights of timm or torchvision, which are downloaded once. With a function as
+            ``model``: its modules have weights of ImageNet already.
+        weights: start from a file of weights for ``model``: .safetensors, or .pth, .pt, .bin or .ckpt of `torch.save`
+            with tensors only, also within a dictionary ("state_dict", "model") and with a prefix ("module."). The head
+            is new in any case; tensors that do not fit are listed in a warning. Learning rate, image size (of models
+            of timm and torchvision, and of your own) and normalization are as with ``pretrained``.
         precision: "no" (float32), "bf16" or "fp16".
         cache_gib: memory for decoded images in GiB, a third for each of train, val and test; a split that needs more
             than its third is decoded anew in every epoch.
@@ -112,6 +118,7 @@ class Settings:
     resize: Resize = "crop"
     augment: Augmentation | Sequence[Augmentation] = "auto"
     pretrained: bool = False
+    weights: str | os.PathLike[str] | None = None
     precision: Precision = "no"
     cache_gib: float = 4.0
     keep: Keep = "last"
@@ -134,6 +141,10 @@ class Settings:
             raise ArgumentTypeError(f"`tree` must be a string; got {type(self.tree).__name__}")
         if not isinstance(self.pretrained, bool):
             raise ArgumentTypeError(f"`pretrained` must be True or False; got {self.pretrained!r:.60}")
+        if self.weights is not None and not isinstance(self.weights, str | os.PathLike):
+            raise ArgumentTypeError(f"`weights` must be the path of a file; got {type(self.weights).__name__}")
+        if self.weights is not None and self.pretrained:
+            raise ArgumentError("`weights` and `pretrained` exclude each other; give one of them")
         object.__setattr__(self, "augment", checked_augment(self.augment))
         self._check_optimizer()
 
@@ -177,14 +188,15 @@ class Settings:
         train = data.subset("train")
         if len(train) < 2:
             raise ArgumentError(f"{data.name} has {len(train)} training images; training needs at least two")
-        size = self.image_size or (PRETRAINED_SIZE if self.pretrained else _native_size(train))
+        large = self.pretrained or (self.weights is not None and not _is_small_network(self.model))
+        size = self.image_size or (PRETRAINED_SIZE if large else _native_size(train))
         batch = min(self.batch_size or (FULL_BATCH if len(train) >= SMALL_DATASET else SMALL_BATCH), len(train))
         default = "resnet20" if size <= SMALL_IMAGE else "timm:resnet18"
         model = (
             default if self.model == "auto" else self.model if isinstance(self.model, str) else described(self.model)
         )
         rate, decay = self._learning_rate(batch), self.weight_decay
-        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "tree"}
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("tree", "weights")}
         derived: dict[str, Any] = {"model": model, "image_size": size, "batch_size": batch, "learning_rate": rate}
         derived["own_rate"] = callable(self.optimizer) and self.learning_rate is None
         derived["weight_decay"] = _WEIGHT_DECAY.get(self.optimizer, 0.0) if decay is None else decay
@@ -201,7 +213,7 @@ class Settings:
             return self.learning_rate
         # AdamW normalises the gradient, and its noise shrinks with the square root of the batch, as in timm.
         rate = 0.1 * batch / FULL_BATCH if self.optimizer == "sgd" else 1e-3 * math.sqrt(batch / FULL_BATCH)
-        return rate * (0.1 if self.pretrained else 1.0)
+        return rate * (0.1 if self.pretrained or self.weights is not None else 1.0)
 
     def _augment(self, data: LabeledImages) -> tuple[Augmentation, ...]:
         augment = checked_augment(self.augment)
@@ -242,6 +254,7 @@ class ResolvedSettings:
     steps_per_epoch: int
     own_rate: bool = False
     custom: CustomModel | None = None
+    weights: WeightFile | None = None
     keep: Keep = "last"
     patience: int | None = None
     select_by: str | None = None
@@ -271,6 +284,7 @@ class ResolvedSettings:
         values = {
             f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("own_rate", "custom")
         }
+        values["weights"] = None if self.weights is None else self.weights.to_dict()
         if self.custom is not None:
             values["model_digest"] = self.custom.digest
         values["augment"] = [step if isinstance(step, str) else described(step) for step in self.augment]
@@ -279,6 +293,11 @@ class ResolvedSettings:
         if callable(self.optimizer):
             values |= {"optimizer": described(self.optimizer), "weight_decay": None}
         return values
+
+
+def _is_small_network(model: str | ModelFactory) -> bool:
+    """Whether a model is one of the residual networks for small images, which keep the size of the images."""
+    return isinstance(model, str) and model != "auto" and ":" not in model
 
 
 def _native_size(images: LabeledImages) -> int:

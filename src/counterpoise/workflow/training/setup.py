@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,7 +21,7 @@ from counterpoise.core.errors import ArgumentError
 from counterpoise.core.images import SPLITS, LabeledImages, Split, content_fingerprint
 from counterpoise.core.text import listed
 from counterpoise.hierarchy import ClassTree
-from counterpoise.models import build_model, check_model, inspect_model
+from counterpoise.models import WeightFile, build_model, check_model, inspect_model, load_weights
 from counterpoise.workflow.dataset.folds import Folds, draw_folds
 from counterpoise.workflow.training.augmentation import check_augmentation
 from counterpoise.workflow.training.data import ImageTensors
@@ -59,7 +60,7 @@ class TrainingSetup:
             data = data.quarantine(_dataset_rows(data, faults))
             # The splits without faults are decoded at this size; without the faulty images another could be derived.
             again = replace(settings, image_size=resolved.image_size).resolve(data)
-            resolved = replace(again, custom=resolved.custom)
+            resolved = replace(again, custom=resolved.custom, weights=resolved.weights)
             images |= _image_tensors(data, resolved, splits=tuple(faults))
         check_augmentation(resolved.augment, images["train"].__getitems__([0])["images"][0])
         images = {split: tensors for split, tensors in images.items() if len(tensors)}
@@ -70,7 +71,8 @@ class TrainingSetup:
         folds = draw_folds(self.data, number)
         smallest = min((folds.split(self.data, fold) for fold in range(number)), key=lambda data: data.counts().total)
         again = replace(settings, image_size=self.settings.image_size).resolve(smallest)
-        return replace(self, settings=replace(again, custom=self.settings.custom), folds=folds)
+        whole = self.settings
+        return replace(self, settings=replace(again, custom=whole.custom, weights=whole.weights), folds=folds)
 
     def fold(self, fold: int) -> TrainingSetup:
         """The setup in which the images of one fold are the validation split; the decoded images are shared."""
@@ -144,15 +146,20 @@ class TrainingSetup:
 def _with_model(settings: Settings, data: LabeledImages) -> ResolvedSettings:
     """The resolved settings, if their model can be built; what does not fit is refused before any work."""
     classes = data.counts("train").num_classes
+    file = None if settings.weights is None else WeightFile.of(Path(settings.weights))
+    if isinstance(settings.model, str):
+        check_model("resnet20" if settings.model == "auto" else settings.model)
+    resolved = replace(settings.resolve(data), weights=file)
     if not isinstance(settings.model, str):
-        resolved = settings.resolve(data)
-        return replace(resolved, custom=inspect_model(settings.model, classes, image_size=resolved.image_size))
-    check_model("resnet20" if settings.model == "auto" else settings.model)
-    resolved = settings.resolve(data)
-    check_model(resolved.model, pretrained=resolved.pretrained)
-    if resolved.pretrained:
-        # Downloads the weights once for all runs, or fails before any work.
-        build_model(resolved.model, classes, pretrained=True)
+        custom = inspect_model(settings.model, classes, image_size=resolved.image_size)
+        resolved = replace(resolved, custom=custom)
+    else:
+        check_model(resolved.model, pretrained=resolved.pretrained)
+    if file is not None or (resolved.pretrained and resolved.custom is None):
+        # Downloads or reads the weights once for all runs, or fails before any work.
+        model = build_model(resolved.custom or resolved.model, classes, pretrained=resolved.pretrained)
+        if file is not None and (advice := load_weights(model, file).advice(file)):
+            warnings.warn(advice, UserWarning, stacklevel=4)
     return resolved
 
 

@@ -18,7 +18,7 @@ from counterpoise.core.counts import ClassCounts
 from counterpoise.core.images import Split
 from counterpoise.hierarchy import ClassTree
 from counterpoise.losses.base import Loss
-from counterpoise.models import build_model
+from counterpoise.models import build_model, load_weights
 from counterpoise.models.build import IMAGENET_MEAN, IMAGENET_STD, Classifier
 from counterpoise.posthoc import apply_transforms
 from counterpoise.weights import AdaptiveWeights, DeferredWeights
@@ -381,7 +381,8 @@ def _new_model(
 ) -> Classifier:
     """An untrained model with the head of the strategy, for ``num_classes`` or for the edges of a tree."""
     settings = setup.settings
-    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if settings.pretrained else setup.channel_statistics()
+    is_transfer = settings.pretrained or settings.weights is not None
+    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if is_transfer else setup.channel_statistics()
     model = build_model(
         settings.custom or settings.model,
         num_classes,
@@ -391,6 +392,8 @@ def _new_model(
         mean=mean,
         std=std,
     )
+    if settings.weights is not None:
+        load_weights(model, settings.weights)
     if strategy.scores == "sigmoid" and isinstance(model.head, torch.nn.Linear):
         # Every class starts at probability 1/C (Cui et al. 2019, section 4.3); otherwise the many negatives dominate
         # the first steps.
