@@ -7,6 +7,7 @@ import sys
 import pytest
 
 HEAVY = ("torch", "polars", "sklearn", "PIL", "altair", "torchvision", "timm", "accelerate", "vl_convert", "scipy")
+HEAVY += ("latex2mathml",)
 MODULES = [
     "core.artifacts",
     "weights",

@@ -66,8 +66,29 @@ class ExplanationTable:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A small picture with its label; ``source`` is a data URI of a PNG or JPEG file."""
+
+    label: str
+    source: str
+
+
+@dataclass(frozen=True)
+class ExplanationPictures:
+    """Rows of pictures under one caption."""
+
+    caption: str
+    rows: tuple[tuple[Picture, ...], ...]
+
+
+@dataclass(frozen=True)
 class ExplanationSection:
-    """A heading with paragraphs, an equation, charts, tables, Python code that can be run, and a reference."""
+    """A heading with paragraphs, an equation, charts, tables, pictures, Python code that can be run, and a reference.
+
+    Args:
+        equation: one or several lines of plain text.
+        latex: the same lines in LaTeX, as a page draws them.
+    """
 
     title: str
     paragraphs: tuple[str, ...] = ()
@@ -76,6 +97,8 @@ class ExplanationSection:
     tables: tuple[ExplanationTable, ...] = ()
     code: str = ""
     reference: str = ""
+    latex: str = ""
+    pictures: tuple[ExplanationPictures, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 import re
@@ -9,12 +11,14 @@ import re
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from counterpoise import losses, metrics, samplers, weights
 from counterpoise.core.errors import ArgumentError, ArtifactError
 from counterpoise.core.explanation import Explanation
 from counterpoise.core.hyperparameters import hyperparameters
 from counterpoise.core.names import ALIASES, simplified
+from counterpoise.workflow.dataset import load
 from counterpoise.workflow.explain import explain, explainable
 from counterpoise.workflow.explain.series import COUNTS
 from counterpoise.workflow.explain.worked import focal_terms
@@ -134,6 +138,86 @@ def test_the_effective_number_table(pages):
         b = float(beta)
         few, many = (sum(b**k for k in range(n)) for n in (100, 5000))
         assert row[1:] == pytest.approx((many, few, many / few), rel=1e-5)
+
+
+def test_the_class_balanced_page_has_the_curve_and_the_table_of_the_effective_number(pages):
+    for name in ("class_balanced", "class-balanced-focal"):
+        page = explain(name)
+        drawn, given = chart(page, "effective"), chart(pages["effective_number"], "effective")
+        assert drawn == given
+        n, beta = np.array(drawn.x), 0.999
+        np.testing.assert_allclose(column(page, "effective", "β = 0.999"), (1 - beta**n) / (1 - beta), rtol=1e-4)
+        assert table(page, "Effective number") == table(pages["effective_number"], "Effective number")
+
+
+def test_errors_accumulate_down_the_tree_as_the_product_of_the_accuracies(pages):
+    page = pages["hierarchical"]
+    accuracy = np.array(chart(page, "accumulation").x)
+    for depth in (1, 2, 3, 5):
+        name = f"{depth} level{'s' * (depth > 1)}"
+        np.testing.assert_allclose(column(page, "accumulation", name), accuracy**depth, rtol=1e-4)
+    rows = list(table(page, "A path of three decisions").values())
+    assert [row[1] for row in rows] == pytest.approx(np.cumprod([row[0] for row in rows]))
+    (text,) = next(section.paragraphs for section in page.sections if section.title.startswith("Errors accumulate"))
+    assert "0.95 · 0.9 · 0.8 = 68.4 %" in text
+
+
+def test_the_asymmetric_page_shows_cross_entropy_and_distinct_curves_of_a_positive(pages):
+    loss = chart(pages["asymmetric"], "asymmetric-positive-loss")
+    assert [curve.name for curve in loss.curves] == ["γ⁺ = 0", "γ⁺ = 1", "γ⁺ = 2", "γ⁺ = 4"]
+    p = np.array(loss.x)
+    for gamma, curve in zip((0, 1, 2, 4), loss.curves, strict=True):
+        np.testing.assert_allclose(np.array(curve.y, float), -((1 - p) ** gamma) * np.log(p), rtol=1e-3, atol=1e-8)
+    assert "γ⁺ = 3" in [c.name for c in chart(explain("asymmetric:gamma_pos=3"), "asymmetric-positive-loss").curves]
+
+
+@pytest.mark.parametrize("name", ["minority-augment", "by_rarity"])
+def test_an_augmentation_shows_an_embedded_digit_and_variants_of_it(name, pages, tmp_path):
+    (pictures,) = (found for section in explain(name).sections for found in section.pictures)
+    decoded = [[np.asarray(open_picture(picture.source)) for picture in row] for row in pictures.rows]
+    (digit,) = {row[0].tobytes(): row[0] for row in decoded}.values()
+    digits = load("digits")
+    assert any((digit[::16, ::16] == digits[i]).all() for i in np.flatnonzero(digits.labels == 3)[:5])
+    change = [np.mean([np.abs(one.astype(int) - row[0]).mean() for one in row[1:]]) for row in decoded]
+    assert 0 < change[0] < change[1] < change[2]
+    assert [row[1].label for row in pictures.rows] == ["strength 0.25", "strength 0.5", "strength 0.9"]
+    html = render(explain(name), tmp_path / "page.html").read_text(encoding="utf-8")
+    assert all(picture.source in html for row in pictures.rows for picture in row)
+
+
+def open_picture(source: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(source.removeprefix("data:image/png;base64,")))).convert("RGB")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equations_are_drawn_as_mathml_and_readable_as_text(name, pages):
+    from counterpoise.workflow.report.collect_explanation import explanation_page
+    from counterpoise.workflow.report.markdown import page_markdown
+    from counterpoise.workflow.report.page import Code, Equation
+
+    sections = [section for section in pages[name].sections if section.equation]
+    drawn = explanation_page(pages[name])
+    blocks = [block for section in drawn.sections for block in section.blocks]
+    assert [block.text for block in blocks if isinstance(block, Equation)] == [s.equation for s in sections]
+    assert not [block for block in blocks if isinstance(block, Code) and block.language == "text"]
+    assert all("\\" not in section.equation and len(section.latex.splitlines()) >= 1 for section in sections)
+    markdown = page_markdown(drawn)
+    assert all(line in markdown for section in sections for line in section.equation.splitlines())
+
+
+def test_a_file_with_an_equation_or_a_picture_that_cannot_be_drawn_is_shown_without_it(pages, tmp_path):
+    written = pages["focal"].to_dict()
+    assert "<math" in render(Explanation.from_dict(written), tmp_path / "good.html").read_text(encoding="utf-8")
+    wrong = [{"label": "x", "source": "https://example.org/x.png"}, {"label": "y", "source": "data:text/html,x"}]
+    written["sections"][0] |= {"latex": "x^2^3", "pictures": [{"caption": "c", "rows": [wrong]}]}
+    html = render(Explanation.from_dict(written), tmp_path / "page.html").read_text(encoding="utf-8")
+    assert written["sections"][0]["equation"] in html
+    assert "example.org" not in html
+    assert "data:text" not in html
+    del written["sections"][0]["latex"], written["sections"][0]["pictures"]  # as an earlier version wrote it
+    assert written["sections"][0]["equation"] in render(
+        Explanation.from_dict(written), tmp_path / "old.html"
+    ).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("scheme", weights.SCHEMES)

@@ -81,7 +81,7 @@ over two lines.
 A paragraph.
 
 $$
-y = {{x}}^{gamma:g}
+y = \\frac{1}{x^2}
 $$
 
 [chart: line] Title | A caption
@@ -108,7 +108,8 @@ def test_a_page_is_read(tmp_path):
     (section,) = page.sections
     assert section.title == "A section with γ = 2"
     assert section.paragraphs == ("A paragraph.",)
-    assert section.equation == "y = {x}^2"
+    assert section.equation == "y = 1/x²"
+    assert section.latex == r"y = \frac{1}{x^2}"
     assert section.code == "print(1)\n\nprint(2)\n"
     assert section.reference == "A paper"
     ((drawn,), (cells,)) = section.charts, section.tables
@@ -131,8 +132,10 @@ def test_a_page_is_read(tmp_path):
         ("A paragraph.", "[table: lin] Title", "example.md line 10: unknown table 'lin'; there are numbers"),
         ("A paragraph.", "[figure: line] Title", r"example.md line 10: expected \[chart: id\]"),
         ("A paragraph.", "- An item", "example.md line 10: a section cannot have this item"),
+        (r"\frac{1}{x^2}", "x^2^3", "example.md line 12: `latex` cannot be converted: 'y = x\\^2\\^3'"),
+        ("A paragraph.", "[pictures: photo] Title", "example.md line 10: unknown pictures 'photo'; there are none"),
         ("A paragraph.", "$$\ny\n$$", "example.md line 14: a section cannot have this equation"),
-        ("}}^{gamma:g}\n$$", "}}", "example.md line 12: the equation has no closing"),
+        ("^2}\n$$", "^2}", "example.md line 12: the equation has no closing"),
         ("- Another.", "\nA paragraph", "example.md line 8: expected a list item, got a paragraph"),
         ("## Costs\n- One cost\n", "", "example.md must start with one paragraph"),
         ("## A section with γ = {gamma:g}", "## Costs", "example.md line 9: the heading 'Costs' occurs twice"),

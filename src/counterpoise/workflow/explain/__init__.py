@@ -8,11 +8,12 @@ Counterpoise's own functions. A page is read line by line:
                                brace is doubled
 first paragraph                the summary
 ``## Costs``, ``## Notes``     lists of items that start with ``- ``; each cost says what to do about it
-``## <any other title>``       a section, with any number of paragraphs, charts and tables, and at most one equation,
-                               one code block and one reference
+``## <any other title>``       a section, with any number of paragraphs, charts, tables and pictures, and at most one
+                               equation, one code block and one reference
 ``[chart: id] Title | Caption``  a chart of the content
 ``[table: id] Caption | Note``   a table of the content; the note is optional
-``$$`` … ``$$``                an equation, as text, between two lines
+``[pictures: id] Caption``       pictures of the content
+``$$`` … ``$$``                an equation in LaTeX, one formula per line, without placeholders
 a ``python`` code block        code that runs as it stands; a test runs it
 ``Reference: …``               the source
 ``[include: name]``            inserts ``pages/shared/<name>.md``, text that several pages share

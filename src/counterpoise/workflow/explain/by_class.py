@@ -13,15 +13,18 @@ from torch import Tensor
 
 from counterpoise import augment, samplers
 from counterpoise.core.counts import ClassCounts
-from counterpoise.core.explanation import ExplanationTable
+from counterpoise.core.explanation import ExplanationPictures, ExplanationTable, Picture
 from counterpoise.core.hyperparameters import Kind
 from counterpoise.core.text import percent
 from counterpoise.weights import adapt_weights, class_weights
 from counterpoise.weights.schemes import SCHEMES
+from counterpoise.workflow.dataset import load
 from counterpoise.workflow.explain.page import Content
 from counterpoise.workflow.explain.series import COUNTS, LABELS, SELECTED, chart, class_chart, class_name, table
+from counterpoise.workflow.report.thumbnails import data_uri
 
 Floats = NDArray[np.float64]
+_DIGIT, _STRENGTHS, _VARIANTS, _ENLARGED = 3, (0.25, 0.5, 0.9), 5, 16
 _BETAS = (0.9, 0.99, 0.999, 0.9999)
 
 
@@ -56,14 +59,19 @@ def inverse(*, power: float | None, **_: Any) -> Content:
 
 
 def effective_number(*, beta: float, **_: Any) -> Content:
-    """The effective number over the number of images, and the weights, for several β."""
+    """The effective number over the number of images, and the weights over the class counts, for several β."""
+    betas = sorted({0.0, *_BETAS, 1.0, beta})
+    weights = {f"β = {b:g}": _weights(COUNTS, "effective_number", beta=b) for b in betas}
+    charts, values = (class_chart("betas", "Weight", weights),), {"saturation": _saturation(beta)}
+    return Content("effective_number", charts, values=values) | effective_numbers() | _schemes()
+
+
+def effective_numbers() -> Content:
+    """The effective number over the number of images, as curves and as a table, for several β."""
     counts = ClassCounts(np.unique(np.logspace(0, 4, 41).round()).astype(np.int64))
     curves = {f"β = {b:g}": counts.effective_number(b) for b in (*_BETAS, 1.0)}
     numbers = chart("effective", ("Images", "Effective number"), counts.counts, curves, x_log=True, y_log=True)
-    betas = sorted({0.0, *_BETAS, 1.0, beta})
-    weights = {f"β = {b:g}": _weights(COUNTS, "effective_number", beta=b) for b in betas}
-    charts, tables = (numbers, class_chart("betas", "Weight", weights)), {"effective": _effective_table()}
-    return Content("effective_number", charts, tables, {"saturation": _saturation(beta)}) | _schemes()
+    return Content(charts=(numbers,), tables={"effective": _effective_table()})
 
 
 def _saturation(beta: float) -> str:
@@ -171,13 +179,33 @@ def by_repeats(*, half: float, **_: Any) -> Content:
     """Augmentation strength by how often an image repeats under class-balanced sampling."""
     strength = augment.repeat_strength(COUNTS, samplers.ClassBalancedSampler(LABELS).prior, half=half)
     drawn = class_chart("strength", "Strength", {"strength": strength}, y_log=False)
-    return Content("by_repeats", (drawn,), values={"offset": half - 2})
+    return Content("by_repeats", (drawn,), values={"offset": half - 2}) | _variants()
 
 
 def by_rarity(**_: Any) -> Content:
     """Augmentation strength by the number of images of the class."""
     curves = {"strength": augment.rarity_strength(COUNTS)}
-    return Content("by_rarity", (class_chart("strength", "Strength", curves, y_log=False),))
+    return Content("by_rarity", (class_chart("strength", "Strength", curves, y_log=False),)) | _variants()
+
+
+def _variants() -> Content:
+    """An embedded digit and variants of it at three strengths."""
+    digits = load("digits")
+    index = int(np.flatnonzero(digits.labels == _DIGIT)[0])
+    image = torch.from_numpy(digits[index]).permute(2, 0, 1).float() / 255
+
+    def picture(pixels: Tensor) -> str:
+        eight = (pixels.permute(1, 2, 0) * 255).round().byte().numpy()
+        return data_uri(eight.repeat(_ENLARGED, 0).repeat(_ENLARGED, 1), size=8 * _ENLARGED)
+
+    rows = []
+    for strength in _STRENGTHS:
+        generator, amount = torch.Generator().manual_seed(0), torch.full((_VARIANTS,), strength)
+        same = image.expand(_VARIANTS, -1, -1, -1)
+        made = augment.strengthened(same, amount, generator=generator, symmetries=digits.symmetries)
+        label = f"strength {strength:g}"
+        rows.append((Picture("original", picture(image)), *(Picture(label, picture(one)) for one in made)))
+    return Content(pictures={"variants": ExplanationPictures("", tuple(rows))})
 
 
 def _mixed_shares(mix: Callable[..., tuple[Tensor, Tensor]], **options: Any) -> Floats:

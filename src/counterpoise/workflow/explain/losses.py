@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from counterpoise import losses
 from counterpoise.core.explanation import Chart
-from counterpoise.hierarchy import from_paths
+from counterpoise.core.text import percent, plural
+from counterpoise.hierarchy import from_paths, leaf_log_probabilities
 from counterpoise.weights import class_weights
+from counterpoise.workflow.explain.by_class import effective_numbers
 from counterpoise.workflow.explain.page import Content
-from counterpoise.workflow.explain.series import COUNTS, SELECTED, class_chart, class_name, loss_charts, softmax_charts
+from counterpoise.workflow.explain.series import (
+    COUNTS,
+    SELECTED,
+    chart,
+    class_chart,
+    class_name,
+    loss_charts,
+    softmax_charts,
+    table,
+)
 from counterpoise.workflow.explain.worked import focal_example, prior_and_boundary, prior_and_loss
 
 _PRIOR = COUNTS.prior()
@@ -65,7 +78,7 @@ def focal(*, gamma: float, **_: Any) -> Content:
 def class_balanced(*, beta: float, gamma: float, **_: Any) -> Content:
     """Class-balanced cross-entropy or focal loss per class."""
     options = {"class_counts": COUNTS, "beta": beta, "gamma": gamma}
-    return Content("class_balanced", _per_class("cb", losses.class_balanced_loss, **options))
+    return Content("class_balanced", _per_class("cb", losses.class_balanced_loss, **options)) | effective_numbers()
 
 
 def logit_adjusted(*, tau: float, **_: Any) -> Content:
@@ -131,8 +144,11 @@ def label_aware_smoothing(*, head: float, tail: float, **_: Any) -> Content:
     return Content("label_aware_smoothing", charts)
 
 
-def _sigmoid_charts(id: str, settings: Mapping[str, tuple[Loss, Mapping[str, Any]]]) -> tuple[Chart, ...]:
-    """Loss and gradient of a positive, then of a negative."""
+_Settings = Mapping[str, tuple[Loss, Mapping[str, Any]]]
+
+
+def _sigmoid_charts(id: str, settings: _Settings, negative: _Settings | None = None) -> tuple[Chart, ...]:
+    """Loss and gradient of a positive, then of a negative, which may have settings of its own."""
 
     def rows_of(loss: Loss, options: Mapping[str, Any], label: float) -> Callable[[Tensor], Tensor]:
         def rows(z: Tensor) -> Tensor:
@@ -143,10 +159,10 @@ def _sigmoid_charts(id: str, settings: Mapping[str, tuple[Loss, Mapping[str, Any
 
     return tuple(
         drawn
-        for side, label in (("positive", 1.0), ("negative", 0.0))
+        for side, label, chosen in (("positive", 1.0, settings), ("negative", 0.0, negative or settings))
         for drawn in loss_charts(
             f"{id}-{side}",
-            {name: rows_of(*setting, label) for name, setting in settings.items()},
+            {name: rows_of(*setting, label) for name, setting in chosen.items()},
             x_title="Probability of the positive class",
             gradient="∂loss/∂z",
         )
@@ -182,16 +198,20 @@ def sigmoid_focal(*, alpha: float | None, gamma: float, **_: Any) -> Content:
 
 
 def asymmetric(*, gamma_neg: float, gamma_pos: float, clip: float, **_: Any) -> Content:
-    """Asymmetric loss without focusing, with it, and with two clips; the full derivative."""
+    """Asymmetric loss of a positive for several γ⁺, and of a negative for two clips; the full derivative."""
     focus = {"gamma_neg": gamma_neg, "gamma_pos": gamma_pos, "detach_focus": False}
     plain = {"gamma_neg": 0.0, "gamma_pos": 0.0, "clip": 0.0, "detach_focus": False}
-    settings = {
+    positive = {
+        f"γ⁺ = {g:g}": (losses.asymmetric_loss, {**focus, "gamma_pos": g, "clip": clip})
+        for g in sorted({0.0, 1.0, 2.0, 4.0, gamma_pos})
+    }
+    negative = {
         "cross-entropy": (losses.asymmetric_loss, plain),
         "focusing, clip 0": (losses.asymmetric_loss, {**focus, "clip": 0.0}),
         f"focusing, clip {clip:g}": (losses.asymmetric_loss, {**focus, "clip": clip}),
         "focusing, clip 0.2": (losses.asymmetric_loss, {**focus, "clip": 0.2}),
     }
-    return Content("asymmetric", _sigmoid_charts("asymmetric", settings))
+    return Content("asymmetric", _sigmoid_charts("asymmetric", positive, negative))
 
 
 def asymmetric_softmax(*, gamma_pos: float, gamma_neg: float, label_smoothing: float, **_: Any) -> Content:
@@ -299,7 +319,42 @@ def hierarchical(*, balance: Any, **_: Any) -> Content:
         x_title="Probability of the right branch, at each node",
         gradient="∂loss/∂z of the right branches",
     )
-    return Content("hierarchical", charts)
+    return Content("hierarchical", charts) | _accumulation()
+
+
+_NODES = (("animal or vehicle", 0.95), ("car or truck", 0.9), ("pickup or lorry", 0.8))
+"""The decisions on the path of an image of a pickup, each with an invented accuracy."""
+
+
+def _accumulation() -> Content:
+    """The share of images that reach their class, over the accuracy of each node and for a worked path."""
+    accuracy = np.linspace(0.5, 0.995, 100)
+    curves = {f"{plural(n, 'level')}": _reached([accuracy] * n) for n in (1, 2, 3, 5)}
+    titles = ("Accuracy of every node on the path", "Images that reach their class")
+    reached = [float(_reached([np.array([a]) for _, a in _NODES[:n]])[0]) for n in range(1, len(_NODES) + 1)]
+    rows = [(f"{i}: {name}", a, r) for i, ((name, a), r) in enumerate(zip(_NODES, reached, strict=True), 1)]
+    columns = ("Level and decision", "accuracy of the node", "images still right")
+    values = {"reached": percent(reached[-1]), "product": " · ".join(f"{a:g}" for _, a in _NODES)}
+    return Content(
+        charts=(chart("accumulation", titles, accuracy, curves),), tables={"path": table(columns, rows)}, values=values
+    )
+
+
+def _reached(accuracies: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Probability of the right leaf of a tree with one decision per level, from those of the decisions, ``(N,)`` each.
+
+    Example:
+        >>> _reached([np.array([0.9]), np.array([0.8])]).round(4)
+        array([0.72])
+    """
+    depth = len(accuracies)
+    last = "right/" * (depth - 1)
+    tree = from_paths([f"{last}right", *("right/" * level + "wrong" for level in range(depth))])
+    logits = np.zeros((len(accuracies[0]), tree.num_edges))
+    for edge, accuracy in zip(tree.paths[0][::-1], accuracies, strict=True):  # paths lead from the leaf to the root
+        logits[:, edge] = np.log(accuracy / (1 - accuracy))
+    shares: NDArray[np.float64] = np.exp(leaf_log_probabilities(logits, tree)[:, 0])
+    return shares
 
 
 _FUNCTIONS: tuple[Callable[..., Content], ...] = (

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from counterpoise.core.errors import CounterpoiseError
-from counterpoise.core.explanation import Chart, ExplanationSection, ExplanationTable
+from counterpoise.core.equations import to_mathml, to_text
+from counterpoise.core.errors import ArgumentError, CounterpoiseError
+from counterpoise.core.explanation import Chart, ExplanationPictures, ExplanationSection, ExplanationTable
 
 T = TypeVar("T")
 PAGES_FOLDER = Path(__file__).parent / "pages"
@@ -21,7 +22,7 @@ class PageError(CounterpoiseError):
 
 @dataclass(frozen=True)
 class Content:
-    """What Python computes for a page: the charts and tables that it shows, and the values of its placeholders.
+    """What Python computes for a page: its charts, tables and pictures, and the values of its placeholders.
 
     ``page`` is the file name without ``.md``; it is empty for the content of a section that several pages include.
     """
@@ -30,11 +31,13 @@ class Content:
     charts: tuple[Chart, ...] = ()
     tables: Mapping[str, ExplanationTable] = field(default_factory=dict)
     values: Mapping[str, object] = field(default_factory=dict)
+    pictures: Mapping[str, ExplanationPictures] = field(default_factory=dict)
 
     def __or__(self, included: Content) -> Content:
         """This page with the content of a section that it includes."""
         charts, tables = self.charts + included.charts, {**self.tables, **included.tables}
-        return Content(self.page, charts, tables, {**self.values, **included.values})
+        pictures = {**self.pictures, **included.pictures}
+        return Content(self.page, charts, tables, {**self.values, **included.values}, pictures)
 
 
 class ExplanationPage(NamedTuple):
@@ -63,7 +66,7 @@ _CAPTIONS = {
 }
 """Placeholders that every page has."""
 _INCLUDE = re.compile(r"\[include: ([a-z_]+)\]")
-_DIRECTIVE = re.compile(r"\[(chart|table): ([a-z0-9-]+)\] ?(.*)")
+_DIRECTIVE = re.compile(r"\[(chart|table|pictures): ([a-z0-9-]+)\] ?(.*)")
 _STARTS = {"## ": "heading", "- ": "item", "Reference: ": "reference"}
 _FENCES = {"$$": ("$$", "equation"), "```python": ("```", "code")}
 
@@ -85,7 +88,9 @@ def load_page(content: Content, folder: Path = PAGES_FOLDER) -> ExplanationPage:
             raise PageError(f"{blocks[start].place}: the heading {blocks[start].text!r} occurs twice")
         sections[blocks[start].text] = blocks[start + 1 : end]
     shown = [(block.kind, block.id) for block in blocks]
-    for kind, id in [*(("chart", chart.id) for chart in content.charts), *(("table", id) for id in content.tables)]:
+    computed = [("chart", chart.id) for chart in content.charts]
+    computed += [*(("table", id) for id in content.tables), *(("pictures", id) for id in content.pictures)]
+    for kind, id in computed:
         if shown.count((kind, id)) != 1:
             raise PageError(f"{content.page}.md must show the {kind} {id!r} exactly once, as [{kind}: {id}]")
     costs, notes = (_items(sections.pop(title, [])) for title in ("Costs", "Notes"))
@@ -127,7 +132,7 @@ def _fenced(place: str, lines: Iterator[tuple[str, str]], end: str, kind: str, v
     for inner, line in lines:
         if line == end:
             return _Block(kind, "\n".join(inside) + ("\n" if kind == "code" else ""), place)
-        inside.append(_filled(line, values, inner))
+        inside.append(line if kind == "equation" else _filled(line, values, inner))
     raise PageError(f"{place}: the {kind} has no closing {end}")
 
 
@@ -145,7 +150,8 @@ def _text_block(place: str, text: str) -> Iterator[_Block]:
     if directive:
         yield _Block(directive[1], directive[3], place, directive[2])
     elif text.startswith("["):
-        raise PageError(f"{place}: expected [chart: id], [table: id] or [include: name], got {text:.40}")
+        expected = "[chart: id], [table: id], [pictures: id] or [include: name]"
+        raise PageError(f"{place}: expected {expected}, got {text:.40}")
     elif text:
         start = next((start for start in _STARTS if text.startswith(start)), "")
         yield _Block(_STARTS.get(start, "paragraph"), text.removeprefix(start), place)
@@ -160,7 +166,7 @@ def _items(blocks: list[_Block]) -> tuple[str, ...]:
 
 def _section(title: str, blocks: list[_Block], content: Content) -> ExplanationSection:
     known_charts = {chart.id: chart for chart in content.charts}
-    single, paragraphs, charts, tables = dict[str, str](), [], [], []
+    single, paragraphs, charts, tables, pictures = dict[str, str](), [], [], [], []
     for block in blocks:
         head, _, rest = block.text.partition(" | ")
         if block.kind == "paragraph":
@@ -169,11 +175,27 @@ def _section(title: str, blocks: list[_Block], content: Content) -> ExplanationS
             charts.append(replace(_known(known_charts, block), title=head, caption=rest))
         elif block.kind == "table":
             tables.append(replace(_known(content.tables, block), caption=head, notes=(rest,) if rest else ()))
+        elif block.kind == "pictures":
+            pictures.append(replace(_known(content.pictures, block), caption=head))
         elif block.kind == "item" or block.kind in single:
             raise PageError(f"{block.place}: a section cannot have this {block.kind}")
         else:
             single[block.kind] = block.text
-    return ExplanationSection(title, paragraphs=tuple(paragraphs), charts=tuple(charts), tables=tuple(tables), **single)
+            single |= _equation(block) if block.kind == "equation" else {}
+    return ExplanationSection(
+        title, tuple(paragraphs), charts=tuple(charts), tables=tuple(tables), pictures=tuple(pictures), **single
+    )
+
+
+def _equation(block: _Block) -> dict[str, str]:
+    """The equation as text and in LaTeX; both conversions are tried here, so that a mistake names the page."""
+    lines = block.text.splitlines()
+    try:
+        for line in lines:
+            to_mathml(line)
+        return {"equation": "\n".join(map(to_text, lines)), "latex": block.text}
+    except ArgumentError as error:
+        raise PageError(f"{block.place}: {error}") from error
 
 
 def _known(named: Mapping[str, T], block: _Block) -> T:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
-from counterpoise.core.explanation import Chart, Explanation, ExplanationSection, ExplanationTable
+from counterpoise.core.equations import to_mathml
+from counterpoise.core.errors import ArgumentError
+from counterpoise.core.explanation import (
+    Chart,
+    Explanation,
+    ExplanationPictures,
+    ExplanationSection,
+    ExplanationTable,
+)
 from counterpoise.core.text import number_text
 from counterpoise.workflow.report import charts, page
 from counterpoise.workflow.report import formatting as fmt
@@ -27,12 +35,34 @@ def explanation_page(explanation: Explanation) -> page.Page:
 
 def _section(id: str, section: ExplanationSection) -> page.Section:
     blocks: list[page.Block] = [page.Paragraph(text) for text in section.paragraphs]
-    blocks += [page.Code("Equation", section.equation, "text")] if section.equation else []
+    blocks += [_equation(section)] if section.equation else []
     blocks += [page.FigureGroup(tuple(map(_figure, section.charts)))] if section.charts else []
     blocks += [_table(table) for table in section.tables]
+    blocks += [images for pictures in section.pictures for images in _images(pictures)]
     blocks += [page.Code("Example in Python", section.code)] if section.code else []
     blocks += [page.Paragraph(f"Reference: {section.reference}")] if section.reference else []
     return page.Section(id, section.title, tuple(blocks))
+
+
+def _equation(section: ExplanationSection) -> page.Equation | page.Code:
+    """The equation as a page draws it; as text if a file has LaTeX that cannot be converted, or none."""
+    try:
+        for line in section.latex.splitlines():
+            to_mathml(line)
+    except ArgumentError:
+        return page.Code("Equation", section.equation, "text")
+    if not section.latex:
+        return page.Code("Equation", section.equation, "text")
+    return page.Equation("Equation", section.equation, section.latex)
+
+
+def _images(pictures: ExplanationPictures) -> list[page.Images]:
+    """One block per row; what is no data URI of a picture is left out, since a file may hold anything."""
+    rows = [
+        tuple((page.Cell(p.label), p.source) for p in row if p.source.startswith("data:image/"))
+        for row in pictures.rows
+    ]
+    return [page.Images(pictures.caption if i == 0 else "", row, large=True) for i, row in enumerate(rows) if row]
 
 
 def _table(table: ExplanationTable) -> page.Table:

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from counterpoise.core.equations import to_mathml
 from counterpoise.workflow.report import theme
 from counterpoise.workflow.report.formatting import JSON_EXPORT, code_spans
 from counterpoise.workflow.report.page import Block, Page, Series
@@ -69,6 +70,7 @@ def _environment() -> Any:
     environment.filters["colour_token"] = theme.colour_token
     environment.filters["mark_path"] = _mark_path
     environment.filters["with_code"] = _with_code
+    environment.filters["mathml"] = _mathml
     return environment
 
 
@@ -91,6 +93,12 @@ def _with_code(text: str) -> Any:
     return Markup("").join(
         code(piece) if is_code else escape(piece) for is_code, piece in code_spans(text, unescaped=False)
     )
+
+
+def _mathml(latex: str) -> Any:
+    from markupsafe import Markup
+
+    return Markup(to_mathml(latex))
 
 
 def _json_text(value: Any) -> Any:

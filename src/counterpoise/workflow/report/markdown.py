@@ -12,6 +12,7 @@ from counterpoise.workflow.report.page import (
     Cell,
     Code,
     Definitions,
+    Equation,
     Facts,
     Figure,
     FigureGroup,
@@ -62,6 +63,7 @@ def _block(block: Block) -> list[str]:
         Findings: _findings,
         Paragraph: lambda b: [_text(b.text), ""],
         Code: lambda b: [f"{_text(b.caption)}:", "", f"```{b.language}", *b.text.rstrip().splitlines(), "```", ""],
+        Equation: lambda b: [f"{_text(b.caption)}:", "", "```text", *b.text.splitlines(), "```", ""],
         Definitions: lambda b: [*(f"- **{_text(term)}**: {_text(text)}" for term, text in b.terms), ""],
     }
     return write[type(block)](block) if type(block) in write else []

@@ -171,6 +171,15 @@ class Code:
 
 
 @dataclass(frozen=True)
+class Equation:
+    """Lines of an equation as plain text and in LaTeX, which HTML shows as MathML."""
+
+    caption: str
+    text: str
+    latex: str
+
+
+@dataclass(frozen=True)
 class Definitions:
     """Terms with their definitions."""
 
@@ -223,7 +232,8 @@ class Pictures:
     side_by_side: bool = False
 
 
-Block = Headline | Facts | Table | Figure | FigureGroup | Findings | Paragraph | Code | Definitions | Images | Pictures
+Text = Headline | Paragraph | Code | Equation | Definitions
+Block = Text | Facts | Table | Figure | FigureGroup | Findings | Images | Pictures
 
 
 @dataclass(frozen=True)
