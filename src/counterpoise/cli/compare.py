@@ -15,12 +15,14 @@ from counterpoise.cli.options import (
     Out,
     Overwrite,
     Resume,
+    Tracker,
     TrainingDataOptions,
     TrainingOptions,
     option,
     typed_command,
 )
-from counterpoise.cli.output import Result, announced, print_note, print_table, print_text, progress_bar
+from counterpoise.cli.output import Result, print_note, print_table, print_text
+from counterpoise.cli.progress import training_progress
 from counterpoise.core.text import metric_name, percent, plural, points
 
 if TYPE_CHECKING:
@@ -34,7 +36,18 @@ validation split."""
 _MAX_DROP = """Recommend no strategy whose validation accuracy is more than this many percentage points below the
 baseline's. Default: no limit."""
 _SHORT = {"balanced_accuracy": "bal. acc."}
-_ONLY_COMPARE = ("out", "strategies", "seeds", "folds", "select_by", "max_accuracy_drop", "jobs", "resume", "overwrite")
+_ONLY_COMPARE: tuple[str, ...] = (
+    "out",
+    "strategies",
+    "seeds",
+    "folds",
+    "select_by",
+    "max_accuracy_drop",
+    "jobs",
+    "resume",
+    "overwrite",
+)
+_ONLY_COMPARE += ("keep", "patience")  # a training on the validation images as well cannot choose its epoch by them
 """The options that `train` does not have, or that another command states anew."""
 _JOBS = "Trainings at a time. Default: one per CPU core for small images without a GPU, else 1."
 
@@ -52,6 +65,7 @@ def compare(
     jobs: Annotated[int | None, option("--jobs", "J", _JOBS, min=1)] = None,
     device: Device = "auto",
     no_images: NoImages = False,
+    tracker: Tracker = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> Result:
@@ -62,7 +76,7 @@ def compare(
     chosen = [strategy_named(name) for name in split_strategies(strategies)] or None
     settings = training.settings(device)
     dataset = reading.load(data)
-    with progress_bar("reading images") as bar:
+    with training_progress("reading images") as progress:
         result = comparison.compare(
             dataset,
             strategies=chosen,
@@ -75,7 +89,8 @@ def compare(
             images=not no_images,
             jobs=jobs,
             device=device,
-            progress=bar if folds is None else announced(bar),
+            tracker=tracker,
+            progress=progress,
             **settings,
         )
     if chosen and result.baseline not in [strategy.name for strategy in chosen]:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 from counterpoise.cli.compare import print_comparison, saved_if_large
 from counterpoise.cli.options import NoImages, option
-from counterpoise.cli.output import Result, print_note, progress_bar
+from counterpoise.cli.output import Result, print_note
+from counterpoise.cli.progress import training_progress
 
 STRATEGIES = (
     "baseline",
@@ -40,7 +41,7 @@ def demo(
         f"digits: {counts.total} training images in {counts.num_classes} classes, {counts.counts.max()} in the largest "
         f"and {counts.counts.min()} in the smallest"
     )
-    with progress_bar("digits") as bar:
+    with training_progress("digits") as progress:
         result = compare(
             data,
             strategies=STRATEGIES,
@@ -49,7 +50,7 @@ def demo(
             out=out,
             overwrite=has_demo,
             jobs=None,
-            progress=bar,
+            progress=progress,
         )
     again = f"counterpoise compare digits --strategies {','.join(STRATEGIES)} --out {shlex.quote(str(out))}"
     return Result(result, lambda: print_comparison(result, out, again), saved=saved_if_large(result, out))

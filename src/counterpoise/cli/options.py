@@ -70,6 +70,10 @@ _PATIENCE = """Stop when this many epochs in a row were not better on the valida
 train for all epochs."""
 _SELECT_BY = """Metric on validation that --keep and --patience go by, and by which compare chooses the strategy:
 balanced_accuracy, macro_f1, accuracy, geometric_mean or worst_recall (the smallest recall of a class)."""
+Tracker = Annotated[
+    str | None,
+    _training("--tracker", "NAME", "tensorboard: write loss, learning rate and validation metrics per epoch."),
+]
 _TREE = """Class tree of the hierarchical strategies: a YAML, JSON or CSV file; folders (class names such as
 animal/dog); balanced (from the class counts); predictions (.npz), which group the classes that are confused; auto is
 folders where class names have a slash, otherwise balanced."""

@@ -119,7 +119,7 @@ def _in_options(text: str) -> str:
 def progress_bar(start: str) -> Iterator[Callable[[str, int, int], None]]:
     """Show a bar on stderr; yields a function that takes a description, the steps done and the total."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(),
@@ -128,18 +128,6 @@ def progress_bar(start: str) -> Iterator[Callable[[str, int, int], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(start, total=None)
         yield lambda what, done, total: progress.update(task, description=what, completed=done, total=total)
-
-
-def announced(progress: Callable[[str, int, int], None]) -> Callable[[str, int, int], None]:
-    """Report progress, and print the first description, which says what is to be done, on stderr as well."""
-    pending = [True]
-
-    def report(what: str, done: int, total: int) -> None:
-        if pending and pending.pop():
-            print_note(what)
-        progress(what, done, total)
-
-    return report
 
 
 def _printable(text: str) -> str:

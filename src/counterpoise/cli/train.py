@@ -10,12 +10,14 @@ from counterpoise.cli.options import (
     Out,
     Overwrite,
     Resume,
+    Tracker,
     TrainingDataOptions,
     TrainingOptions,
     flag,
     option,
 )
-from counterpoise.cli.output import Result, print_text, progress_bar
+from counterpoise.cli.output import Result, print_text
+from counterpoise.cli.progress import training_progress
 from counterpoise.core.text import plural
 
 Strategy = Annotated[
@@ -36,6 +38,7 @@ def train(
     seed: Seed = 0,
     with_val: WithVal = False,
     device: Device = "auto",
+    tracker: Tracker = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> Result | None:
@@ -45,8 +48,7 @@ def train(
 
     chosen, settings = strategy_named(strategy), training.settings(device)
     dataset = reading.load(data)
-    title = f"{chosen.name}, seed {seed}"
-    with progress_bar(title) as bar:
+    with training_progress("reading images") as progress:
         run = stage.train(
             chosen,
             dataset,
@@ -56,7 +58,8 @@ def train(
             resume=resume,
             overwrite=overwrite,
             device=device,
-            progress=lambda done, total: bar(title, done, total),
+            tracker=tracker,
+            progress=progress,
             **settings,
         )
     if not stage.distributed_state().is_main_process:

@@ -27,6 +27,19 @@ def percent(share: float | None, digits: int = 1) -> str:
     return MISSING if share is None or not math.isfinite(share) else f"{_minus(f'{100 * share:.{digits}f}')} %"
 
 
+def duration(seconds: float) -> str:
+    """Seconds in words of at most two units.
+
+    Example:
+        >>> duration(8.42), duration(185), duration(7620)
+        ('8.4 s', '3 min 05 s', '2 h 07 min')
+    """
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def points(difference: float | None, digits: int = 1) -> str:
     """A difference of two shares in percentage points, with its sign.
 

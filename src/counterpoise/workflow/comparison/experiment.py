@@ -20,7 +20,7 @@ from counterpoise.core.files import claim, output_folder
 from counterpoise.core.images import SPLITS, LabeledImages, Split
 from counterpoise.core.text import plural
 from counterpoise.workflow.audit import audit
-from counterpoise.workflow.comparison.engine import Progress, Task, default_jobs, failed, run_tasks
+from counterpoise.workflow.comparison.engine import Progress, Task, default_jobs, failed, run_tasks, validation_value
 from counterpoise.workflow.comparison.next_step import command, final_training, next_step, typed
 from counterpoise.workflow.comparison.results import Results
 from counterpoise.workflow.comparison.verdict import verdict
@@ -29,16 +29,22 @@ from counterpoise.workflow.dataset.folds import draw_folds, with_validation
 from counterpoise.workflow.report import render
 from counterpoise.workflow.strategy import plan, split_strategies, strategy_named
 from counterpoise.workflow.training import (
+    ProgressReport,
     ResolvedSettings,
     RunFolder,
     Settings,
     TrainingSetup,
+    WorkPlan,
     build_class_tree,
     check_device,
     check_strategy,
+    check_tracker,
     open_run,
     run_posthoc,
+    used_device,
 )
+from counterpoise.workflow.training.devices import device_text
+from counterpoise.workflow.training.progress import as_report
 from counterpoise.workflow.training.run_folder import FILES
 
 FEW_STEPS = 200
@@ -61,6 +67,7 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
     jobs: int | None = 1,
     device: str | torch.device = "auto",
     images: bool = True,
+    tracker: str | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Comparison:
@@ -95,7 +102,9 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
         device: "cpu", "cuda", "cuda:1", "mps", …; "auto" for a GPU if there is one, or what accelerate was told to use.
         images: whether report.html shows small images of the data: the most confident mistakes, what the selected
             strategy fixes and breaks, copies with several labels; at most 3 MB in all.
-        progress: called with a description of the running task, the steps done, and the number of all steps.
+        tracker: "tensorboard" writes the epochs of every run to the sub folder ``tensorboard`` of the run.
+        progress: called with a description of the running task, the steps done, and the number of all steps; or a
+            `counterpoise.workflow.training.ProgressReport`, which also gets the plan, the epochs and the finished runs.
         **settings: fields of `counterpoise.workflow.training.Settings`: ``model``, ``epochs``, ….
 
     Returns:
@@ -121,6 +130,7 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
     seed_list = _checked_seeds(seeds)
     chosen = None if strategies is None else _with_requirements(strategies)
     used = check_device(checked.precision, device)
+    check_tracker(tracker)
     dataset = as_dataset(data)
     _check_splits(dataset, SPLITS if folds is None else ("train", "test"))
     divided = dataset if folds is None else with_validation(dataset)
@@ -129,14 +139,14 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
         check_strategy(strategy, one_fold, checked)
     claim(out, resume=resume, overwrite=overwrite)
     check_output(dataset, out)
-    setup = TrainingSetup.prepare(divided, checked, device=used)
+    setup = replace(TrainingSetup.prepare(divided, checked, device=used), tracker=tracker)
     setup = setup if folds is None else setup.with_folds(folds, checked)
     audited = audit(setup.data)
     _warn_of_errors(audited)
     with output_folder(out, _FILES, resume=resume, overwrite=overwrite) as folder:
         experiment = _Experiment(setup, seed_list, folder, chosen or _advised(audited, setup))
         experiment.check_folders()
-        runs = experiment.run_all(jobs, progress or (lambda task, done, total: None))
+        runs = experiment.run_all(jobs, as_report(progress, named=True), select_by)
         comparison = _comparison(experiment, audited, runs, select_by, max_accuracy_drop)
         comparison = _with_next_step(comparison, out, as_planned=chosen is None, default_settings=not settings)
         comparison = replace(comparison, seconds=None if resume else time.monotonic() - clock)
@@ -182,16 +192,26 @@ class _Experiment:
             self.setup.check_head(task.strategy)
             open_run(task.setup(self.setup), task.strategy, task.seed, RunFolder(task.folder))
 
-    def run_all(self, jobs: int | None, progress: Progress) -> dict[str, list[Run]]:
+    def run_all(self, jobs: int | None, report: ProgressReport, metric: str) -> dict[str, list[Run]]:
         """Do all runs, and return them by strategy in the order of the seeds and folds."""
-        tasks = self.tasks(trains=True)
-        if self.setup.folds is not None:
-            progress(self._cost(len(tasks)), 0, self.setup.settings.steps * len(tasks))
-        done = run_tasks(
-            self.setup, tasks, jobs=default_jobs(self.setup, len(tasks)) if jobs is None else jobs, progress=progress
-        )
-        done += [self.reuse(task) for task in self.tasks(trains=False)]
+        tasks, reusing = self.tasks(trains=True), self.tasks(trains=False)
+        report.start(self._plan(len(tasks), len(reusing), metric))
+        jobs = default_jobs(self.setup, len(tasks)) if jobs is None else jobs
+        done = run_tasks(self.setup, tasks, jobs=jobs, progress=report, metric=metric)
+        for task in reusing:
+            run = self.reuse(task)
+            report.finish(str(task), run, validation_value(run, metric))
+            done.append(run)
         return {s.name: [run for run in done if run.strategy.name == s.name] for s in self.strategies}
+
+    def _plan(self, trainings: int, reusing: int, metric: str) -> WorkPlan:
+        """What is to be done."""
+        s, device = self.setup.settings, device_text(used_device(self.setup.device))
+        detail = "" if self.setup.folds is None else self._cost(trainings)
+        steps = trainings * s.steps
+        return WorkPlan(
+            s.model, s.image_size, device, trainings + reusing, s.epochs, steps, reusing, metric=metric, detail=detail
+        )
 
     def _cost(self, trainings: int) -> str:
         """The number of trainings and how it comes about."""

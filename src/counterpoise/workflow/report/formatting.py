@@ -11,6 +11,7 @@ from typing import Any
 
 from counterpoise.core.counts import GROUPS
 from counterpoise.core.text import MISSING, percent
+from counterpoise.core.text import duration as spent
 from counterpoise.workflow.report.page import Cell
 
 NAME_LENGTH = 48
@@ -107,12 +108,7 @@ def percent_number(share: float | None, digits: int = 1) -> str:
 def duration(seconds: float | None) -> str:
     """Seconds as ``8.4 s``, ``3 min 05 s`` or ``2 h 07 min``."""
     seconds = finite(seconds)
-    if seconds is None:
-        return MISSING
-    if seconds < 99.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    return MISSING if seconds is None else spent(seconds)
 
 
 def _escape_invisible(text: str) -> str:

@@ -20,7 +20,13 @@ from counterpoise.core.images import SPLITS, LabeledImages
 from counterpoise.workflow.dataset import as_dataset, check_output
 from counterpoise.workflow.dataset.folds import with_validation
 from counterpoise.workflow.strategy import CATALOG, strategy_named
-from counterpoise.workflow.training.devices import check_device, distributed_state, training_device
+from counterpoise.workflow.training.devices import (
+    check_device,
+    device_text,
+    distributed_state,
+    training_device,
+    used_device,
+)
 from counterpoise.workflow.training.loop import Progress
 from counterpoise.workflow.training.posthoc import (
     FITTED,
@@ -28,10 +34,12 @@ from counterpoise.workflow.training.posthoc import (
     apply_over_folds,
     apply_posthoc,
 )
+from counterpoise.workflow.training.progress import ProgressReport, WorkPlan, as_report
 from counterpoise.workflow.training.results import finished_run, write_results
 from counterpoise.workflow.training.run_folder import FILES, RunFolder, error_text, linear_head, open_run, restarted
 from counterpoise.workflow.training.settings import Settings
 from counterpoise.workflow.training.setup import TrainingSetup, check_strategy
+from counterpoise.workflow.training.tracking import Track, check_tracker, tracking
 from counterpoise.workflow.training.trainer import SeparateTrainer, Trainer, final_predictions
 
 
@@ -45,7 +53,8 @@ def train(  # noqa: PLR0913  one argument per decision of the user
     resume: bool = False,
     overwrite: bool = False,
     device: str | torch.device = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    tracker: str | None = None,
+    progress: Callable[[int, int], None] | ProgressReport | None = None,
     **settings: Any,
 ) -> Run:
     """Train a model with one strategy and write the files of the run to ``out``.
@@ -69,7 +78,10 @@ def train(  # noqa: PLR0913  one argument per decision of the user
         device: "cpu", "cuda", "cuda:1", "mps", …; "auto" for a GPU if there is one, or what accelerate was told to use
             (the environment variable ACCELERATE_TORCH_DEVICE). A run may be resumed on another device; run.json records
             each.
-        progress: called after every step with the number of steps done and of all steps.
+        tracker: "tensorboard" writes loss, learning rate and the metrics on validation of every epoch to the sub folder
+            ``tensorboard`` of the run, for ``tensorboard --logdir``; needs the package tensorboard.
+        progress: called after every step with the number of steps done and of all steps; or a `ProgressReport`, which
+            also gets the plan, the epochs and the finished run.
         **settings: fields of `Settings`: ``model``, ``epochs``, ``batch_size``, ``learning_rate``, ….
 
     Returns:
@@ -93,6 +105,7 @@ def train(  # noqa: PLR0913  one argument per decision of the user
     chosen = strategy_named(strategy) if isinstance(strategy, str) else strategy
     checked = Settings.from_options(settings, arguments=inspect.signature(train).parameters)
     used = check_device(checked.precision, device)
+    check_tracker(tracker)
     group = distributed_state()
     path = Path(out if out is not None else f"runs/{chosen.folder_name}-seed{seed}")
     # With several processes the first one checks and writes the folder; the others only read it.
@@ -103,28 +116,50 @@ def train(  # noqa: PLR0913  one argument per decision of the user
     if is_first:
         claim(path, resume=resume, overwrite=overwrite)
     check_output(given, path)
-    setup = TrainingSetup.prepare(dataset, checked, device=used)
+    setup = replace(TrainingSetup.prepare(dataset, checked, device=used), tracker=tracker)
     setup.check_head(chosen)
     if chosen.name not in CATALOG and (advice := setup.double_correction_advice(chosen)):
         warnings.warn(advice, UserWarning, stacklevel=2)
     with output_folder(path, FILES, resume=resume, overwrite=overwrite) if is_first else nullcontext():
         group.wait_for_everyone()
         folder = path / NEW if path_exists(path / NEW) else path
-        report = progress or (lambda done, total: None)
-        run = run_training(
-            setup, chosen, seed=seed, folder=RunFolder(folder), progress=lambda done: report(done, setup.settings.steps)
-        )
+        silent = isinstance(progress, ProgressReport) and not is_first
+        run = _reported(setup, chosen, seed, RunFolder(folder), as_report(None if silent else progress, named=False))
         group.wait_for_everyone()
     return replace(run, directory=str(path))
 
 
-def run_training(setup: TrainingSetup, strategy: Strategy, *, seed: int, folder: RunFolder, progress: Progress) -> Run:
-    """Train a strategy, resume its training, or return the finished run: the files in the folder decide."""
+def _reported(setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFolder, report: ProgressReport) -> Run:
+    """Train a strategy as the only run, and report its progress."""
+    name, s = f"{strategy.name}, seed {seed}", setup.settings
+    plan = WorkPlan(s.model, s.image_size, device_text(used_device(setup.device)), 1, s.epochs, s.steps)
+    report.start(plan if s.select_by is None else replace(plan, metric=s.select_by))
+    run = run_training(
+        setup, strategy, seed=seed, folder=folder,
+        progress=lambda done: report.step(name, done, s.steps), on_epoch=lambda row: report.epoch(name, row),
+    )  # fmt: skip
+    report.finish(name, run, None)
+    return run
+
+
+def run_training(
+    setup: TrainingSetup,
+    strategy: Strategy,
+    *,
+    seed: int,
+    folder: RunFolder,
+    progress: Progress,
+    on_epoch: Track = lambda row: None,
+) -> Run:
+    """Train a strategy, resume its training, or return the finished run: the files in the folder decide.
+
+    ``progress`` is called after every step, and ``on_epoch`` after every epoch with its row of the history.
+    """
     run = open_run(setup, strategy, seed, folder)
     if run.status == "done":
         return run
     try:
-        return _trained(setup, strategy, seed, folder, run, progress)
+        return _trained(setup, strategy, seed, folder, run, progress, on_epoch)
     except Exception as error:
         if distributed_state().is_main_process:
             with suppress(ArtifactError):
@@ -133,7 +168,13 @@ def run_training(setup: TrainingSetup, strategy: Strategy, *, seed: int, folder:
 
 
 def _trained(
-    setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFolder, run: Run, progress: Progress
+    setup: TrainingSetup,
+    strategy: Strategy,
+    seed: int,
+    folder: RunFolder,
+    run: Run,
+    progress: Progress,
+    on_epoch: Track,
 ) -> Run:
     """Train what remains of a run, and write its files."""
     clock = time.monotonic()
@@ -143,10 +184,13 @@ def _trained(
         writes = distributed_state().is_main_process
         if writes:
             folder.write_run(run)
-        while not trainer.finished:
-            trainer.run_epoch(progress)
-            if writes:
-                trainer.save(folder)
+        with tracking(setup.tracker if writes else None, folder.path, run, epoch=len(trainer.history)) as track:
+            while not trainer.finished:
+                trainer.run_epoch(progress)
+                if writes:
+                    trainer.save(folder)
+                track(trainer.history[-1])
+                on_epoch(trainer.history[-1])
         kept = trainer.keep_epoch()
         predictions, fitted = final_predictions(trainer, SPLITS)
     best_epoch = kept.best_epoch if kept.keeps_best else None

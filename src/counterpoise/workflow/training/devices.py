@@ -16,6 +16,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import is_bf16_available, parse_flag_from_env
 
 from counterpoise.core.errors import ArgumentError
+from counterpoise.core.text import plural
 
 _VARIABLE = "ACCELERATE_TORCH_DEVICE"
 
@@ -139,7 +140,7 @@ def device_text(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
-        return f"CPU, {torch.get_num_threads()} threads of {os.cpu_count()} cores"
+        return f"CPU, {plural(torch.get_num_threads(), 'thread')} of {plural(os.cpu_count() or 1, 'core')}"
     return str(device)
 
 

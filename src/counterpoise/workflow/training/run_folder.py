@@ -39,8 +39,9 @@ MORE_COLUMNS = tuple(name for metric in METRICS if (name := f"val_{metric}") not
 CHECKPOINTS = ("checkpoint.safetensors", "checkpoint-previous.safetensors")
 BACKBONE = "backbone.safetensors"
 """The frozen backbone of a head that was trained on its features."""
+EVENTS = "tensorboard/events.out.tfevents.*"
 RESULTS = ("model.safetensors", *(f"predictions-{split}.npz" for split in SPLITS))
-FILES = (*CHECKPOINTS, "run.json", "history.csv", "weights.json", TUNING_FILE, BACKBONE, *RESULTS)
+FILES = (*CHECKPOINTS, "run.json", "history.csv", "weights.json", TUNING_FILE, BACKBONE, EVENTS, *RESULTS)
 _SCHEDULE = (
     ". The learning rate follows a schedule over all epochs, so the epochs of a longer or shorter training are others "
     "and cannot be added; keep or continue this run with `epochs` {}, or train for {} epochs from the beginning"

@@ -40,7 +40,8 @@ class TrainingSetup:
     """The dataset, the resolved settings and the decoded images of each split.
 
     ``tree_source`` is the setting ``tree``: a keyword or a file. ``device`` is where to train; None for the choice of
-    accelerate. With ``folds``, all images but those of the test split are training images, and `fold` divides them.
+    accelerate. ``tracker`` names what records the epochs besides history.csv. With ``folds``, all images but those of
+    the test split are training images, and `fold` divides them.
     """
 
     data: LabeledImages
@@ -49,6 +50,7 @@ class TrainingSetup:
     tree_source: str = "auto"
     device: torch.device | None = None
     folds: Folds | None = None
+    tracker: str | None = None
 
     @classmethod
     def prepare(cls, data: LabeledImages, settings: Settings, *, device: torch.device | None = None) -> TrainingSetup:
