@@ -97,10 +97,8 @@ def test_what_does_not_fit_is_listed_with_numbers(tmp_path):
     advice = load_weights(build_model("timm:resnet10t", 3), file).advice(file)
     total = len(timm_weights()) - 2
     assert f"{total - 2} of {total} tensors of the backbone were loaded" in advice
-    assert (
-        "2 tensors of the model not in the file or of another shape (conv1.0.weight, layer4.0.conv1.weight)" in advice
-    )
-    assert "1 tensor of the file not used (extra.weight)" in advice
+    assert "2 tensors of the model not in the file or of another shape ('conv1.0.weight', 'layer4.0.conv1" in advice
+    assert "1 tensor of the file not used ('extra.weight')" in advice
     assert advice.endswith("check that `model` is the architecture of the file")
 
 
