@@ -203,6 +203,23 @@ EDITS = (
         "if height > MAX_PIXELS:",
         "tests/workflow/dataset/test_header.py tests/workflow/dataset/test_decoding.py",
     ),
+    Edit(
+        "workflow/dataset/cleaning.py",
+        "kept = max(group",
+        "kept = min(group",
+        "tests/workflow/dataset/test_cleaning.py",
+    ),
+    Edit("workflow/dataset/cleaning.py", "if len(labels) > 1:", "if False:", "tests/workflow/dataset/test_cleaning.py"),
+    Edit(
+        "workflow/dataset/cleaning.py",
+        "labels=number[dataset.labels],",
+        "labels=dataset.labels,",
+        "tests/workflow/dataset/test_folder.py",
+    ),
+    Edit(
+        "workflow/dataset/writing.py", "_expect_rows(written, rows)", "pass", "tests/workflow/dataset/test_writing.py"
+    ),
+    Edit("workflow/dataset/manifest.py", 'and "split" not in names', "", "tests/workflow/dataset/test_manifest.py"),
     Edit("workflow/dataset/folder.py", "if entry.is_symlink():", "if False:", "tests/workflow/dataset/test_folder.py"),
     Edit("workflow/audit/auditing.py", "if len(splits) > 1:", "if len(splits) > 2:", "tests/workflow/audit"),
     # files
