@@ -25,6 +25,7 @@ from fuzzing.counts import (
     label_values,
 )
 from fuzzing.datasets import check_folder, check_manifest, image_folder, manifest_csv, manifest_parquet, read_folder
+from fuzzing.features import check_features, features_file, read_features
 from fuzzing.images import check_image, images_of, read_an_image
 from fuzzing.predictions import check_predictions, predictions
 from fuzzing.readings import difference, own_csv_rows
@@ -99,6 +100,7 @@ _READERS = (
     Reader("tree.csv", tree_csv, read_tree, check_tree),
     Reader("tree.npz", tree_npz, read_tree, check_tree),
     Reader("predictions.npz", predictions, lambda case: Predictions.load(case.given), check_predictions),
+    Reader("features.npz", features_file, read_features, check_features),
     Reader("manifest.csv", manifest_csv, lambda case: load(case.given), check_manifest),
     Reader("manifest.parquet", manifest_parquet, lambda case: load(case.given), check_manifest),
     Reader("image folder", image_folder, read_folder, check_folder),

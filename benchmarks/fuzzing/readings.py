@@ -165,10 +165,10 @@ def own_csv_rows(path: Path) -> list[dict[str, str]]:
 PREDICTIONS = ("logits.npy", "labels.npy", "classes.npy", "paths.npy")
 
 
-def arrays_of(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of predictions in an .npz file, also after other bytes, where `numpy.load` does not recognise it."""
+def arrays_of(path: Path, names: tuple[str, ...] = PREDICTIONS) -> dict[str, np.ndarray]:
+    """The arrays with these names in an .npz file, also after other bytes, where `numpy.load` does not recognise it."""
     with zipfile.ZipFile(path) as archive:
-        wanted = [info for info in archive.infolist() if info.filename in PREDICTIONS]
+        wanted = [info for info in archive.infolist() if info.filename in names]
         # Not all at once: the compressed size that a damaged archive states is no size of a buffer.
         members = {info.filename.removesuffix(".npy"): archive.open(info).read(info.file_size) for info in wanted}
     return {name: np.lib.format.read_array(io.BytesIO(data), allow_pickle=False) for name, data in members.items()}
