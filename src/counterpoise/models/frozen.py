@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -12,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from counterpoise.models.build import IMAGENET_MEAN, IMAGENET_STD, build_model
+from counterpoise.core.errors import ArgumentError
+from counterpoise.models.build import IMAGENET_MEAN, IMAGENET_STD, Classifier, build_model
 from counterpoise.models.factory import CustomModel
+from counterpoise.models.weight_files import WeightFile, load_weights
 
 _SAME = 1e-4
 
@@ -106,23 +109,44 @@ def round_to_half(features: Tensor) -> Tensor:
     return torch.where(rounded.isinf(), features, rounded)
 
 
-def build_extractor(name: str | CustomModel, *, pretrained: bool = False, seed: int = 0) -> FeatureExtractor:
+def build_extractor(
+    name: str | CustomModel, *, pretrained: bool = False, weights: WeightFile | None = None, seed: int = 0
+) -> FeatureExtractor:
     """Build a backbone that computes features of images, in eval mode and without gradients.
 
-    Mean and standard deviation are those with which timm's weights were trained, or those of ImageNet.
+    Mean and standard deviation are those with which timm's weights were trained, or those of ImageNet; of a file that
+    Counterpoise has written, those in the file.
 
     Args:
         name, pretrained: as for `build_model`.
+        weights: file of weights of the backbone; a warning names tensors of it that are not used.
         seed: of the initial weights, where none are loaded.
+
+    Raises:
+        ArgumentError: as `build_model` and `load_weights`; or the file lacks tensors of the backbone.
     """
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         model = build_model(name, 1, pretrained=pretrained)
     published = getattr(model.backbone, "pretrained_cfg", None) or {}
-    mean, std = published.get("mean", IMAGENET_MEAN), published.get("std", IMAGENET_STD)
+    for buffer, name, default in ((model.mean, "mean", IMAGENET_MEAN), (model.std, "std", IMAGENET_STD)):
+        buffer.copy_(torch.tensor(published.get(name, default)).view_as(buffer))
+    if weights is not None:
+        _load_all(model, weights)
     channels_last = model.memory_format is torch.channels_last
+    mean, std = (buffer.flatten().tolist() for buffer in (model.mean, model.std))
     extractor = FeatureExtractor(model.backbone, mean, std, channels_last=channels_last)
     return extractor.eval().requires_grad_(False)
+
+
+def _load_all(model: Classifier, file: WeightFile) -> None:
+    """Load weights into a backbone that is not trained afterwards, so that each of its tensors must be in the file."""
+    matched = load_weights(model, file)
+    advice = matched.advice(file)
+    if any(not name.endswith("num_batches_tracked") for name in matched.missing):
+        raise ArgumentError(f"{advice}, because frozen features would come from layers with random weights")
+    if matched.unexpected:
+        warnings.warn(str(advice), UserWarning, stacklevel=4)
 
 
 def folded(extractor: FeatureExtractor, *, image_size: int) -> FeatureExtractor:

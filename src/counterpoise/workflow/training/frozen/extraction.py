@@ -35,7 +35,7 @@ from counterpoise.core.images import (
     size_and_change,
 )
 from counterpoise.core.text import described
-from counterpoise.models import CustomModel, FeatureExtractor, build_extractor, folded, round_to_half
+from counterpoise.models import CustomModel, FeatureExtractor, WeightFile, build_extractor, folded, round_to_half
 from counterpoise.workflow.training.augmentation import augmented
 from counterpoise.workflow.training.custom import Augmentation
 from counterpoise.workflow.training.data import fit_to_square, to_tensor
@@ -61,7 +61,7 @@ def extract_features(  # noqa: PLR0913 - the settings that determine features, e
     *,
     model: str | CustomModel,
     pretrained: bool,
-    weights: str | None,
+    weights: str | WeightFile | None,
     image_size: int,
     resize: Resize,
     views: int = 0,
@@ -81,7 +81,7 @@ def extract_features(  # noqa: PLR0913 - the settings that determine features, e
     Args:
         data: the images. Those that cannot be decoded are in ``faults`` of the result.
         model, pretrained: as for `build_model`.
-        weights: file of weights of the backbone.
+        weights: file of weights of the backbone, as in `Settings`.
         image_size, resize: as in `Settings`.
         views: V, number of augmented views of each training image.
         augment: the transforms of a view: "crop", "hflip", "vflip", "rot90", and functions as in `Settings`. They
@@ -102,7 +102,8 @@ def extract_features(  # noqa: PLR0913 - the settings that determine features, e
     if views and not augment:
         raise ArgumentError("`views` needs transforms in `augment`, without which every view equals the image")
     chosen = used_device(None if device is None else torch.device(device))
-    extractor = build_extractor(model, pretrained=pretrained, seed=seed)
+    file = WeightFile.of(Path(weights)) if isinstance(weights, str) else weights
+    extractor = build_extractor(model, pretrained=pretrained, weights=file, seed=seed)
     name = model.name if isinstance(model, CustomModel) else model
     network = _Network(extractor, name, image_size, chosen, precision)
     image_source = {
