@@ -87,7 +87,7 @@ def test_defaults_are_those_of_the_functions():
         assert {name: defaults[name] for name in shown if name in defaults and name != "jobs"} == {
             name: value for name, value in shown.items() if name in defaults
         }
-    assert options_of("train").keys() > {"epochs", "precision", "tree", "val_fraction", "split_seed", "seed"}
+    assert options_of("train").keys() > {"precision", "tree", "val_fraction", "split_seed", "seed"}
     shown = options_of("weights")
     assert (shown["scheme"], shown["beta"]) == tuple(defaults_of(class_weights)[name] for name in ("scheme", "beta"))
 

@@ -63,6 +63,11 @@ _EXCLUDE_DUPLICATES = flag(
 _ANNOUNCED = ("nested-folders", "images-at-two-levels", "empty-classes-excluded", "duplicates-excluded")
 _PRETRAINED = flag("--pretrained", "Start from published weights (timm, torchvision).", rich_help_panel="Training")
 _WEIGHTS = "Start from a file of weights for the model: .safetensors, or .pth with tensors only. The head is new."
+_FROZEN = flag(
+    "--frozen",
+    "Compute the features of every image once with a pretrained network, and train only the last layer.",
+    rich_help_panel="Training",
+)
 _SETTINGS = Settings()
 Device = Annotated[str, _training("--device", "D", "cpu, cuda, cuda:N or mps; auto: a GPU if there is one.")]
 _KEEP = "Epoch whose weights the model has: last, or best on the validation images by --select-by."
@@ -157,9 +162,17 @@ class TrainingOptions:
     ] = "auto"
     pretrained: Annotated[bool, _PRETRAINED] = _SETTINGS.pretrained
     weights: Annotated[str | None, _training("--weights", "FILE", _WEIGHTS)] = None
-    epochs: Annotated[int, _training("--epochs", "E", "Passes over the training images, per strategy.", min=1)] = (
-        _SETTINGS.epochs
-    )
+    epochs: Annotated[
+        int | None,
+        _training("--epochs", "E", "Passes over the training images. Default: 30; 15 with --frozen.", min=1),
+    ] = _SETTINGS.epochs
+    frozen: Annotated[bool, _FROZEN] = _SETTINGS.frozen
+    views: Annotated[
+        int, _training("--views", "V", "With --frozen: augmented views of each training image.", min=0)
+    ] = _SETTINGS.views
+    features: Annotated[
+        str | None, _training("--features", "FILE", "With --frozen: features computed elsewhere (.npz).")
+    ] = _SETTINGS.features
     batch_size: Annotated[
         int | None, _training("--batch-size", "B", "Images per step. Default: by the number of images.", min=1)
     ] = _SETTINGS.batch_size

@@ -10,11 +10,14 @@ from rich.console import Console
 
 from counterpoise.cli.output import print_note, progress_bar
 from counterpoise.core.artifacts import Run
-from counterpoise.core.text import duration, metric_name, percent
+from counterpoise.core.text import duration, metric_name, percent, plural
 from counterpoise.workflow.training.progress import ProgressReport, WorkPlan
 
 WARM_UP_STEPS, MEASURED_STEPS, MEASURED_SECONDS = 2, 10, 2.0
 """The time is estimated after this many steps and seconds; the first steps take longer than the others."""
+
+FEATURE_SECONDS = 10.0
+"""Off a terminal, seconds between the lines on the features that are being computed."""
 
 
 class TrainingProgress(ProgressReport):
@@ -33,6 +36,14 @@ class TrainingProgress(ProgressReport):
         self._plan = plan
         self._start = self._epoch_start = time.monotonic()
         print_note(str(plan))
+
+    def features(self, done: int, total: int, rate: float) -> None:
+        left = f", about {duration((total - done) / rate)} left" if done < total and rate > 0 else ""
+        self._bar(f"computing features, {rate:.0f} images/s", done, total)
+        now = time.monotonic()
+        if not self._is_terminal and (done == total or now - self._epoch_start >= FEATURE_SECONDS):
+            self._epoch_start = now
+            print_note(f"features of {done:,} of {plural(total, 'image')}: {rate:.0f} images/s{left}")
 
     def step(self, run: str, done: int, total: int) -> None:
         # A jump means steps that an earlier process did, or that early stopping saved: they took no time.

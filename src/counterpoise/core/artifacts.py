@@ -118,6 +118,7 @@ class Run(Artifact):
     the class tree of a hierarchical strategy. ``best_epoch`` is the epoch whose weights the model has; None for the
     last one. ``transforms`` are the steps from the output of the model to the final logits; None in runs of versions
     that did not record them. ``digests`` has the SHA-256 of model and predictions.
+    ``selected`` has the learning rate and the weight decay of a head on frozen features.
     """
 
     strategy: Strategy
@@ -141,6 +142,7 @@ class Run(Artifact):
     transforms: tuple[LogitTransform, ...] | None = None
     error: str | None = None
     directory: str = ""
+    selected: dict[str, float] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from counterpoise import metrics
-from counterpoise.core.artifacts import Arm, AuditResult, Comparison, Run, Strategy, Verdict
+from counterpoise.core.artifacts import AuditResult, Comparison, Run, Strategy
 from counterpoise.core.checks import checked_choice, checked_number
 from counterpoise.core.errors import ArgumentError, TrainingError, WriteError
 from counterpoise.core.files import claim, output_folder
@@ -22,6 +22,7 @@ from counterpoise.core.text import plural
 from counterpoise.workflow.audit import audit
 from counterpoise.workflow.comparison.engine import Progress, Task, default_jobs, failed, run_tasks, validation_value
 from counterpoise.workflow.comparison.next_step import command, final_training, next_step, typed
+from counterpoise.workflow.comparison.notes import notes_on
 from counterpoise.workflow.comparison.results import Results
 from counterpoise.workflow.comparison.verdict import verdict
 from counterpoise.workflow.dataset import as_dataset, check_output
@@ -30,7 +31,6 @@ from counterpoise.workflow.report import render
 from counterpoise.workflow.strategy import plan, split_strategies, strategy_named
 from counterpoise.workflow.training import (
     ProgressReport,
-    ResolvedSettings,
     RunFolder,
     Settings,
     TrainingSetup,
@@ -40,15 +40,17 @@ from counterpoise.workflow.training import (
     check_strategy,
     check_tracker,
     open_run,
+    prepared,
     run_posthoc,
     used_device,
 )
 from counterpoise.workflow.training.devices import device_text
+from counterpoise.workflow.training.frozen.arms import reason_unavailable
+from counterpoise.workflow.training.frozen.runs import WORK, HeadTask, train_heads
+from counterpoise.workflow.training.frozen.setup import FrozenSetup
 from counterpoise.workflow.training.progress import as_report
 from counterpoise.workflow.training.run_folder import FILES
 
-FEW_STEPS = 200
-"""The verdict warns about trainings of fewer optimiser steps."""
 BASELINE = "baseline"
 _FILES = ("comparison-arrays-*.npz", "comparison.json", "report.html", *(f"runs/*-seed*/{name}" for name in FILES))
 
@@ -121,9 +123,7 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
         >>> print(result.verdict.headline)  # doctest: +SKIP
     """
     clock = time.monotonic()
-    if jobs is not None and jobs < 1:
-        raise ArgumentError(f"`jobs` must be at least 1; got {jobs}")
-    _check_choice(select_by, max_accuracy_drop)
+    _check_choice(select_by, max_accuracy_drop, jobs)
     checked = Settings.from_options(
         {**settings, "select_by": select_by}, arguments=inspect.signature(compare).parameters
     )
@@ -139,14 +139,15 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
         check_strategy(strategy, one_fold, checked)
     claim(out, resume=resume, overwrite=overwrite)
     check_output(dataset, out)
-    setup = replace(TrainingSetup.prepare(divided, checked, device=used), tracker=tracker)
+    report = as_report(progress, named=True)
+    setup = prepared(divided, checked, device=used, tracker=tracker, out=out, progress=report.features)
     setup = setup if folds is None else setup.with_folds(folds, checked)
     audited = audit(setup.data)
     _warn_of_errors(audited)
     with output_folder(out, _FILES, resume=resume, overwrite=overwrite) as folder:
         experiment = _Experiment(setup, seed_list, folder, chosen or _advised(audited, setup))
         experiment.check_folders()
-        runs = experiment.run_all(jobs, as_report(progress, named=True), select_by)
+        runs = experiment.run_all(jobs, report, select_by)
         comparison = _comparison(experiment, audited, runs, select_by, max_accuracy_drop)
         comparison = _with_next_step(comparison, out, as_planned=chosen is None, default_settings=not settings)
         comparison = replace(comparison, seconds=None if resume else time.monotonic() - clock)
@@ -158,7 +159,10 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
 def _advised(audited: AuditResult, setup: TrainingSetup) -> list[Strategy]:
     """The strategies that `plan` recommends, with the class tree that the settings name."""
     source = setup.tree_source
-    return plan(audited, tree=None if source == "auto" else build_class_tree(source, setup.counts))
+    advised = plan(audited, tree=None if source == "auto" else build_class_tree(source, setup.counts))
+    if not setup.settings.frozen:
+        return advised
+    return [strategy for strategy in advised if reason_unavailable(strategy, views=setup.settings.views) is None]
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,12 @@ class _Experiment:
         tasks, reusing = self.tasks(trains=True), self.tasks(trains=False)
         report.start(self._plan(len(tasks), len(reusing), metric))
         jobs = default_jobs(self.setup, len(tasks)) if jobs is None else jobs
-        done = run_tasks(self.setup, tasks, jobs=jobs, progress=report, metric=metric)
+        if isinstance(self.setup, FrozenSetup):
+            done = self._train_heads(self.setup, tasks, report)
+            for task, run in zip(tasks, done, strict=True):
+                report.finish(str(task), run, validation_value(run, metric))
+        else:
+            done = run_tasks(self.setup, tasks, jobs=jobs, progress=report, metric=metric)
         for task in reusing:
             run = self.reuse(task)
             report.finish(str(task), run, validation_value(run, metric))
@@ -212,6 +221,17 @@ class _Experiment:
         return WorkPlan(
             s.model, s.image_size, device, trainings + reusing, s.epochs, steps, reusing, metric=metric, detail=detail
         )
+
+    def _train_heads(self, setup: FrozenSetup, tasks: Sequence[Task], report: ProgressReport) -> list[Run]:
+        """Train the heads of all tasks, those of each fold together."""
+        runs: dict[Path, Run] = {}
+        for fold in self.folds:
+            own = [task for task in tasks if task.fold == fold]
+            heads = [HeadTask(task.strategy, task.seed, task.folder) for task in own]
+            work = self.folder / (WORK if fold is None else f"{WORK}-fold{fold}")
+            done = train_heads(setup if fold is None else setup.fold(fold), heads, work=work, progress=report.step)
+            runs |= {task.folder: run for task, run in zip(own, done, strict=True)}
+        return [runs[task.folder] for task in tasks]
 
     def _cost(self, trainings: int) -> str:
         """The number of trainings and how it comes about."""
@@ -262,8 +282,8 @@ def _comparison(
         seeds=experiment.seeds,
         arms=arms,
         differences=tuple(measured),
-        verdict=_with_warnings(judged, setup, arms),
-        settings=setup.settings.to_dict(),
+        verdict=replace(judged, notes=(*judged.notes, *notes_on(setup, arms))),
+        settings=setup.settings_record,
         environment=runs[BASELINE][0].environment,
         tree={} if tree is None else tree.to_dict(),
         max_accuracy_drop=most,
@@ -297,45 +317,6 @@ def _with_next_step(comparison: Comparison, out: str | Path, *, as_planned: bool
     return replace(comparison, verdict=replace(comparison.verdict, next_step=step))
 
 
-def _with_warnings(result: Verdict, setup: TrainingSetup, arms: tuple[Arm, ...]) -> Verdict:
-    """Add warnings on double correction and on trainings of few steps."""
-    advice = [setup.double_correction_advice(arm.strategy) for arm in arms]
-    notes = [sentence for sentence in advice if sentence is not None]
-    if setup.folds is not None:
-        notes += setup.folds.never_scored(setup.data)
-    notes += _selection_notes(setup.settings, arms)
-    return replace(result, notes=(*result.notes, *notes, *_few_steps(setup.settings)))
-
-
-def _selection_notes(settings: ResolvedSettings, arms: Sequence[Arm]) -> list[str]:
-    """What `keep` and `patience` mean for the numbers of a comparison."""
-    notes = []
-    ends = {arm.strategy.name: [len(rows) for rows in arm.history] for arm in arms if not arm.strategy.reuses}
-    trained = [(n, name) for name, numbers in ends.items() for n in numbers if n]
-    if settings.patience is not None and trained and min(trained)[0] < settings.epochs:
-        (few, shortest), (most, longest) = min(trained), max(trained)
-        notes.append(
-            f"the runs do not have the same budget: with `--patience {settings.patience}` they stopped after {few} "
-            f"({shortest}) to {most} ({longest}) of {settings.epochs} epochs; rerun without it for equal budgets"
-        )
-    if settings.keep == "best":
-        notes.append(
-            "validation has chosen the epoch of every model as well as the strategy, so the validation values are "
-            "optimistic; quote those on the test images"
-        )
-    return notes
-
-
-def _few_steps(settings: ResolvedSettings) -> tuple[str, ...]:
-    if settings.steps >= FEW_STEPS:
-        return ()
-    epochs = -(-FEW_STEPS // settings.steps_per_epoch)
-    return (
-        f"each training took only {settings.steps} optimiser steps, so the strategies differ mostly in how fast they "
-        f"start; rerun with `--epochs {epochs}` or more for at least {FEW_STEPS} steps",
-    )
-
-
 def _with_requirements(strategies: Sequence[Strategy | str] | str) -> list[Strategy]:
     """The strategies asked for, after the baseline and after the strategies whose models they reuse."""
     if isinstance(strategies, str):
@@ -361,7 +342,9 @@ def _checked_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     return numbers
 
 
-def _check_choice(select_by: str, max_accuracy_drop: float | None) -> None:
+def _check_choice(select_by: str, max_accuracy_drop: float | None, jobs: int | None) -> None:
+    if jobs is not None and jobs < 1:
+        raise ArgumentError(f"`jobs` must be at least 1; got {jobs}")
     checked_choice("select_by", select_by, tuple(metrics.METRICS))
     if max_accuracy_drop is not None:
         checked_number("max_accuracy_drop", max_accuracy_drop, minimum=0.0)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from counterpoise.core.artifacts import Run, Strategy
-from counterpoise.core.errors import ArtifactError
+from counterpoise.core.errors import ArtifactError, TrainingError
 from counterpoise.core.files import NEW, claim, output_folder, path_exists
 from counterpoise.core.images import SPLITS, LabeledImages
 from counterpoise.workflow.dataset import as_dataset, check_output
@@ -27,6 +27,8 @@ from counterpoise.workflow.training.devices import (
     training_device,
     used_device,
 )
+from counterpoise.workflow.training.frozen.runs import WORK, HeadTask, train_heads
+from counterpoise.workflow.training.frozen.setup import FrozenSetup, prepared
 from counterpoise.workflow.training.loop import Progress
 from counterpoise.workflow.training.posthoc import (
     FITTED,
@@ -116,15 +118,15 @@ def train(  # noqa: PLR0913  one argument per decision of the user
     if is_first:
         claim(path, resume=resume, overwrite=overwrite)
     check_output(given, path)
-    setup = replace(TrainingSetup.prepare(dataset, checked, device=used), tracker=tracker)
+    report = as_report(None if isinstance(progress, ProgressReport) and not is_first else progress, named=False)
+    setup = prepared(dataset, checked, device=used, tracker=tracker, out=path, progress=report.features)
     setup.check_head(chosen)
     if chosen.name not in CATALOG and (advice := setup.double_correction_advice(chosen)):
         warnings.warn(advice, UserWarning, stacklevel=2)
     with output_folder(path, FILES, resume=resume, overwrite=overwrite) if is_first else nullcontext():
         group.wait_for_everyone()
         folder = path / NEW if path_exists(path / NEW) else path
-        silent = isinstance(progress, ProgressReport) and not is_first
-        run = _reported(setup, chosen, seed, RunFolder(folder), as_report(None if silent else progress, named=False))
+        run = _reported(setup, chosen, seed, RunFolder(folder), report)
         group.wait_for_everyone()
     return replace(run, directory=str(path))
 
@@ -134,10 +136,16 @@ def _reported(setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFo
     name, s = f"{strategy.name}, seed {seed}", setup.settings
     plan = WorkPlan(s.model, s.image_size, device_text(used_device(setup.device)), 1, s.epochs, s.steps)
     report.start(plan if s.select_by is None else replace(plan, metric=s.select_by))
-    run = run_training(
-        setup, strategy, seed=seed, folder=folder,
-        progress=lambda done: report.step(name, done, s.steps), on_epoch=lambda row: report.epoch(name, row),
-    )  # fmt: skip
+    if isinstance(setup, FrozenSetup):
+        task = HeadTask(strategy, seed, folder.path)
+        (run,) = train_heads(setup, [task], work=folder.path / WORK, progress=report.step)
+        if run.error is not None:
+            raise TrainingError(run.error)
+    else:
+        run = run_training(
+            setup, strategy, seed=seed, folder=folder,
+            progress=lambda done: report.step(name, done, s.steps), on_epoch=lambda row: report.epoch(name, row),
+        )  # fmt: skip
     report.finish(name, run, None)
     return run
 

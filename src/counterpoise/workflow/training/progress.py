@@ -58,6 +58,9 @@ class ProgressReport:
         focal, seed 0: 0.50
     """
 
+    def features(self, done: int, total: int, rate: float) -> None:
+        """Take note of images whose features are computed, before the plan; ``rate`` is in images per second."""
+
     def start(self, plan: WorkPlan) -> None:
         """Take note of the plan, before the first step."""
 
@@ -76,6 +79,9 @@ class _Calls(ProgressReport):
 
     def __init__(self, call: Callable[..., Any], *, named: bool) -> None:
         self._call, self._named = call, named
+
+    def features(self, done: int, total: int, rate: float) -> None:
+        self._call(*(("computing features",) if self._named else ()), done, total)
 
     def start(self, plan: WorkPlan) -> None:
         if self._named and plan.detail:

@@ -252,7 +252,7 @@ def open_run(setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFol
         seed=seed,
         status="running",
         model=setup.settings.model,
-        settings=setup.settings.to_dict(),
+        settings=setup.settings_record,
         environment=_environment(used_device(setup.device)),
         data={**setup.data.to_dict(), "content": setup.content},
         classes=counts.names,

@@ -35,6 +35,7 @@ SMALL_IMAGE = 64
 """Images whose shorter side has at most this many pixels keep their size and get a small network."""
 PHOTO_SIZE, PRETRAINED_SIZE = 128, 224
 FULL_BATCH, SMALL_BATCH, SMALL_DATASET = 128, 32, 2048
+EPOCHS, FROZEN_EPOCHS = 30, 15
 _WEIGHT_DECAY: dict[Any, float] = {"sgd": 5e-4, "adamw": 0.05}
 Precision = Literal["no", "bf16", "fp16"]
 Resize = Literal["crop", "pad", "squash"]
@@ -58,7 +59,8 @@ class Settings:
             which it gets as ``num_classes`` if it takes that: a class, ``lambda num_classes: …``, or
             ``functools.partial(timm.create_model, "resnet18")``. The module maps images ``(N, 3, S, S)`` to logits
             ``(N, C)``; Counterpoise normalizes the images before it.
-        epochs: number of epochs; an epoch has as many images as the training split, whatever the strategy.
+        epochs: number of epochs; an epoch has as many images as the training split, whatever the strategy. None is 30,
+            and 15 if ``frozen``.
         batch_size: images per optimiser step, over all processes; at most the number of training images, to which a
             larger one is lowered. None is 128 from 2,048 training images on, else 32.
         optimizer: "sgd", "adamw", or a function that makes a `torch.optim.Optimizer` from the parameters, and from
@@ -93,6 +95,11 @@ class Settings:
             images; None to train for all epochs. The learning rate follows the schedule of all ``epochs``.
         select_by: the metric for ``keep`` and ``patience``: "balanced_accuracy", "macro_f1", "accuracy",
             "geometric_mean" or "worst_recall". A comparison chooses the strategy by it, too.
+        frozen: compute the features of every image once with pretrained weights that stay as they are, and train only
+            the last layer, the head, with AdamW. Without ``weights`` and ``features`` it implies ``pretrained``.
+        views: with ``frozen``, the number of augmented views of each training image, of which a step sees one.
+        features: with ``frozen``, an .npz file of features that were computed elsewhere; see
+            `counterpoise.workflow.training.frozen.features.load_features`.
         tree: the class tree of hierarchical strategies: a YAML, JSON or CSV file; "folders" (class names such as
             animal/dog); "balanced" (from the class counts); saved predictions (.npz; from their confusion matrix);
             "auto" is "folders" where class names have a slash, else "balanced".
@@ -107,7 +114,7 @@ class Settings:
     """
 
     model: str | ModelFactory = "auto"
-    epochs: int = 30
+    epochs: int | None = None
     batch_size: int | None = None
     optimizer: str | OptimizerFactory = "sgd"
     learning_rate: float | None = None
@@ -124,6 +131,9 @@ class Settings:
     keep: Keep = "last"
     patience: int | None = None
     select_by: str = "balanced_accuracy"
+    frozen: bool = False
+    views: int = 0
+    features: str | None = None
     tree: str = "auto"
 
     def __post_init__(self) -> None:
@@ -147,6 +157,31 @@ class Settings:
             raise ArgumentError("`weights` and `pretrained` exclude each other; give one of them")
         object.__setattr__(self, "augment", checked_augment(self.augment))
         self._check_optimizer()
+        self._check_frozen()
+
+    @property
+    def num_epochs(self) -> int:
+        """The number of epochs, the default where none is given."""
+        return self.epochs if self.epochs is not None else FROZEN_EPOCHS if self.frozen else EPOCHS
+
+    def _check_frozen(self) -> None:
+        """Raise `ArgumentError` for settings that belong to frozen features alone, or that do nothing with them."""
+        checked_count("views", self.views, minimum=0)
+        if not isinstance(self.frozen, bool):
+            raise ArgumentTypeError(f"`frozen` must be True or False; got {self.frozen!r:.60}")
+        if not self.frozen:
+            for name in ("views", "features"):
+                if getattr(self, name):
+                    raise ArgumentError(f"`{name}` needs `frozen` (--frozen): only then features are computed once")
+            return
+        if self.features is not None and (self.pretrained or self.views or self.weights is not None):
+            name = "pretrained" if self.pretrained else "views" if self.views else "weights"
+            raise ArgumentError(f"`{name}` has no effect on `features` of your own; leave one of them out")
+        if self.optimizer != "sgd" or self.selects_epochs:
+            name = "optimizer" if self.optimizer != "sgd" else "keep" if self.keep == "best" else "patience"
+            raise ArgumentError(
+                f"`{name}` has no effect with `frozen`, which trains heads with AdamW and keeps the last epoch; omit it"
+            )
 
     def _check_optimizer(self) -> None:
         checked_optimizer(self.optimizer)
@@ -189,18 +224,20 @@ class Settings:
         if len(train) < 2:
             raise ArgumentError(f"{data.name} has {len(train)} training images; training needs at least two")
         large = self.pretrained or (self.weights is not None and not _is_small_network(self.model))
-        size = self.image_size or (PRETRAINED_SIZE if large else _native_size(train))
+        size = self.image_size or (PRETRAINED_SIZE if large else native_size(train))
         batch = min(self.batch_size or (FULL_BATCH if len(train) >= SMALL_DATASET else SMALL_BATCH), len(train))
         default = "resnet20" if size <= SMALL_IMAGE else "timm:resnet18"
         model = (
             default if self.model == "auto" else self.model if isinstance(self.model, str) else described(self.model)
         )
         rate, decay = self._learning_rate(batch), self.weight_decay
-        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("tree", "weights")}
+        unresolved = ("tree", "weights", "features")
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in unresolved}
         derived: dict[str, Any] = {"model": model, "image_size": size, "batch_size": batch, "learning_rate": rate}
+        derived["epochs"] = self.num_epochs
         derived["own_rate"] = callable(self.optimizer) and self.learning_rate is None
         derived["weight_decay"] = _WEIGHT_DECAY.get(self.optimizer, 0.0) if decay is None else decay
-        derived["select_by"] = self.select_by if self.selects_epochs else None
+        derived["select_by"] = self.select_by if self.selects_epochs or self.frozen else None
         steps = -(-len(train) // batch)
         return ResolvedSettings(**{**given, **derived, "augment": self._augment(data)}, steps_per_epoch=steps)
 
@@ -258,7 +295,11 @@ class ResolvedSettings:
     keep: Keep = "last"
     patience: int | None = None
     select_by: str | None = None
-    """None if it has no influence: the last epoch of a training of all epochs is kept."""
+    """None if it has no influence: the last epoch of a training of all epochs is kept, and nothing else is chosen."""
+    frozen: bool = False
+    views: int = 0
+    pairs: tuple[tuple[float, float], ...] = ()
+    """With ``frozen``, the pairs of learning rate and weight decay that every strategy chooses from."""
 
     @property
     def steps(self) -> int:
@@ -288,6 +329,12 @@ class ResolvedSettings:
         if self.custom is not None:
             values["model_digest"] = self.custom.digest
         values["augment"] = [step if isinstance(step, str) else described(step) for step in self.augment]
+        only_frozen = ("frozen", "views", "pairs")
+        only_networks = ("optimizer", "learning_rate", "momentum", "weight_decay", "keep", "patience")
+        for name in only_networks if self.frozen else only_frozen:
+            del values[name]
+        if self.frozen:
+            return {**values, "optimizer": "adamw", "pairs": [list(pair) for pair in self.pairs]}
         if self.optimizer != "sgd":
             values["momentum"] = None
         if callable(self.optimizer):
@@ -300,7 +347,7 @@ def _is_small_network(model: str | ModelFactory) -> bool:
     return isinstance(model, str) and model != "auto" and ":" not in model
 
 
-def _native_size(images: LabeledImages) -> int:
+def native_size(images: LabeledImages) -> int:
     """The median shorter side of a sample of images, if small; else the size for photos."""
     sample = np.linspace(0, len(images) - 1, num=min(len(images), 32)).astype(int)
     sides = []

@@ -25,6 +25,7 @@ from counterpoise.models import WeightFile, build_model, check_model, inspect_mo
 from counterpoise.workflow.dataset.folds import Folds, draw_folds
 from counterpoise.workflow.training.augmentation import check_augmentation
 from counterpoise.workflow.training.data import ImageTensors
+from counterpoise.workflow.training.frozen.arms import check_available
 from counterpoise.workflow.training.posthoc import build_posthoc, fitted_on_validation
 from counterpoise.workflow.training.recipe import (
     ClassPrior,
@@ -59,7 +60,7 @@ class TrainingSetup:
         images = _image_tensors(data, resolved)
         faults = {split: tensors.faults for split, tensors in images.items() if tensors.faults}
         if faults:
-            data = data.quarantine(_dataset_rows(data, faults))
+            data = data.quarantine(dataset_rows(data, faults))
             # The splits without faults are decoded at this size; without the faulty images another could be derived.
             again = replace(settings, image_size=resolved.image_size).resolve(data)
             resolved = replace(again, custom=resolved.custom, weights=resolved.weights)
@@ -108,6 +109,11 @@ class TrainingSetup:
                 f"strategy {strategy.name!r} needs {needs}, and the output of `model` {custom.name} is not that of a "
                 "torch.nn.Linear with one row per class; end its forward in such a layer, or leave the strategy out"
             )
+
+    @property
+    def settings_record(self) -> dict[str, Any]:
+        """The settings as run.json records them."""
+        return self.settings.to_dict()
 
     @property
     def counts(self) -> ClassCounts:
@@ -173,7 +179,7 @@ def _image_tensors(
     return {split: ImageTensors(data.subset(split), **options) for split in splits}
 
 
-def _dataset_rows(data: LabeledImages, faults: dict[Split, dict[int, str]]) -> dict[int, str]:
+def dataset_rows(data: LabeledImages, faults: dict[Split, dict[int, str]]) -> dict[int, str]:
     """Indices within a split → indices within the whole dataset."""
     rows = {split: np.flatnonzero(data.splits == split) for split in faults}
     return {int(rows[split][i]): reason for split, reasons in faults.items() for i, reason in reasons.items()}
@@ -182,6 +188,8 @@ def _dataset_rows(data: LabeledImages, faults: dict[Split, dict[int, str]]) -> d
 def check_strategy(strategy: Strategy, data: LabeledImages, settings: Settings) -> None:
     """Raise `ArgumentError` if a strategy needs what the data or the settings do not have, before any work."""
     check_components(strategy)
+    if settings.frozen:
+        check_available(strategy, views=settings.views)
     counts = data.counts("train")
     present = [name for name, n in zip(counts.names, counts.counts, strict=True) if n]
     if len(present) < 2:
@@ -199,11 +207,11 @@ def check_strategy(strategy: Strategy, data: LabeledImages, settings: Settings) 
         _check_epoch_selection(strategy, data, settings)
     if strategy.head == "hierarchical":
         build_class_tree(settings.tree, counts)
-    if strategy.retraining is not None and settings.epochs < 2:
+    if strategy.retraining is not None and settings.num_epochs < 2:
         raise ArgumentError(f"strategy {strategy.name!r} trains in two stages: `epochs` must be at least 2")
     # Only to raise for a method that the loss or the head rules out; the method itself needs the trained head.
     head = (np.empty((0, 0)), np.empty(0)) if strategy.head == "linear" else None
-    prior = build_class_prior(strategy, data.subset("train").labels, counts, epochs=settings.epochs)
+    prior = build_class_prior(strategy, data.subset("train").labels, counts, epochs=settings.num_epochs)
     build_posthoc(strategy, prior, head)
 
 
