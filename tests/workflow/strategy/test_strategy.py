@@ -346,8 +346,8 @@ def advised(name, counts, **facts):
         ([500, 100, 10], None, False),  # counts alone do not say
         ([5000, 900, 100], {"hflip"}, True),
         ([5000, 900, 101], {"hflip"}, False),  # many images of the rarest class
-        ([30, 10, 4], {"hflip"}, False),  # each is drawn 3.7 times per epoch
-        ([30, 14, 4], {"hflip"}, True),  # 4 times
+        ([11, 8, 4], {"hflip"}, False),  # each is drawn 1.9 times per epoch
+        ([12, 8, 4], {"hflip"}, True),  # twice
         ([12, 10, 9], {"hflip"}, False),  # nearly balanced
     ],
 )

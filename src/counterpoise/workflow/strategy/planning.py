@@ -19,6 +19,8 @@ from counterpoise.workflow.strategy.catalog import CATALOG
 
 BALANCED = 1.5
 """Classes count as balanced up to this imbalance ratio."""
+OFTEN = 2.0
+"""Images that class-balanced sampling draws this often per epoch are worth augmenting more strongly."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,7 @@ def _effective_ratio(facts: _Facts) -> float:
 
 def _for_few_images(facts: _Facts, symmetries: Collection[str]) -> dict[str, str]:
     """Stronger augmentation of images that repeat often, where the images are few and a transform keeps their class."""
-    often = hyperparameters("augment", "by_repeats")["half"].default or 0.0
-    if not symmetries or facts.smallest > MANY or facts.repeats < float(often):
+    if not symmetries or facts.smallest > MANY or facts.repeats < OFTEN:
         return {}
     return {
         "minority-augment": f"class-balanced sampling draws each of the {plural(facts.smallest, 'image')} of "
