@@ -356,7 +356,7 @@ def test_augmentation_is_advised_for_few_images_that_a_transform_keeps_in_their_
     assert (reason is not None) == is_advised
     if counts[2] == 10 and is_advised:
         assert "each of the 10 images of '2' about 20 times per epoch" in reason
-        assert "(hflip keep its class)" in reason
+        assert "(label-preserving: hflip)" in reason
 
 
 def test_the_label_preserving_transforms_come_with_the_audit(dataset):

@@ -133,8 +133,9 @@ def _for_few_images(facts: _Facts, symmetries: Collection[str]) -> dict[str, str
         return {}
     return {
         "minority-augment": f"class-balanced sampling draws each of the {plural(facts.smallest, 'image')} of "
-        f"{facts.rarest!r} about {number_text(facts.repeats, 2)} times per epoch, and a model overfits them; here an "
-        f"image is augmented more strongly the more often it is drawn ({', '.join(sorted(symmetries))} keep its class)"
+        f"{facts.rarest!r} about {number_text(facts.repeats, 2)} times per epoch, and a model overfits them; here "
+        "an image is augmented more strongly the more often it is drawn (label-preserving: "
+        f"{', '.join(sorted(symmetries))})"
     }
 
 
