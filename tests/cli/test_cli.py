@@ -449,6 +449,7 @@ def test_explain_lists_draws_and_keeps_what_is_there(tmp_path, monkeypatch):
         (("evaluate", "{tmp}/bad.csv"), "cannot be read as predictions"),
         (("report", "{tmp}"), "holds none of"),
         (("report", "{tmp}/nowhere"), "does not exist"),
+        (("report", "{tmp}", "--to", "{tmp}"), "is a folder; name a file, such as"),
         (("weights", "{photos}", "--scheme", "inverted"), "inverted"),
         (("evaluate", "x" * 300), "does not exist"),
         (("evaluate", f"{'x' * 300}.npz"), "does not exist"),

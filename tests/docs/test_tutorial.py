@@ -53,7 +53,7 @@ def test_the_tutorial_runs_and_prints_what_it_shows(tmp_path: Path, monkeypatch:
             missing = shown(content, output, varies=bool(varies))
             assert not missing, f"line {line}: the output lacks {missing}:\n{output}"
         elif kind == "console":
-            commands = [row.removeprefix("$ ") for row in content.splitlines()]
+            commands = [row.removeprefix("$ ") for row in content.replace("\\\n", " ").splitlines()]
             output = "\n".join(output_of(command) for command in commands)
             run |= {command.split()[1] for command in commands}
         else:

@@ -45,6 +45,8 @@ def report(
     from counterpoise.workflow.report import render
 
     if to is not None:
+        if path_exists(to) and to.is_dir():
+            raise ArtifactError(f"`to` {to} is a folder; name a file, such as {to / 'report.html'}")
         check_suffix("to", to, (".html", ".md", ".json"))
     source = _source(directory)
     target = to or source.with_name(SOURCES.get(source.name, f"{source.stem}.html"))
