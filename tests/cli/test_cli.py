@@ -278,14 +278,16 @@ def test_the_next_step_repeats_the_options_as_they_were_typed(photos, tmp_path, 
     again = f"counterpoise compare {photos} --symmetries none --epochs 1 --strategies focal --out '{out}'"
     typed = {}
 
-    def as_typed(context, *, without):
-        typed["line"] = typed_command(context, without=without)
-        return typed["line"]
+    def as_typed(context, *, without, name="line"):
+        typed[name] = typed_command(context, without=without, name=None if name == "line" else name)
+        return typed[name]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("counterpoise.cli.compare.typed_command", as_typed)
         call(*asked, "--resume")
     assert sorted(shlex.split(typed["line"])) == sorted(shlex.split(again))
+    train = f"counterpoise train {photos} --symmetries none --epochs 1"
+    assert sorted(shlex.split(typed["train"])) == sorted(shlex.split(train))
     print_comparison(dataclasses.replace(comparison, verdict=verdict), out, typed["line"])
     last = capsys.readouterr().out.rstrip().splitlines()[-1]
     (line, use) = re.findall("`(.*?)`", last)
@@ -293,6 +295,26 @@ def test_the_next_step_repeats_the_options_as_they_were_typed(photos, tmp_path, 
     assert shlex.split(use) == ["counterpoise", "predict", str(out), "IMAGES", "--strategy", "focal"]
     call(*shlex.split(line)[1:])
     assert Comparison.load(out / "comparison.json").seeds == (0, 1, 2, 3, 4)
+
+
+def test_folds_state_their_cost_first_and_end_in_the_training_of_a_final_model(photos, tmp_path):
+    out, final = tmp_path / "result", tmp_path / "final"
+    asked = ("--folds", 2, "--seeds", 1, "--strategies", "focal", "--symmetries", "none", *SHORT)
+    result = call("compare", photos, *asked, "--out", out)
+    assert result.stderr.startswith("4 trainings: 2 folds × 2 strategies that train × 1 seed\n")
+    assert "over 2 folds" in result.stdout
+    assert "val: the held-out images of 2 folds together" in result.stdout
+    (command,) = re.findall("`(counterpoise train .*?)`", result.stdout)
+    assert shlex.split(command)[2] == str(photos)
+    assert command.endswith(" --with-val --out final")
+    refused = call("predict", out, photos, code=2)
+    assert "2 models per strategy and seed" in " ".join(refused.stderr.split())
+    call(*shlex.split(command)[1:-1], final)
+    data = cp.load(photos)
+    wanted = data.counts("train").counts + data.counts("val").counts
+    assert json.loads((final / "run.json").read_text())["train_counts"] == wanted.tolist()
+    call("predict", final, photos)
+    assert "K × strategies × seeds trainings" in " ".join(call("compare", "--help").stdout.replace("│", " ").split())
 
 
 @pytest.mark.filterwarnings("default:the comparison goes on")
