@@ -135,6 +135,7 @@ def _reported(setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFo
     """Train a strategy as the only run, and report its progress."""
     name, s = f"{strategy.name}, seed {seed}", setup.settings
     plan = WorkPlan(s.model, s.image_size, device_text(used_device(setup.device)), 1, s.epochs, s.steps)
+    open_run(setup, strategy, seed, folder)  # refuses the folder of another run before anything is reported
     report.start(plan if s.select_by is None else replace(plan, metric=s.select_by))
     if isinstance(setup, FrozenSetup):
         task = HeadTask(strategy, seed, folder.path)
