@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -204,15 +204,18 @@ class _Extraction:
         """The images whose features are missing, in order, after the number of images that were looked at."""
         starts = range(0, len(self.data), _CHUNK)
         chunks = deque(range(start, min(start + _CHUNK, len(self.data))) for start in starts)
-        workers = os.cpu_count() or 1
-        ahead = workers + 2 * self.network.batch_size // _CHUNK
+        # On the CPU a batch is prepared before the network runs, because threads of both would wait for each other.
+        is_overlapped = self.network.device.type != "cpu"
+        ahead = max(1, (1 + is_overlapped) * self.network.batch_size // _CHUNK)
         waiting: deque[tuple[int, Future[list[_Item]]]] = deque()
-        with ThreadPoolExecutor(workers) as pool:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
             try:
                 while chunks or waiting:
-                    while chunks and len(waiting) < ahead:
-                        chunk = chunks.popleft()
-                        waiting.append((chunk.stop, pool.submit(self._prepare, chunk)))
+                    if is_overlapped or not waiting:
+                        new = [chunks.popleft() for _ in range(min(len(chunks), ahead - len(waiting)))]
+                        waiting += [(chunk.stop, pool.submit(self._prepare, chunk)) for chunk in new]
+                    if not is_overlapped:
+                        wait([future for _, future in waiting])
                     done, future = waiting.popleft()
                     yield done, future.result()
             finally:
