@@ -115,9 +115,9 @@ def print_comparison(comparison: Comparison, out: Path, again: str, train: str =
     ``again`` is the command that made the comparison, without the number of seeds, and ``train`` that of a training
     with the same options.
     """
-    from counterpoise.workflow.comparison.next_step import final_training, next_step
+    from counterpoise.workflow.comparison.next_step import final_training, has_own_features, next_step
 
-    final = final_training(comparison, train)
+    final, own = final_training(comparison, train), has_own_features(comparison)
     gains = {
         d.strategy: d
         for d in comparison.differences
@@ -135,7 +135,8 @@ def print_comparison(comparison: Comparison, out: Path, again: str, train: str =
     for line in (verdict.headline, *(f"  cost: {cost}" for cost in verdict.costs), *verdict.notes):
         print_text(line)
     print_text(f"\nreport: {out / 'report.html'}")
-    print_text(next_step(verdict, again=again, folder=shlex.quote(str(out)), seeds=len(comparison.seeds), final=final))
+    folder, seeds = shlex.quote(str(out)), len(comparison.seeds)
+    print_text(next_step(verdict, again=again, folder=folder, seeds=seeds, final=final, own_features=own))
 
 
 def _remarks(comparison: Comparison, undefined: bool) -> list[str]:

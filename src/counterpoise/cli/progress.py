@@ -38,12 +38,13 @@ class TrainingProgress(ProgressReport):
         print_note(str(plan))
 
     def features(self, done: int, total: int, rate: float) -> None:
+        speed = f"{rate:.0f} images/s" if rate > 0 else "computed before, none to compute"
         left = f", about {duration((total - done) / rate)} left" if done < total and rate > 0 else ""
-        self._bar(f"computing features, {rate:.0f} images/s", done, total)
+        self._bar(f"features: {speed}", done, total)
         now = time.monotonic()
         if not self._is_terminal and (done == total or now - self._epoch_start >= FEATURE_SECONDS):
             self._epoch_start = now
-            print_note(f"features of {done:,} of {plural(total, 'image')}: {rate:.0f} images/s{left}")
+            print_note(f"features of {done:,} of {plural(total, 'image')}: {speed}{left}")
 
     def step(self, run: str, done: int, total: int) -> None:
         # A jump means steps that an earlier process did, or that early stopping saved: they took no time.

@@ -9,6 +9,22 @@ class ArgumentError(CounterpoiseError, ValueError):
     """An argument has an invalid value; the message names the argument in backticks."""
 
 
+class WeightsUnavailableError(ArgumentError):
+    """Published weights of a model cannot be used.
+
+    Args:
+        reason: why, as a clause without a full stop.
+        advice: what to do instead of `pretrained`.
+    """
+
+    def __init__(self, reason: str, advice: str) -> None:
+        super().__init__(reason, advice)
+        self.reason, self.advice = reason, advice
+
+    def __str__(self) -> str:
+        return f"`pretrained`: {self.reason}; {self.advice}"
+
+
 class ArgumentTypeError(CounterpoiseError, TypeError):
     """An argument has an invalid type; the message names the argument in backticks."""
 

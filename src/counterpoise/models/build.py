@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from counterpoise.core.checks import checked_choice
-from counterpoise.core.errors import ArgumentError
+from counterpoise.core.errors import ArgumentError, WeightsUnavailableError
 from counterpoise.core.names import did_you_mean
 from counterpoise.hierarchy import ClassTree
 from counterpoise.models.factory import CustomModel
@@ -166,9 +166,7 @@ def check_model(name: str, *, pretrained: bool = False) -> None:
                 f"`model` {name!r} is unknown; {did_you_mean(name, BUILTIN)} (or timm:NAME, torchvision:NAME)"
             )
         if pretrained:
-            raise ArgumentError(
-                f"`pretrained`: no weights are published for {name!r}; use timm:NAME or torchvision:NAME"
-            )
+            raise WeightsUnavailableError(f"no weights are published for {name!r}", "use timm:NAME or torchvision:NAME")
         return
     if library not in ("timm", "torchvision"):
         raise ArgumentError(
@@ -210,9 +208,9 @@ def _backbone(library: str, architecture: str, pretrained: bool) -> nn.Module:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         if not pretrained:
             raise ArgumentError(f"`model` {library}:{architecture} could not be built: {reason}") from error
-        raise ArgumentError(
-            f"`pretrained`: the weights of {library}:{architecture} could not be loaded ({reason}); train without "
-            "`pretrained`, or download the file and name it as `weights` (--weights FILE)"
+        raise WeightsUnavailableError(
+            f"the weights of {library}:{architecture} could not be loaded ({reason})",
+            "train without `pretrained`, or download the file and name it as `weights` (--weights FILE)",
         ) from error
     if library == "torchvision":
         _remove_classifier(model, architecture)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from counterpoise.core.errors import ArgumentError
+from counterpoise.core.errors import WeightsUnavailableError
 
 SECONDS = 4.0
 """How long to wait for the first answer of a server, before any download."""
@@ -58,10 +58,10 @@ def check_reachable(model: str, url: str) -> None:
     failure = answers[0] if answers else f"no answer within {SECONDS:g} s"
     if failure is not None:
         server = url.partition("://")[2].partition("/")[0]
-        raise ArgumentError(
-            f"`pretrained`: the weights of {model} could not be downloaded, because {server} cannot be reached "
-            f"({failure}); connect to the network (with HF_HUB_OFFLINE unset), train without `pretrained`, or download "
-            "the file elsewhere and name it as `weights` (--weights FILE)"
+        raise WeightsUnavailableError(
+            f"the weights of {model} could not be downloaded, because {server} cannot be reached ({failure})",
+            "connect to the network (with HF_HUB_OFFLINE unset), train without `pretrained`, or download the file "
+            "elsewhere and name it as `weights` (--weights FILE)",
         )
 
 

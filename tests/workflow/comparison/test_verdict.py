@@ -10,7 +10,7 @@ import pytest
 
 from counterpoise import ClassCounts
 from counterpoise.core.artifacts import Arm, Difference, Predictions, Spread, Strategy, Verdict
-from counterpoise.workflow.comparison.next_step import next_step
+from counterpoise.workflow.comparison.next_step import FinalTraining, next_step
 from counterpoise.workflow.comparison.statistics import arm_scores, differences
 from counterpoise.workflow.comparison.verdict import verdict
 from counterpoise.workflow.evaluation import evaluate
@@ -462,3 +462,15 @@ def test_the_next_step_can_be_typed(kind, recommended, seeds, commands):
     v = Verdict(kind, "", recommended, leader=None if kind == "nothing-finished" else "x")
     text = next_step(v, again=AGAIN, folder="'my result'", seeds=seeds)
     assert re.findall("`(.*?)`", text) == commands
+
+
+@pytest.mark.parametrize("kind", ["clear", "undecided"])
+@pytest.mark.parametrize("final", [None, FinalTraining("counterpoise train photos")])
+def test_the_next_step_on_features_of_the_user_is_to_apply_the_head(kind, final):
+    v = Verdict(kind, "", "x" if kind == "clear" else None, leader="x")
+    text = next_step(v, again=AGAIN, folder="out", seeds=5, final=final, own_features=True)
+    head = "out/runs/x-seed…" if final is None else "final"
+    assert "counterpoise predict" not in text
+    assert "counterpoise export" not in text
+    assert (f"apply the head in {head} to them" in text) is (final is None or kind == "clear")
+    assert ("counterpoise train photos --strategy x" in text) is (final is not None)

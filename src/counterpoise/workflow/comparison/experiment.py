@@ -21,7 +21,7 @@ from counterpoise.core.images import SPLITS, LabeledImages, Split
 from counterpoise.core.text import plural
 from counterpoise.workflow.audit import audit
 from counterpoise.workflow.comparison.engine import Progress, Task, default_jobs, failed, run_tasks, validation_value
-from counterpoise.workflow.comparison.next_step import command, final_training, next_step, typed
+from counterpoise.workflow.comparison.next_step import command, final_training, has_own_features, next_step, typed
 from counterpoise.workflow.comparison.notes import notes_on
 from counterpoise.workflow.comparison.results import Results
 from counterpoise.workflow.comparison.verdict import verdict
@@ -42,9 +42,7 @@ from counterpoise.workflow.training import (
     open_run,
     prepared,
     run_posthoc,
-    used_device,
 )
-from counterpoise.workflow.training.devices import device_text
 from counterpoise.workflow.training.frozen.arms import reason_unavailable
 from counterpoise.workflow.training.frozen.runs import WORK, HeadTask, train_heads
 from counterpoise.workflow.training.frozen.setup import FrozenSetup
@@ -215,12 +213,9 @@ class _Experiment:
 
     def _plan(self, trainings: int, reusing: int, metric: str) -> WorkPlan:
         """What is to be done."""
-        s, device = self.setup.settings, device_text(used_device(self.setup.device))
         detail = "" if self.setup.folds is None else self._cost(trainings)
-        steps = trainings * s.steps
-        return WorkPlan(
-            s.model, s.image_size, device, trainings + reusing, s.epochs, steps, reusing, metric=metric, detail=detail
-        )
+        plan = self.setup.plan(trainings + reusing, steps=trainings * self.setup.settings.steps)
+        return replace(plan, reusing=reusing, metric=metric, detail=detail)
 
     def _train_heads(self, setup: FrozenSetup, tasks: Sequence[Task], report: ProgressReport) -> list[Run]:
         """Train the heads of all tasks, those of each fold together."""
@@ -312,8 +307,8 @@ def _with_next_step(comparison: Comparison, out: str | Path, *, as_planned: bool
     source, folds = comparison.audit.source, comparison.folds
     again = command(source, out, defaults=as_planned and default_settings, folds=folds)
     train = f"counterpoise train {typed(source)}{'' if default_settings else ' …'}"
-    final, seeds = final_training(comparison, train), len(comparison.seeds)
-    step = next_step(comparison.verdict, again=again, folder=typed(out), seeds=seeds, final=final)
+    final, seeds, own = final_training(comparison, train), len(comparison.seeds), has_own_features(comparison)
+    step = next_step(comparison.verdict, again=again, folder=typed(out), seeds=seeds, final=final, own_features=own)
     return replace(comparison, verdict=replace(comparison.verdict, next_step=step))
 
 

@@ -15,7 +15,15 @@ MORE_SEEDS = 5
 """With fewer seeds, the step after an undecided comparison is to train this number."""
 
 
-def next_step(verdict: Verdict, *, again: str, folder: str, seeds: int, final: FinalTraining | None = None) -> str:
+def next_step(
+    verdict: Verdict,
+    *,
+    again: str,
+    folder: str,
+    seeds: int,
+    final: FinalTraining | None = None,
+    own_features: bool = False,
+) -> str:
     """What to do after a comparison.
 
     Args:
@@ -24,6 +32,7 @@ def next_step(verdict: Verdict, *, again: str, folder: str, seeds: int, final: F
         folder: the folder of the comparison, quoted as in a shell.
         seeds: the number of seeds of the comparison.
         final: how to train the model to use, for a comparison with folds, which has none; else None.
+        own_features: whether the features were computed elsewhere, so that there is a head without a network.
 
     Example:
         >>> clear = Verdict("clear", "Use focal.", "focal", leader="focal")
@@ -33,17 +42,35 @@ def next_step(verdict: Verdict, *, again: str, folder: str, seeds: int, final: F
     if verdict.kind == "nothing-finished":
         return f"Next: remove the cause of the errors, then `{again} --seeds {seeds} --resume`."
     if verdict.recommended is not None and final is not None:
-        return f"Next: `{final.command(verdict.recommended)}` trains the model to use, and then `{PREDICT_FINAL}`."
+        then = _apply_head("final") if own_features else f"`{PREDICT_FINAL}`"
+        return f"Next: `{final.command(verdict.recommended)}` trains the model to use, and then {then}."
+    if verdict.recommended is not None and own_features:
+        return f"Next: {_apply_head(f'{folder}/runs/{verdict.recommended}-seed…')}."
     if verdict.recommended is not None:
         return f"Next: `counterpoise predict {folder} IMAGES`, or `counterpoise export {folder} --out model.onnx`."
     leader = shlex.quote(str(verdict.leader))
     use = f"to use {verdict.leader} all the same, `counterpoise predict {folder} IMAGES --strategy {leader}`"
     if final is not None:
         use = f"to use {verdict.leader} all the same, `{final.command(str(verdict.leader))}`"
+    elif own_features:
+        use = f"to use {verdict.leader} all the same, {_apply_head(f'{folder}/runs/{verdict.leader}-seed…')}"
     if seeds < MORE_SEEDS:
         return f"Next: `{again} --seeds {MORE_SEEDS} --resume` adds seeds and keeps the finished runs; {use}."
     more = "add images" if final else "add validation images, use `--folds 5`, or set a larger `--val-fraction`"
     return f"Next: {more}, and compare again; {use}."
+
+
+def _apply_head(run: str) -> str:
+    return (
+        f"compute the features of new images as you did those in `--features`, and apply the head in {run} to them "
+        '(docs/frozen.md, "Features of your own")'
+    )
+
+
+def has_own_features(comparison: Comparison) -> bool:
+    """Whether the features of a comparison were computed elsewhere."""
+    features = comparison.settings.get("features")
+    return isinstance(features, dict) and "file" in features
 
 
 @dataclass(frozen=True)

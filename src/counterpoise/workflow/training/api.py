@@ -22,10 +22,8 @@ from counterpoise.workflow.dataset.folds import with_validation
 from counterpoise.workflow.strategy import CATALOG, strategy_named
 from counterpoise.workflow.training.devices import (
     check_device,
-    device_text,
     distributed_state,
     training_device,
-    used_device,
 )
 from counterpoise.workflow.training.frozen.runs import WORK, HeadTask, train_heads
 from counterpoise.workflow.training.frozen.setup import FrozenSetup, prepared
@@ -36,7 +34,7 @@ from counterpoise.workflow.training.posthoc import (
     apply_over_folds,
     apply_posthoc,
 )
-from counterpoise.workflow.training.progress import ProgressReport, WorkPlan, as_report
+from counterpoise.workflow.training.progress import ProgressReport, as_report
 from counterpoise.workflow.training.results import finished_run, write_results
 from counterpoise.workflow.training.run_folder import FILES, RunFolder, error_text, linear_head, open_run, restarted
 from counterpoise.workflow.training.settings import Settings
@@ -134,7 +132,7 @@ def train(  # noqa: PLR0913  one argument per decision of the user
 def _reported(setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFolder, report: ProgressReport) -> Run:
     """Train a strategy as the only run, and report its progress."""
     name, s = f"{strategy.name}, seed {seed}", setup.settings
-    plan = WorkPlan(s.model, s.image_size, device_text(used_device(setup.device)), 1, s.epochs, s.steps)
+    plan = setup.plan(1, steps=s.steps)
     open_run(setup, strategy, seed, folder)  # refuses the folder of another run before anything is reported
     report.start(plan if s.select_by is None else replace(plan, metric=s.select_by))
     if isinstance(setup, FrozenSetup):

@@ -25,6 +25,9 @@ class WorkPlan:
         steps: optimiser steps of all trainings together.
         metric: the metric on validation that is reported.
         detail: how the number of trainings comes about, if that needs saying.
+        frozen: whether only heads are trained, on the features of ``model``.
+        pairs: with ``frozen``, the number of pairs of learning rate and weight decay that every strategy chooses from.
+        features: name of the file of features that were computed elsewhere; empty if there is none.
     """
 
     model: str
@@ -36,13 +39,18 @@ class WorkPlan:
     reusing: int = 0
     metric: str = "balanced_accuracy"
     detail: str = ""
+    frozen: bool = False
+    pairs: int = 0
+    features: str = ""
 
     def __str__(self) -> str:
         reusing = f" ({plural(self.reusing, 'run reuses', 'runs reuse')} a trained model)" if self.reusing else ""
-        size = f"{self.image_size}×{self.image_size} pixels"
+        model = f"{self.model}{' (frozen)' if self.frozen else ''}, {self.image_size}×{self.image_size} pixels"
+        model = f"features in {self.features}" if self.features else model
+        chosen = f", learning rate and weight decay chosen from {self.pairs} pairs" if self.pairs > 1 else ""
         detail = f"; {self.detail}" if self.detail else ""
         runs = f"{plural(self.runs, 'run')} × {plural(self.epochs, 'epoch')}{reusing}"
-        return f"{self.model}, {size}, on {self.device}: {runs}{detail}"
+        return f"{model}, on {self.device}: {runs}{chosen}{detail}"
 
 
 class ProgressReport:
@@ -59,7 +67,10 @@ class ProgressReport:
     """
 
     def features(self, done: int, total: int, rate: float) -> None:
-        """Take note of images whose features are computed, before the plan; ``rate`` is in images per second."""
+        """Take note of images whose features are known, before the plan.
+
+        ``rate`` is the number of images per second that pass through the network, 0 if there are none.
+        """
 
     def start(self, plan: WorkPlan) -> None:
         """Take note of the plan, before the first step."""

@@ -25,8 +25,10 @@ from counterpoise.models import WeightFile, build_model, check_model, inspect_mo
 from counterpoise.workflow.dataset.folds import Folds, draw_folds
 from counterpoise.workflow.training.augmentation import check_augmentation
 from counterpoise.workflow.training.data import ImageTensors
+from counterpoise.workflow.training.devices import device_text, used_device
 from counterpoise.workflow.training.frozen.arms import check_available
 from counterpoise.workflow.training.posthoc import build_posthoc, fitted_on_validation
+from counterpoise.workflow.training.progress import WorkPlan
 from counterpoise.workflow.training.recipe import (
     ClassPrior,
     build_class_prior,
@@ -114,6 +116,11 @@ class TrainingSetup:
     def settings_record(self) -> dict[str, Any]:
         """The settings as run.json records them."""
         return self.settings.to_dict()
+
+    def plan(self, runs: int, *, steps: int) -> WorkPlan:
+        """What the progress reports before ``runs`` runs with ``steps`` optimiser steps together."""
+        settings, device = self.settings, device_text(used_device(self.device))
+        return WorkPlan(settings.model, settings.image_size, device, runs, settings.epochs, steps)
 
     @property
     def counts(self) -> ClassCounts:

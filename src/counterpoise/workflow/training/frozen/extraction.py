@@ -53,7 +53,10 @@ _CHUNK = 8
 _RECENT = 10.0
 
 Progress = Callable[[int, int, float], None]
-"""Called with the images done, the number of images, and the images per second."""
+"""Called with the images done, the number of images, and the images per second that pass through the network.
+
+The latter is 0 as long as the features of all images were known.
+"""
 
 
 def extract_features(  # noqa: PLR0913 - the settings that determine features, each by name
@@ -161,17 +164,18 @@ class _Extraction:
         for store in self.stores:
             store.prepare()
         pending: list[_Item] = []
-        rate = _Rate()
+        rate, computed = _Rate(), 0
         for done, items in self._prepared():
             pending += items
+            computed += len({item.digest for item in items})
             while len(pending) >= self.network.batch_size:
                 batch, pending = pending[: self.network.batch_size], pending[self.network.batch_size :]
                 self._compute(batch)
             if progress is not None and items and done < len(self.data):
-                progress(done, len(self.data), rate.after(done))
+                progress(done, len(self.data), rate.after(computed))
         self._compute(pending)
         if progress is not None:
-            progress(len(self.data), len(self.data), rate.after(len(self.data)))
+            progress(len(self.data), len(self.data), rate.overall(computed))
         for store in self.stores:
             store.flush()
         self._explain_missing()
@@ -380,10 +384,11 @@ class _Network:
 
 
 class _Rate:
-    """Images per second, over the last seconds."""
+    """Images per second: over the last seconds, and over all."""
 
     def __init__(self) -> None:
-        self._marks: deque[tuple[float, int]] = deque([(time.perf_counter(), 0)])
+        self._start = time.perf_counter()
+        self._marks: deque[tuple[float, int]] = deque([(self._start, 0)])
 
     def after(self, done: int) -> float:
         now = time.perf_counter()
@@ -392,6 +397,9 @@ class _Rate:
             self._marks.popleft()
         start, before = self._marks[0]
         return (done - before) / max(now - start, 1e-9)
+
+    def overall(self, done: int) -> float:
+        return done / max(time.perf_counter() - self._start, 1e-9)
 
 
 def _precision(precision: str, device: torch.device) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from counterpoise.core.errors import ArgumentError
+from counterpoise.core.errors import ArgumentError, WeightsUnavailableError
 from counterpoise.core.images import SPLITS, LabeledImages, Split
 from counterpoise.workflow.dataset.folds import draw_folds
 from counterpoise.workflow.training.devices import distributed_state, used_device
@@ -21,6 +23,7 @@ from counterpoise.workflow.training.frozen.extraction import extract_features
 from counterpoise.workflow.training.frozen.features import Features, load_features
 from counterpoise.workflow.training.frozen.settings import resolve_frozen
 from counterpoise.workflow.training.frozen.stack import FeatureTensors
+from counterpoise.workflow.training.progress import WorkPlan
 from counterpoise.workflow.training.settings import Settings
 from counterpoise.workflow.training.setup import TrainingSetup, dataset_rows
 
@@ -55,19 +58,20 @@ class FrozenSetup(TrainingSetup):
             settings: the settings, with ``frozen``.
             device: where to compute; None for the choice of accelerate.
             cache: folder that keeps the features for later calls; None for none.
-            progress: called with the images done, the number of images, and the images per second.
+            progress: as for `extract_features`.
         """
         resolved = resolve_frozen(settings, data)
         file = None if settings.weights is None else str(settings.weights)
         if settings.features is not None:
             features = load_features(settings.features, data)
         else:
-            features = extract_features(
-                data, model=resolved.model, pretrained=resolved.pretrained, weights=file,
-                image_size=resolved.image_size, resize=resolved.resize, views=resolved.views,
-                augment=tuple(map(str, resolved.augment)), device=used_device(device), cache=cache, progress=progress,
-                precision="auto" if resolved.precision == "no" else resolved.precision,
-            )  # fmt: skip
+            with _naming_frozen(resolved.model, implied=not settings.pretrained):
+                features = extract_features(
+                    data, model=resolved.model, pretrained=resolved.pretrained, weights=file,
+                    image_size=resolved.image_size, resize=resolved.resize, views=resolved.views, cache=cache,
+                    augment=tuple(map(str, resolved.augment)), device=used_device(device), progress=progress,
+                    precision="auto" if resolved.precision == "no" else resolved.precision,
+                )  # fmt: skip
         if any(features.faults.values()):
             data = data.quarantine(dataset_rows(data, features.faults))
             features = features.without_faults()
@@ -93,6 +97,11 @@ class FrozenSetup(TrainingSetup):
     def settings_record(self) -> dict[str, Any]:
         """The settings as run.json records them, with what determines the features."""
         return {**self.settings.to_dict(), "features": self.features.source}
+
+    def plan(self, runs: int, *, steps: int) -> WorkPlan:
+        """What the progress reports, with what is frozen and how many pairs of the grid there are."""
+        file = str(self.features.source.get("file", ""))
+        return replace(super().plan(runs, steps=steps), frozen=True, pairs=len(self.settings.pairs), features=file)
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -160,6 +169,20 @@ class FrozenSetup(TrainingSetup):
 
 
 _CHUNK = 4096
+
+
+@contextmanager
+def _naming_frozen(model: str, *, implied: bool) -> Iterator[None]:
+    """Say of weights that cannot be had that `frozen` needs them, where ``pretrained`` is only ``implied`` by it."""
+    try:
+        yield
+    except WeightsUnavailableError as error:
+        if not implied:
+            raise
+        raise ArgumentError(
+            f"`frozen` needs pretrained weights, and {error.reason}; give a file of weights of {model} as `weights` "
+            "(--weights), or features that were computed elsewhere as `features` (--features)"
+        ) from error
 
 
 def prepared(
