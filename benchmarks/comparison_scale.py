@@ -36,6 +36,7 @@ from counterpoise.core.artifacts import (
     ConfusionMatrix,
     Difference,
     Evaluation,
+    Example,
     Strategy,
 )
 from counterpoise.core.counts import ClassCounts
@@ -143,6 +144,7 @@ def audit(counts: ClassCounts) -> AuditResult:
         quarantined=(),
         num_files=counts.total,
         num_ignored=0,
+        examples=tuple(Example(f"{name}/0000001.jpg", name, "train") for name in counts.names),
     )
 
 

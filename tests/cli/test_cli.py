@@ -260,8 +260,10 @@ def test_compare_ends_in_a_report_that_can_be_drawn_again(photos, tmp_path):
     before = (out / "report.html").read_text()
     assert "Next: <code><span>counterpoise</span> " in before
     (out / "report.html").unlink()
-    call("report", out)
+    call("report", out, "--data", photos)
     assert (out / "report.html").read_text() == before
+    assert "First training image of each class" in before
+    assert "Most confident mistakes" in before
     call("report", out, "--to", tmp_path / "r.md")
     assert "| baseline" in (tmp_path / "r.md").read_text()
     call(*asked, *SHORT, code=2)
@@ -645,7 +647,7 @@ def test_reports_show_images_unless_they_are_unwanted_or_gone(photos, tmp_path, 
     assert at_first > 3
     monkeypatch.chdir(photos.parent)
     _, again = images("report", tmp_path / "out")
-    assert again == at_first - 3  # without the dataset's labels, no image of each class
+    assert again == at_first
     assert images("report", tmp_path / "out", "--no-images")[1] == 0
     moved = photos.rename(tmp_path / "elsewhere")
     try:

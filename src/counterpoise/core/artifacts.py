@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from counterpoise.core.codec import ARRAYS, COLUMNS, Artifact
+from counterpoise.core.audit import AuditResult, ClassAudit, Example, Finding, Quarantined
+from counterpoise.core.codec import ARRAYS, Artifact
 from counterpoise.core.confusion import ConfusionMatrix
 from counterpoise.core.errors import ArgumentError, ArtifactError
+from counterpoise.core.evaluation import CalibrationBin, ClassScore, Evaluation, GroupScore
 from counterpoise.core.explanation import Explanation
 from counterpoise.core.files import read_json
 from counterpoise.core.predictions import LogitTransform, Predictions
@@ -29,6 +31,7 @@ __all__ = [
     "ConfusionMatrix",
     "Difference",
     "Evaluation",
+    "Example",
     "Finding",
     "GroupScore",
     "LogitTransform",
@@ -42,69 +45,6 @@ __all__ = [
     "Verdict",
     "read_artifact",
 ]
-
-Severity = Literal["info", "warning", "error"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A problem found in data or predictions: its kind, its severity, the reason in words, and what it is about."""
-
-    kind: str
-    severity: Severity
-    reason: str
-    about: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Quarantined:
-    """A file that is excluded from the dataset, and the reason; ``label`` is its class where it is known."""
-
-    path: str
-    reason: str
-    label: str | None = None
-    split: str | None = None
-
-
-@dataclass(frozen=True)
-class ClassAudit:
-    """One class: images per split, share of the training images, and group (many, medium or few)."""
-
-    name: str
-    train: int
-    val: int
-    test: int
-    share: float | None
-    group: str
-
-
-@dataclass(frozen=True)
-class AuditResult(Artifact):
-    """Facts about a dataset. Accuracies are in [0, 1].
-
-    ``constant_accuracy`` and ``constant_balanced_accuracy`` are the scores of always predicting the largest training
-    class, on ``reference_split``: the test split, or validation or training where there is no test split.
-    ``symmetries`` are the label-preserving transforms of the dataset; empty in audits of versions that did not record
-    them.
-    """
-
-    name: str
-    source: str
-    num_images: int
-    splits: dict[str, int]
-    classes: tuple[ClassAudit, ...]
-    imbalance_ratio: float | None
-    groups: dict[str, tuple[str, ...]]
-    reference_split: str
-    constant_class: str
-    constant_accuracy: float | None
-    constant_balanced_accuracy: float | None
-    findings: tuple[Finding, ...]
-    quarantined: tuple[Quarantined, ...]
-    num_files: int
-    num_ignored: int
-    partial: bool = False
-    symmetries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,95 +84,6 @@ class Run(Artifact):
     directory: str = ""
     selected: dict[str, float] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ClassScore:
-    """One class on one split, with Wilson intervals; None where a rate is undefined.
-
-    ``gap`` is ``train_recall`` minus ``recall``: large and positive where the model overfits the class.
-    """
-
-    name: str
-    support: int
-    predicted: int
-    true_positives: int
-    false_positives: int
-    recall: float | None
-    recall_low: float | None
-    recall_high: float | None
-    precision: float | None
-    precision_low: float | None
-    precision_high: float | None
-    f1: float | None
-    group: str | None = None
-    train_count: int | None = None
-    train_recall: float | None = None
-    gap: float | None = None
-
-
-@dataclass(frozen=True)
-class GroupScore:
-    """One group of classes (many, medium or few): the mean recall of its classes that have images in this split."""
-
-    group: str
-    classes: tuple[str, ...]
-    support: int
-    accuracy: float | None
-
-
-@dataclass(frozen=True)
-class CalibrationBin:
-    """Predictions whose highest probability is in (low, high]: their number, mean confidence and accuracy."""
-
-    low: float
-    high: float
-    count: int
-    confidence: float | None
-    accuracy: float | None
-
-
-@dataclass(frozen=True)
-class Evaluation(Artifact):
-    """All metrics of one set of predictions. Rates are in [0, 1].
-
-    ``confusion[i][j]`` is the number of images of class i that are predicted as class j; rows of counts are converted
-    to a `ConfusionMatrix`. Averages leave out classes that are absent from the labels. ``worst_recall`` is the smallest
-    recall of a class that has images; None in files of versions that did not record it.
-
-    Files with at most 100 classes have format version 1. With more classes they have version 2: ``classes`` has one
-    list per attribute, and the matrix is in a file of arrays beside the JSON file; see `Artifact.save`.
-
-    Raises:
-        ArgumentError: the matrix is not of these classes.
-    """
-
-    versions: ClassVar[tuple[int, ...]] = (1, 2)
-
-    split: str
-    num_images: int
-    confidence: float
-    accuracy: float | None
-    balanced_accuracy: float | None
-    balanced_error: float | None
-    macro_f1: float | None
-    geometric_mean: float | None
-    expected_calibration_error: float | None
-    classes: tuple[ClassScore, ...] = field(metadata=COLUMNS)
-    groups: tuple[GroupScore, ...]
-    confusion: ConfusionMatrix
-    calibration: tuple[CalibrationBin, ...]
-    findings: tuple[Finding, ...] = ()
-    worst_recall: float | None = None
-
-    def __post_init__(self) -> None:
-        given: Any = self.confusion
-        if not isinstance(given, ConfusionMatrix):
-            object.__setattr__(self, "confusion", ConfusionMatrix.from_dense(given))
-        if self.classes and len(self.confusion) not in (0, len(self.classes)):
-            raise ArgumentError(
-                f"`confusion` must be of {len(self.classes)} classes, as `classes`; got {len(self.confusion)}"
-            )
 
 
 @dataclass(frozen=True)

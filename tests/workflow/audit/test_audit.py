@@ -114,7 +114,20 @@ def test_the_same_image_in_two_classes_and_in_two_splits():
     assert [f.reason for f in _of_kind(result, "repeated-images")] == [
         "1 image repeats another image of the same class and split. Remove the copies if they are not intended."
     ]
-    assert not [f for f in audit(data, duplicates=False).findings if "image" in f.kind]
+    assert [(e.path, e.label, e.split) for e in result.examples] == [
+        ("x/0", "a", "train"),
+        ("x/6", "b", "train"),
+        *(("x/4", "a", "test"), ("x/1", "a", "train"), ("x/2", "a", "train"), ("x/3", "a", "train")),
+        *(("x/7", "b", "train"), ("x/10", "b", "test")),
+    ]
+    alone = audit(data, duplicates=False)
+    assert not [f for f in alone.findings if "image" in f.kind]
+    assert [e.path for e in alone.examples] == ["x/0", "x/6"]
+
+
+def test_the_first_training_image_of_a_class_is_an_example_and_a_class_without_one_has_none():
+    data = _dataset({"a": (0, 1, 2), "b": (3, 0, 1), "c": (0, 0, 0), "d": (2, 0, 0)})
+    assert [(e.path, e.label, e.split) for e in audit(data).examples] == [("x/3", "b", "train"), ("x/7", "d", "train")]
 
 
 @pytest.mark.fault("D17")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from counterpoise.core.artifacts import Finding, Predictions, Quarantined
+from counterpoise.core.artifacts import Example, Finding, Predictions, Quarantined
 from counterpoise.core.errors import ArtifactError, DatasetError
 from counterpoise.workflow.dataset import load, open_images
 from counterpoise.workflow.report import pictures, render, render_html
@@ -226,7 +226,8 @@ def test_copies_stand_side_by_side_and_a_quarantined_file_that_can_be_decoded_is
         Finding("repeated-images", "info", "1 image repeats.", ("train/fox/c.png", "train/fox/d.png")),
     )
     quarantined = (Quarantined("train/cat/cut.png", "Truncated.", "cat", "train"), Quarantined("gone.png", "Empty."))
-    audit = replace(samples.audit(), findings=findings, quarantined=quarantined)
+    examples = (Example("train/cat/a.png", "cat", "test"), Example("train/dog/b.png", "dog", "val"))
+    audit = replace(samples.audit(), findings=findings, quarantined=quarantined, examples=examples)
     html = render_html(audit, data=Coloured())
     pairs = ["the image train/cat/a.png", "the image train/dog/b.png"]
     assert alt_texts(html) == [
@@ -237,7 +238,25 @@ def test_copies_stand_side_by_side_and_a_quarantined_file_that_can_be_decoded_is
     ]
     assert "Different labels and different splits" in html
     assert "The same class and split" in html
+    assert "First training image" not in html  # the two examples are no training images
+    text = " ".join("".join(part for _, part in Tree(html).texts).split())
+    assert "cat test" in text
+    assert "dog validation" in text
     assert "Empty." in html
+    assert "not shown" not in html
+
+
+def test_the_first_training_image_of_each_class_is_that_of_the_audit():
+    examples = (
+        Example("dog.png", "dog", "train"),
+        Example("cat.png", "cat", "train"),
+        Example("copy.png", "cat", "train"),
+        Example("gone.png", "frog", "train"),
+    )
+    html = render_html(replace(samples.audit(), quarantined=(), examples=examples), data=Coloured())
+    assert alt_texts(html) == ["a training image of cat", "a training image of dog"]
+    alone = replace(samples.audit(), quarantined=(), examples=examples[1:2])
+    assert sources(render_html(alone, data=Coloured())) == sources(html)[:1]
     assert "not shown" not in html
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from counterpoise.core.artifacts import AuditResult, ClassAudit, Finding, Quarantined
+from counterpoise.core.artifacts import AuditResult, ClassAudit, Example, Finding, Quarantined
 from counterpoise.core.counts import FEW, MANY, ClassCounts
 from counterpoise.core.errors import DatasetError
 from counterpoise.core.images import SPLITS, SYMMETRIES, LabeledImages, Split, checked_dataset, find_duplicates
@@ -64,6 +64,8 @@ def audit(
     reference: Split = next((split for split in reversed(SPLITS) if counts[split].total), "train")
     constant = int(np.argmax(counts["train"].counts))
     accuracy, balanced = _constant_prediction(counts[reference].counts, constant)
+    copies = find_duplicates(dataset) if duplicates else []
+    about_copies = _duplicate_findings(dataset, copies)
     return AuditResult(
         name=dataset.name,
         source=str(dataset.to_dict().get("source", dataset.name)),
@@ -82,12 +84,13 @@ def audit(
             *_missing_classes(counts),
             *_similar_names(dataset.classes),
             *_quarantined_files(dataset.quarantined),
-            *(_duplicate_findings(dataset) if duplicates else []),
+            *about_copies,
         ),
         quarantined=dataset.quarantined,
         num_files=len(dataset) + len(dataset.quarantined) + dataset.num_ignored,
         num_ignored=dataset.num_ignored,
         symmetries=tuple(name for name in SYMMETRIES if name in dataset.symmetries),
+        examples=_examples(dataset, copies, about_copies),
     )
 
 
@@ -153,12 +156,12 @@ def _quarantined_files(quarantined: Sequence[Quarantined]) -> list[Finding]:
     return [Finding("quarantined-files", "warning", reason, tuple(item.path for item in quarantined[:20]))]
 
 
-def _duplicate_findings(data: LabeledImages) -> list[Finding]:
+def _duplicate_findings(data: LabeledImages, copies: list[list[int]]) -> list[Finding]:
     """Findings about identical images: errors if they differ in label or split, else information."""
     findings: list[Finding] = []
     repeated = 0
     pairs: list[str] = []
-    for group in find_duplicates(data):
+    for group in copies:
         paths = tuple(data.paths[i] for i in group)
         classes, labelled = _one_of_each([data.classes[data.labels[i]] for i in group], paths)
         splits, placed = _one_of_each([str(data.splits[i]) for i in group], paths)
@@ -176,6 +179,18 @@ def _duplicate_findings(data: LabeledImages) -> list[Finding]:
         reason += ". Remove the copies if they are not intended."
         findings.append(Finding("repeated-images", "info", reason, tuple(pairs[:_MOST_PAIRED])))
     return findings
+
+
+def _examples(data: LabeledImages, copies: list[list[int]], findings: Sequence[Finding]) -> tuple[Example, ...]:
+    """The first training image of every class, and the copies that the findings name."""
+    training = np.flatnonzero(np.asarray(data.splits) == "train")[::-1]
+    first = np.full(len(data.classes), -1)
+    first[np.asarray(data.labels)[training]] = training  # of several rows the last one stays, which is the first image
+    named = {path for finding in findings for path in finding.about}
+    rows = [*first[first >= 0].tolist(), *(row for group in copies for row in group if data.paths[row] in named)]
+    return tuple(
+        Example(data.paths[row], data.classes[data.labels[row]], str(data.splits[row])) for row in dict.fromkeys(rows)
+    )
 
 
 def _one_of_each(values: Sequence[str], paths: Sequence[str]) -> tuple[list[str], list[str]]:

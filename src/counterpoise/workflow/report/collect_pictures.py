@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from counterpoise.core.artifacts import AuditResult, Comparison, Run
+from counterpoise.core.artifacts import AuditResult, Comparison, Example, Run
 from counterpoise.core.errors import ArtifactError
 from counterpoise.core.text import plural
 from counterpoise.workflow.report import formatting as fmt
@@ -205,38 +205,37 @@ def copies(audit: AuditResult, thumbnails: Thumbnailer) -> page.Pictures | None:
     for finding in audit.findings:
         if finding.kind in CONFLICTS:
             conflicts.setdefault(tuple(sorted(finding.about)), []).append(CONFLICTS[finding.kind])
-    groups = [_copies(paths, " and ".join(what), thumbnails) for paths, what in [*conflicts.items()][:MAX_GROUPS]]
+    shown = [(paths, " and ".join(what)) for paths, what in [*conflicts.items()][:MAX_GROUPS]]
     repeated = [name for finding in audit.findings if finding.kind == COPIES for name in finding.about]
     pairs = list(zip(repeated[::2], repeated[1::2], strict=False))
-    groups += [_copies(pair, "The same class and split", thumbnails) for pair in pairs[:MAX_GROUPS]]
+    shown += [(pair, "The same class and split") for pair in pairs[:MAX_GROUPS]]
+    examples = {example.path: example for example in audit.examples}
+    groups = [_copies(paths, text, examples, thumbnails) for paths, text in shown]
     return _shown(page.Pictures("Copies of one image", tuple(groups), side_by_side=True)) if groups else None
 
 
-def _copies(paths: Sequence[str], text: str, thumbnails: Thumbnailer) -> page.PictureGroup:
+def _copies(
+    paths: Sequence[str], text: str, examples: Mapping[str, Example], thumbnails: Thumbnailer
+) -> page.PictureGroup:
     pictures = []
     for path in paths[:PER_GROUP]:
-        label = thumbnails.label(path)
-        lines = (
-            () if label is None else (page.Cell(fmt.one_line(label[0]), is_name=True, strong=True, detail=label[1]),)
-        )
-        alt = f"the image {fmt.one_line(path)}"
-        pictures.append(thumbnails.picture(path, (*lines, fmt.path_cell(path, limit=2 * FILE_LENGTH)), alt))
+        caption = [fmt.path_cell(path, limit=2 * FILE_LENGTH)]
+        if known := examples.get(path):
+            split = fmt.SPLIT_NAMES.get(known.split, known.split)
+            caption.insert(0, page.Cell(fmt.one_line(known.label), is_name=True, strong=True, detail=split))
+        pictures.append(thumbnails.picture(path, tuple(caption), f"the image {fmt.one_line(path)}"))
     return page.PictureGroup(tuple(pictures), text=f"{text[:1].upper()}{text[1:]}")
 
 
-def class_pictures(thumbnails: Thumbnailer) -> page.Pictures | None:
-    """The first training image of every class shown; None if only the files are known, but not their classes."""
-    data = thumbnails.dataset
-    if data is None:
-        return None
-    classes = select_classes(data.classes, data.counts("train").counts.tolist())
-    training = np.flatnonzero(data.splits == "train")
-    pictures = []
-    for index, cell in zip(classes.ids, classes.cells, strict=True):
-        images = training[data.labels[training] == index]
-        if images.size:
-            path = data.paths[int(images[0])]
-            pictures.append(thumbnails.picture(path, (cell,), f"a training image of {cell.text}", expected=False))
+def class_pictures(audit: AuditResult, thumbnails: Thumbnailer) -> page.Pictures | None:
+    """The first training image of every class shown; None if the audit does not name them, or none is available."""
+    classes = select_classes([c.name for c in audit.classes], [c.train for c in audit.classes])
+    first = {e.label: e.path for e in reversed(audit.examples) if e.split == "train"}
+    pictures = [
+        thumbnails.picture(first[name], (cell,), f"a training image of {cell.text}", expected=False)
+        for name, cell in ((audit.classes[c].name, cell) for c, cell in zip(classes.ids, classes.cells, strict=True))
+        if name in first
+    ]
     shown = tuple(picture for picture in pictures if picture.source)
     return page.Pictures("First training image of each class", (page.PictureGroup(shown),)) if shown else None
 

@@ -78,7 +78,7 @@ def dataset_section(audit: AuditResult, thumbnails: Thumbnailer | None = None) -
         "Dataset",
         page.Facts(_dataset_facts(audit)),
         counts_figure(audit),
-        None if thumbnails is None else class_pictures(thumbnails),
+        None if thumbnails is None else class_pictures(audit, thumbnails),
         _findings(audit.findings, fallback="The audit has no findings."),
         None if thumbnails is None else copies(audit, thumbnails),
         _quarantine_table(audit, thumbnails) if audit.quarantined else None,

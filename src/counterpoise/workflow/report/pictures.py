@@ -29,19 +29,6 @@ class Thumbnailer:
         self._bytes = 0
         self._missing = self._omitted = 0
 
-    @property
-    def dataset(self) -> LabeledImages | None:
-        """The dataset, if the images are one with labels."""
-        return self._images if isinstance(self._images, LabeledImages) else None
-
-    def label(self, path: str) -> tuple[str, str] | None:
-        """The class and the split of an image, if the dataset is known."""
-        data = self.dataset
-        row = None if data is None else self._row(path, data)
-        if data is None or row is None:
-            return None
-        return data.classes[data.labels[row]], fmt.SPLIT_NAMES.get(str(data.splits[row]), str(data.splits[row]))
-
     def picture(self, path: str, caption: tuple[Cell, ...], alt: str, *, expected: bool = True) -> Picture:
         """The image with this path; without a source if it cannot be read, which counts only if it is ``expected``."""
         pixels = self._pixels(path)
