@@ -220,7 +220,12 @@ EDITS = (
     Edit(
         "workflow/dataset/writing.py", "_expect_rows(written, rows)", "pass", "tests/workflow/dataset/test_writing.py"
     ),
-    Edit("workflow/dataset/manifest.py", 'and "split" not in names', "", "tests/workflow/dataset/test_manifest.py"),
+    Edit(
+        "workflow/dataset/manifest.py",
+        'and "split" not in names',
+        "and True",
+        "tests/workflow/dataset/test_manifest.py",
+    ),
     Edit("workflow/dataset/folder.py", "if entry.is_symlink():", "if False:", "tests/workflow/dataset/test_folder.py"),
     Edit("workflow/audit/auditing.py", "if len(splits) > 1:", "if len(splits) > 2:", "tests/workflow/audit"),
     # files

@@ -540,7 +540,7 @@ def test_all_splits_have_the_first_image_size_after_quarantine(dataset, monkeypa
         return original(self, index)
 
     monkeypatch.setattr(type(dataset), "__getitem__", damaged)
-    monkeypatch.setattr("counterpoise.workflow.training.settings._native_size", lambda images: next(sizes))
+    monkeypatch.setattr("counterpoise.workflow.training.settings.native_size", lambda images: next(sizes))
     setup = TrainingSetup.prepare(dataset, Settings())
     assert setup.settings.image_size == 8
     assert {images.size for images in setup.images.values()} == {8}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from counterpoise.core.errors import ArgumentError
 from counterpoise.core.text import described
 from counterpoise.workflow.training.custom import OptimizerFactory
-from counterpoise.workflow.training.settings import ResolvedSettings
+
+if TYPE_CHECKING:
+    from counterpoise.workflow.training.settings import ResolvedSettings
 
 _STATE, _GROUP = "optimizer.", "optimizer_group."
 _NUMBER, _NONE = ":number", ":none"
