@@ -10,6 +10,7 @@ import safetensors.torch
 from tests.cli.photos import call, write_photos
 
 import counterpoise as cp
+from counterpoise.core.artifacts import Comparison, Run
 from counterpoise.models import build_model, published
 
 STRATEGIES = ("--strategies", "logit-adjusted", "--seeds", 1)
@@ -82,7 +83,7 @@ def test_features_of_the_user_lead_to_no_prediction_of_images(compared_own):
     out, printed = compared_own
     assert "counterpoise predict" not in printed.stdout
     assert "apply the head in" in printed.stdout
-    assert "counterpoise predict" not in cp.core.artifacts.Comparison.load(out / "comparison.json").verdict.next_step
+    assert "counterpoise predict" not in Comparison.load(out / "comparison.json").verdict.next_step
 
 
 def test_without_weights_the_error_names_what_to_give(photos, tmp_path, monkeypatch):
@@ -100,3 +101,38 @@ def test_without_weights_the_error_names_what_to_give(photos, tmp_path, monkeypa
     text = call("compare", photos, "--frozen", "--model", "resnet20", "--out", tmp_path / "out", code=2).stderr
     assert text.startswith("error: `--frozen` needs pretrained weights, and no weights are published for 'resnet20'")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_report_says_that_only_the_last_layer_was_trained_and_what_was_chosen(compared, tmp_path):
+    out, _ = compared
+    call("report", out, "--to", tmp_path / "report.md")
+    text = (tmp_path / "report.md").read_text("utf-8")
+    head = text.partition("\n## ")[0]
+    assert "2 strategies with 1 seed, of which only the last layer was trained on frozen features" in head
+    assert "Model (frozen; only the last layer is trained): resnet20" in head
+    for strategy in ("baseline", "logit-adjusted"):
+        chosen = Run.load(out / f"runs/{strategy}-seed0/run.json").selected
+        assert f"| {strategy} | {chosen['learning_rate']:g} | {chosen['weight_decay']:g} |" in text
+    for row in ("optimizer: adamw", "views: 1", "weights: file = small.safetensors", "features: mean: 0.485"):
+        assert row in text.replace("Weights", "weights").replace("Views", "views"), row
+    assert "momentum" not in text
+    assert "0.001 and 0.01; 0.001 and 3; 0.0003 and 0.01" in text
+
+
+def test_the_report_on_features_of_the_user_names_their_file_and_no_network(compared_own, tmp_path):
+    call("report", compared_own[0], "--to", tmp_path / "report.md")
+    text = (tmp_path / "report.md").read_text("utf-8")
+    assert "Features (computed elsewhere): own.npz" in text.partition("\n## ")[0]
+    for setting in ("image size", "pretrained", "resize", "precision"):
+        assert f"- {setting}:" not in text
+    assert "features: file: own.npz" in text
+
+
+def test_the_report_of_a_run_has_its_learning_rate(compared, tmp_path):
+    folder = compared[0] / "runs/baseline-seed0"
+    call("report", folder, "--to", tmp_path / "run.md")
+    head = (tmp_path / "run.md").read_text("utf-8").partition("\n## ")[0]
+    chosen = Run.load(folder / "run.json").selected
+    assert f"- Learning rate: {chosen['learning_rate']:.6g}" in head
+    assert f"- Weight decay: {chosen['weight_decay']:.6g}" in head
+    assert "Model (frozen; only the last layer is trained): resnet20" in head

@@ -138,7 +138,8 @@ class Arm:
     class of the group). ``history`` has one list of epochs per seed, with the keys epoch, loss, learning_rate,
     val_loss, val_accuracy and val_balanced_accuracy. ``weights`` has the class weights per seed and epoch where a
     strategy changes them, and ``by_tree`` the scores by the class tree. With folds, ``validation`` pools the held-out
-    images of each seed, and the rest has one entry per seed and fold.
+    images of each seed, and the rest has one entry per seed and fold. ``selected`` has the learning rate and the weight
+    decay of every run whose head was trained on frozen features.
     """
 
     strategy: Strategy
@@ -153,6 +154,7 @@ class Arm:
     weights: tuple[tuple[tuple[float, ...], ...], ...] = field(default=(), metadata=ARRAYS)
     by_tree: TreeScore | None = None
     error: str | None = None
+    selected: tuple[dict[str, float], ...] = ()
 
 
 @dataclass(frozen=True)

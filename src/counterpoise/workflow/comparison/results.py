@@ -82,6 +82,7 @@ class Results:
             history=tuple(tuple(files.read_history()) for files in folders),
             weights=tuple(tuple(map(tuple, files.read_weights())) for files in folders),
             by_tree=None if self.tree is None else tree_score(test, self.tree, self.counts),
+            selected=tuple(run.selected for run in runs if run.selected),
         )
 
     def differences(

@@ -16,6 +16,7 @@ from counterpoise.workflow.report.collect_single import (
     dataset_section,
     definitions_section,
     imbalance_ratio_cell,
+    model_fact,
     settings_section,
     strategy_table,
 )
@@ -65,13 +66,14 @@ def comparison_page(
         collect_strategies.tree_section(comparison, series),
         _training_section(comparison, selected, classes),
         dataset_section(audit, thumbnails),
-        settings_section(comparison.settings, comparison.environment, strategies),
+        settings_section(comparison.settings, comparison.environment, strategies, *_chosen_tables(comparison)),
         _code_section(comparison),
         definitions_section(),
     )
     seeds = f"{plural(len(comparison.seeds), 'seed')}{'' if len(comparison.seeds) == 1 else ' each'}"
+    trained = "of which only the last layer was trained on frozen features" if _is_frozen(comparison) else "trained"
     subtitle = (
-        f"{plural(len(comparison.arms), 'strategy', 'strategies')} with {seeds}, trained with the same budget, "
+        f"{plural(len(comparison.arms), 'strategy', 'strategies')} with {seeds}, {trained} with the same budget, "
         f"selected on validation images{'' if comparison.folds is None else f' over {comparison.folds} folds'} and "
         f"compared on {plural(audit.splits.get('test', 0), 'test image')}"
     )
@@ -82,6 +84,10 @@ def comparison_page(
         intro=(_headline(comparison), page.Facts(_facts(comparison), wide=True)),
         sections=tuple(section for section in sections if section.blocks),
     )
+
+
+def _is_frozen(comparison: Comparison) -> bool:
+    return bool(comparison.settings.get("frozen"))
 
 
 def _strategies_in_figures(comparison: Comparison) -> list[str]:
@@ -127,9 +133,26 @@ def _facts(comparison: Comparison) -> tuple[tuple[str, page.Cell], ...]:
         ("Classes", fmt.number_cell(len(audit.classes))),
         ("Training images", fmt.number_cell(audit.splits.get("train", 0))),
         ("Imbalance ratio", imbalance_ratio_cell(audit)),
-        *((key.capitalize(), fmt.value_cell(settings[key])) for key in ("model", "epochs") if key in settings),
+        *((model_fact(settings),) if "model" in settings else ()),
+        *((("Epochs", fmt.value_cell(settings["epochs"])),) if "epochs" in settings else ()),
         _time_fact(comparison, seconds),
     )
+
+
+def _chosen_tables(comparison: Comparison) -> list[page.Table]:
+    """Learning rate and weight decay of every strategy on frozen features; nothing if they were not chosen."""
+    rows = []
+    for arm in comparison.arms:
+        chosen = dict.fromkeys((run["learning_rate"], run["weight_decay"]) for run in arm.selected)
+        if chosen:
+            cells = (page.Cell(", ".join(f"{pair[i]:g}" for pair in chosen)) for i in (0, 1))
+            rows.append((page.Cell(fmt.one_line(arm.strategy.name)), *cells))
+    if not rows:
+        return []
+    columns = (*page.text_columns("Strategy"), page.Column("Learning rate"), page.Column("Weight decay"))
+    over = " Several values are those of the folds." if comparison.folds is not None else ""
+    note = f"Every strategy chose from the same pairs, on training images that were held out for this.{over}"
+    return [page.Table("Learning rate and weight decay that were chosen", columns, tuple(rows), (note,))]
 
 
 def _time_fact(comparison: Comparison, training: float) -> tuple[str, page.Cell]:

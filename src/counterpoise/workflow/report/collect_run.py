@@ -11,7 +11,7 @@ from counterpoise.core.text import number_text, plural
 from counterpoise.workflow.report import formatting as fmt
 from counterpoise.workflow.report import page
 from counterpoise.workflow.report.collect_classes import select_classes
-from counterpoise.workflow.report.collect_single import load_section, settings_section, strategy_table
+from counterpoise.workflow.report.collect_single import load_section, model_fact, settings_section, strategy_table
 
 _RUN = "print(run.strategy, run.seed, run.status, run.settings)\n"
 _UNIFORM = 1e-9
@@ -37,9 +37,10 @@ def run_page(run: Run, mistakes: page.Section | None = None) -> page.Page:
     if run.status == "failed":
         notes = ("Fix the cause, then run `counterpoise train` again with `--resume`.", *notes)
     facts = (
-        ("Model", fmt.value_cell(run.model)),
+        model_fact({**run.settings, "model": run.model}),
         ("Seed", page.Cell(str(run.seed))),
         ("Steps", fmt.number_cell(run.steps)),
+        *((_title(name), fmt.value_cell(value)) for name, value in run.selected.items()),
         ("Training time", page.Cell(fmt.duration(run.seconds))),
         ("Started at step", fmt.value_cell(list(run.starts)) if run.starts else fmt.missing_cell("never started")),
     )

@@ -173,10 +173,35 @@ def strategy_table(strategies: Sequence[Strategy], *, caption: str = "Strategies
 def settings_section(settings: Mapping[str, Any], environment: Mapping[str, str], *more: page.Block) -> page.Section:
     """Settings, versions and machine."""
     blocks: list[page.Block] = [*more]
-    for caption, values in (("Settings", settings), ("Versions and machine", environment)):
+    for caption, values in (("Settings", _shown_settings(settings)), ("Versions and machine", environment)):
         facts = tuple((fmt.one_line(key).replace("_", " "), fmt.value_cell(value)) for key, value in values.items())
         blocks += [page.Facts(facts, caption)] if facts else []
     return page.Section("settings", "Settings and versions", tuple(blocks))
+
+
+_OF_NETWORK = ("model", "image_size", "resize", "augment", "pretrained", "precision", "views", "weights")
+"""Settings that have no influence on features that were computed elsewhere."""
+
+
+def _shown_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with a row for each value of the features, and without those that have no influence."""
+    features, pairs = settings.get("features"), settings.get("pairs")
+    if not isinstance(features, dict):
+        return dict(settings)
+    omitted = {"features", "pairs", *(_OF_NETWORK if "file" in features else ())}
+    shown = {name: value for name, value in settings.items() if name not in omitted}
+    if pairs:
+        shown["learning rate and weight decay"] = "; ".join(f"{rate:g} and {decay:g}" for rate, decay in pairs)
+    return {**shown, **{f"features: {name}": value for name, value in features.items() if name not in shown}}
+
+
+def model_fact(settings: Mapping[str, Any]) -> tuple[str, page.Cell]:
+    """The row of the model in the facts of a page, with whether it is frozen; of features of the user their file."""
+    features = settings.get("features")
+    if isinstance(features, dict) and "file" in features:
+        return "Features (computed elsewhere)", fmt.value_cell(features["file"])
+    title = "Model (frozen; only the last layer is trained)" if settings.get("frozen") else "Model"
+    return title, fmt.value_cell(settings.get("model"))
 
 
 def definitions_section() -> page.Section:
