@@ -103,8 +103,9 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
         images: whether report.html shows small images of the data: the most confident mistakes, what the selected
             strategy fixes and breaks, copies with several labels; at most 3 MB in all.
         tracker: "tensorboard" writes the epochs of every run to the sub folder ``tensorboard`` of the run.
-        progress: called with a description of the running task, the steps done, and the number of all steps; or a
-            `counterpoise.workflow.training.ProgressReport`, which also gets the plan, the epochs and the finished runs.
+        progress: called with a description of the running task, the steps done, and the number of all steps; once for
+            a run that was finished before. Or a `counterpoise.workflow.training.ProgressReport`, which also gets the
+            plan, the epochs and the finished runs.
         **settings: fields of `counterpoise.workflow.training.Settings`: ``model``, ``epochs``, ….
 
     Returns:
