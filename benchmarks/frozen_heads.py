@@ -100,7 +100,7 @@ def time_plain_programs(data: cp.LabeledImages, weights: Path, cache: Path, head
     settings = Settings(model=f"timm:{MODEL}", weights=str(weights), frozen=True, image_size=128)
     setup = FrozenSetup.extract(data, settings, cache=cache)
     train = setup.tensors("train")
-    features, labels = train.values[:, 0], train.labels
+    features, labels = torch.cat(list(train.chunks())), train.labels
     start = time.perf_counter()
     for strength in (1.0, 0.1)[:TIMED_FITS]:
         LogisticRegression(C=strength, max_iter=1000).fit(features.numpy(), labels.numpy())

@@ -89,7 +89,8 @@ class Settings:
             of timm and torchvision, and of your own) and normalization are as with ``pretrained``.
         precision: "no" (float32), "bf16" or "fp16".
         cache_gib: memory for decoded images in GiB, a third for each of train, val and test; a split that needs more
-            than its third is decoded anew in every epoch.
+            than its third is decoded anew in every epoch. With ``frozen`` the same for features, which are then read
+            from the cache in every step, and for the heads that are trained at a time.
         keep: the epoch whose weights the model has: "last", or "best" by ``select_by`` on the validation images.
         patience: stop the training when this many epochs in a row were not better by ``select_by`` on the validation
             images; None to train for all epochs. The learning rate follows the schedule of all ``epochs``.

@@ -87,7 +87,9 @@ def test_the_stack_equals_a_plain_loop_with_torch_adamw():
         part = rows[step * 64 : (step + 1) * 64]
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate_at(step)
-        loss = nn.functional.cross_entropy(layer(train.values[part, 0]), train.labels[part], weight=weight)
+        loss = nn.functional.cross_entropy(
+            layer(train.batch(torch.from_numpy(part))), train.labels[part], weight=weight
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -202,3 +204,18 @@ def test_a_custom_strategy_with_adjustment_after_training_is_scored_after_it():
     final = by_name["mine"].final_predictions({"val": outputs["mine"]})[0]["val"].logits
     assert not np.allclose(final, outputs["mine"])
     np.testing.assert_allclose(outputs["mine"], outputs["baseline"], atol=1e-5)
+
+
+@pytest.mark.parametrize("views", [0, 2])
+def test_features_that_do_not_fit_in_memory_give_the_same_heads(views):
+    setup = setup_of_digits(views=views, epochs=2)
+    small = setup_of_digits(views=views, epochs=2, cache_gib=1e-6)
+    arms = [Arm(CATALOG[name], 0, 1e-2, 0.1) for name in ("baseline", "mixup", "logit-adjusted")]
+    whole, parts = trained(setup, arms), trained(small, arms)
+    assert parts.train._ready is None
+    assert whole.train._ready is not None
+    for a, b in zip(whole.heads, parts.heads, strict=True):
+        assert all(torch.equal(v, b.model_state()[k]) for k, v in a.model_state().items())
+    for split in ("val", "test", "train"):
+        for a, b in zip(whole.outputs(split).values(), parts.outputs(split).values(), strict=True):
+            np.testing.assert_array_equal(a, b)

@@ -64,7 +64,9 @@ class TrainedHead:
 
     def model_state(self) -> dict[str, Tensor]:
         """The tensors of the head and of the standardisation before it."""
-        own = {f"head.{name}": value[self.index].detach().clone() for name, value in self.group.parameters.items()}
+        own = {
+            f"head.{name}": value[self.index].detach().cpu().clone() for name, value in self.group.parameters.items()
+        }
         return {**own, "standardize.mean": self.setup.mean, "standardize.scale": self.setup.scale}
 
     def predictions(self, raw: Mapping[Split, NDArray[np.floating[Any]]]) -> dict[Split, Predictions]:
@@ -121,7 +123,7 @@ class HeadStack:
         places: dict[tuple[Any, ...], list[_Place]] = {}
         for _, members in groupby(order, key=lambda i: arms[i].batch_key):
             self._add_group([arms[i] for i in members], dtype, places)
-        device = self.train.values.device
+        device = self.train.device
         self.losses: list[tuple[HeadLoss, list[_Place]]] = []
         for same in places.values():
             head = self.heads[same[0].start]
@@ -175,11 +177,11 @@ class HeadStack:
 
     def outputs(self, split: Split) -> dict[int, NDArray[np.floating[Any]]]:
         """The outputs of every head, by its position in ``heads``, for the images of a split."""
-        tensors = self.setup.tensors(split, self.train.values.dtype)
+        tensors = self.setup.tensors(split, self.train.dtype)
         found: dict[int, NDArray[np.floating[Any]]] = {}
         with torch.inference_mode():
             for group in self.groups:
-                parts = [group.logits(part) for part in torch.split(tensors.values[:, 0], _IMAGES)]
+                parts = [group.logits(part) for part in tensors.chunks()]
                 logits = torch.cat(parts).cpu().numpy()
                 found |= {i: logits[:, head.index] for i, head in enumerate(self.heads) if head.group is group}
         return found
@@ -218,7 +220,7 @@ class HeadStack:
         cosine, tree = first.strategy.head == "cosine", recipes[0].tree
         outputs = self.setup.counts.num_classes if tree is None else tree.num_edges
         heads = [_initial(arm, self.setup.width, outputs, dtype) for arm in arms]
-        device = self.train.values.device
+        device = self.train.device
         retraining, strength = recipes[0].retraining, recipes[0].transform.strength
         shape = settings if retraining is None else replace(settings, epochs=retraining.start_epoch)
         group = HeadGroup(
@@ -228,7 +230,7 @@ class HeadStack:
             decays=torch.tensor([arm.weight_decay for arm in arms], dtype=dtype, device=device),
             batches=self._batches(recipes[0].order),
             schedule=replace(shape, learning_rate=1.0).learning_rate_at,
-            views=ViewChoice(self.train.values.shape[1] - 1, strength),
+            views=ViewChoice(self.train.views, strength),
             mix=recipes[0].transform.mix,
             seed=first.seed,
         )
@@ -331,10 +333,6 @@ class HeadStack:
             if head.adaptive is not None:
                 head.adaptive.update(final.labels, final.logits.argmax(1))
             head.history[-1] |= validation_metrics(final)
-
-
-_IMAGES = 8192
-"""Images per product when outputs are computed."""
 
 
 def _initial(arm: Arm, width: int, outputs: int, dtype: torch.dtype) -> dict[str, Tensor]:

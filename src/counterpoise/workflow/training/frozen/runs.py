@@ -27,6 +27,7 @@ CHECKPOINT_SECONDS = 20.0
 """At the end of an epoch the state of all heads is saved if the last time is this long ago."""
 WORK = "heads"
 """Name of the folder of checkpoints, which is removed when all heads are trained."""
+FLOAT32 = 4
 COPIES = 5
 """Of each trained number: its value, its gradient, two moments, and a temporary one."""
 
@@ -175,7 +176,7 @@ def _write_run(run: Run, head: TrainedHead, raw: dict[Split, Any], folder: RunFo
 
 def _parts(setup: FrozenSetup, items: Sequence[Any], *, together: int = 1) -> Iterator[Sequence[Any]]:
     """Divide heads into stacks that fit in memory, ``cache_gib``; ``together`` heads are not separated."""
-    numbers = COPIES * (setup.width + 1) * _outputs(setup, items) * setup.tensors("train").values.element_size()
+    numbers = COPIES * (setup.width + 1) * _outputs(setup, items) * FLOAT32
     fitting = max(1, int(setup.settings.cache_gib * 2**30 / numbers) // together) * together
     for start in range(0, len(items), fitting):
         yield items[start : start + fitting]

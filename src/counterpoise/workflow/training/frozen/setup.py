@@ -146,10 +146,14 @@ class FrozenSetup(TrainingSetup):
         return {}
 
     def tensors(self, split: Split, dtype: torch.dtype = torch.float32) -> FeatureTensors:
-        """The standardised features of a split, which are kept in memory."""
+        """The standardised features of a split; in memory if they need no more than a third of ``cache_gib``."""
         if (split, dtype) not in self._tensors:
             labels, values = self.data.subset(split).labels, self.features.values[split]
-            self._tensors[split, dtype] = FeatureTensors(values, labels, mean=self.mean, scale=self.scale, dtype=dtype)
+            in_memory = values.size * dtype.itemsize <= self.settings.cache_gib * 2**30 / len(SPLITS)
+            self._tensors[split, dtype] = FeatureTensors(
+                values, labels, mean=self.mean, scale=self.scale, dtype=dtype, device=used_device(self.device),
+                in_memory=in_memory,
+            )  # fmt: skip
         return self._tensors[split, dtype]
 
     def with_validation_of(self, held_out: NDArray[np.bool_], data: LabeledImages) -> FrozenSetup:

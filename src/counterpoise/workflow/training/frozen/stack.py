@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -23,15 +23,19 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 class FeatureTensors:
-    """Standardised features of training images in memory: ``(N, 1 + V, D)`` with V augmented views of each image.
+    """Standardised features of the images of one split, with V augmented views of each.
 
     Args:
-        values: floating point ``(N, 1 + V, D)``.
+        values: floating point ``(N, 1 + V, D)``, perhaps a memory map.
         labels: class ids ``(N,)``.
-        mean: ``(D,)``, subtracted from the features.
-        scale: ``(D,)``, by which they are then divided.
-        dtype: of the result.
-        device: of the result.
+        mean: float32 ``(D,)``, subtracted from the features.
+        scale: float32 ``(D,)``, by which they are then divided.
+        dtype: of the standardised features.
+        device: of the batches.
+        in_memory: standardise all features at once; otherwise those of a batch when it is drawn.
+
+    Attributes:
+        labels: int64 ``(N,)`` on the device.
     """
 
     def __init__(
@@ -43,22 +47,46 @@ class FeatureTensors:
         scale: Tensor,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        in_memory: bool = True,
     ) -> None:
-        self.values = torch.empty(values.shape, dtype=dtype, device=device)
-        for start in range(0, len(values), _CHUNK):
-            part = torch.from_numpy(np.array(values[start : start + _CHUNK])).to(device, torch.float64)
-            self.values[start : start + _CHUNK] = (part - mean.to(part)) / scale.to(part)
+        self._raw, self.dtype, self.device = values, dtype, torch.device(device)
+        self._mean, self._scale = mean.double(), scale.double()
         self.labels = torch.from_numpy(np.array(labels, dtype=np.int64)).to(device)
+        self._ready: Tensor | None = None
+        if in_memory:
+            self._ready = torch.empty(values.shape, dtype=dtype, device=device)
+            for start in range(0, len(values), _CHUNK):
+                rows = slice(start, start + _CHUNK)
+                self._ready[rows] = self._standardized(values[rows])
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batch(self, rows: Tensor, view: Tensor | None) -> Tensor:
+    @property
+    def views(self) -> int:
+        """V, the number of augmented views."""
+        return int(self._raw.shape[1]) - 1
+
+    def batch(self, rows: Tensor, view: Tensor | None = None) -> Tensor:
         """Features ``(B, D)`` of the views ``(B,)`` of some images; None is the image without augmentation."""
-        return self.values[rows, 0 if view is None else view]
+        if self._ready is not None:
+            return self._ready[rows, 0 if view is None else view]
+        return self._standardized(self._raw[rows.cpu().numpy(), 0 if view is None else view.cpu().numpy()])
+
+    def chunks(self) -> Iterator[Tensor]:
+        """The features of all images without augmentation, in order, some thousand at a time."""
+        for start in range(0, len(self), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            yield self._standardized(self._raw[rows, 0]) if self._ready is None else self._ready[rows, 0]
+
+    def _standardized(self, values: NDArray[np.floating[Any]]) -> Tensor:
+        # In double precision on the CPU: not every device has it.
+        part = (torch.from_numpy(np.array(values, dtype=np.float64)) - self._mean) / self._scale
+        return part.to(self.dtype).to(self.device)
 
 
 _CHUNK = 4096
+"""Images that are standardised at a time."""
 
 
 @dataclass(frozen=True)
