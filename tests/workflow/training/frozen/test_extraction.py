@@ -289,7 +289,9 @@ def test_a_damaged_part_is_extracted_again_with_a_warning(photos, tmp_path, pass
         content[-1] ^= 1
     if damage == "other":  # a whole part, but of another network
         extract_features(photos, **{**OPTIONS, "model": "resnet32"}, cache=tmp_path / "second")
-        content = bytearray(sorted((tmp_path / "second").glob("*/part-*.npy"))[0].read_bytes())
+        second = sorted((tmp_path / "second").glob("*/part-*.npy"))[0]
+        content = bytearray(second.read_bytes())
+        part = part.rename(part.with_name(second.name))
     part.write_bytes(content[: {"truncate": 100, "empty": 0}.get(damage)])
     passed.clear()
     with pytest.warns(UserWarning, match=rf"{part.name} is damaged .* computed again; check the disk"):
