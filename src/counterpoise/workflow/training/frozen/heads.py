@@ -134,6 +134,11 @@ class HeadStack:
         """Whether all epochs are done."""
         return self.epoch >= self.setup.settings.epochs
 
+    @property
+    def largest_product(self) -> int:
+        """Multiplications of the largest matrix product of a step."""
+        return max(group.batches.batch_size * group.weight.numel() for group in self.groups)
+
     def run_epoch(self, progress: Step) -> None:
         """Train every head for one epoch; class weights that change do so between epochs."""
         settings = self.setup.settings

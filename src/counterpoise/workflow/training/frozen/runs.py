@@ -7,10 +7,13 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from counterpoise.core.artifacts import Run, Strategy
 from counterpoise.core.files import path_exists, read_json, write_json, writing
@@ -27,6 +30,8 @@ CHECKPOINT_SECONDS = 20.0
 """At the end of an epoch the state of all heads is saved if the last time is this long ago."""
 WORK = "heads"
 """Name of the folder of checkpoints, which is removed when all heads are trained."""
+SMALL_PRODUCT = 50_000_000
+"""Multiplications of a matrix product below which one thread is used."""
 FLOAT32 = 4
 COPIES = 5
 """Of each trained number: its value, its gradient, two moments, and a temporary one."""
@@ -129,11 +134,23 @@ def _train(stack: HeadStack, folder: RunFolder, progress: Callable[[int, int], N
         progress(done, steps)
 
     while not stack.finished:
-        stack.run_epoch(count)
+        with _few_threads(stack):
+            stack.run_epoch(count)
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             tensors, metadata = stack.state_dict()
             folder.write_checkpoint(tensors, {**metadata, "key": key})
             saved = time.monotonic()
+
+
+@contextmanager
+def _few_threads(stack: HeadStack) -> Iterator[None]:
+    """One thread for products so small that more threads wait for each other longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if stack.largest_product > SMALL_PRODUCT else 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _write_runs(
