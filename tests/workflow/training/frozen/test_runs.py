@@ -113,6 +113,20 @@ def test_a_comparison_that_was_interrupted_ends_with_the_same_files(compared, fe
             assert ours[name] == whole[name], name
 
 
+def test_an_interrupted_comparison_may_be_resumed_with_more_strategies(features, tmp_path, monkeypatch):
+    options = {"seeds": 1, "frozen": True, "features": features, "epochs": 3, "lr": 1e-2, "weight_decay": 0.1}
+    monkeypatch.setattr(runs, "CHECKPOINT_SECONDS", 0.0)
+
+    def interrupt(task, done, total):
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cp.compare("digits", strategies="focal", **options, out=tmp_path / "out", progress=interrupt)
+    more = cp.compare("digits", strategies="focal,ldam", **options, out=tmp_path / "out", resume=True)
+    assert [arm.status for arm in more.arms] == ["done"] * 3
+
+
 def test_a_run_that_is_missing_is_trained_again_with_the_same_weights(compared, features, tmp_path):
     out, _ = compared
     shutil.copytree(out, tmp_path / "copy")

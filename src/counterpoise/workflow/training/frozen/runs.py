@@ -76,10 +76,10 @@ def train_heads(
     save_backbone(work, setup.features)
     choices = _choices(setup, tasks, work=work, progress=progress)
     runs: list[Run] = []
-    for number, part in enumerate(_parts(setup, tasks)):
+    for part in _parts(setup, tasks):
         clock = time.monotonic()
         stack = HeadStack(setup, [_arm(task, choices[task.strategy.name]) for task in part])
-        _train(stack, RunFolder(work / f"heads{number}"), partial(progress, _TITLES[False]))
+        _train(stack, work, partial(progress, _TITLES[False]))
         seconds = (time.monotonic() - clock) / len(part)
         runs += _write_runs(stack, part, opened[len(runs) : len(runs) + len(part)], seconds, work)
     if path_exists(work):
@@ -107,25 +107,20 @@ def _choices(setup: FrozenSetup, tasks: Sequence[HeadTask], *, work: Path, progr
     if path_exists(file) and (saved := read_json(file)).get("key") == key:
         return {name: Choice(*values) for name, values in saved["choices"].items()}
     chosen: dict[str, Choice] = {}
-    for number, part in enumerate(_parts(inner, arms, together=len(pairs))):
+    for part in _parts(inner, arms, together=len(pairs)):
         stack = HeadStack(inner, part, validate=False)
-        _train(stack, RunFolder(work / f"choice{number}"), partial(progress, _TITLES[True]))
+        _train(stack, work, partial(progress, _TITLES[True]))
         chosen |= chosen_pairs(stack, metric=str(setup.settings.select_by))
     values = {name: (choice.learning_rate, choice.weight_decay, choice.scores) for name, choice in chosen.items()}
     write_json(file, {"key": key, "choices": values})
     return chosen
 
 
-def _train(stack: HeadStack, folder: RunFolder, progress: Callable[[int, int], None]) -> None:
+def _train(stack: HeadStack, work: Path, progress: Callable[[int, int], None]) -> None:
     """Train a stack to its end, from its last checkpoint if there is one."""
-    key, steps = _key(stack.setup, stack.arms), stack.setup.settings.steps * len(stack.arms)
-
-    def load(tensors: dict[str, Any], metadata: dict[str, str]) -> None:
-        if metadata.get("key") != key:
-            raise ValueError("it is of other heads")
-        stack.load_state_dict(tensors, metadata)
-
-    folder.load_checkpoint(load)
+    steps = stack.setup.settings.steps * len(stack.arms)
+    folder = RunFolder(work / _key(stack.setup, stack.arms)[:16])
+    folder.load_checkpoint(stack.load_state_dict)
     done, saved = stack.epoch * stack.setup.settings.steps_per_epoch * len(stack.arms), time.monotonic()
 
     def count(more: int) -> None:
@@ -138,7 +133,7 @@ def _train(stack: HeadStack, folder: RunFolder, progress: Callable[[int, int], N
             stack.run_epoch(count)
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             tensors, metadata = stack.state_dict()
-            folder.write_checkpoint(tensors, {**metadata, "key": key})
+            folder.write_checkpoint(tensors, metadata)
             saved = time.monotonic()
 
 
