@@ -25,7 +25,7 @@ from counterpoise.models import WeightFile, build_model, inspect_model, load_wei
 from counterpoise.workflow.deployment import load_model
 from counterpoise.workflow.strategy import CATALOG
 from counterpoise.workflow.training import RunFolder, Settings, TrainingSetup, train
-from counterpoise.workflow.training.trainer import _new_model
+from counterpoise.workflow.training.trainer import new_model
 
 
 def saved(path, content):
@@ -168,7 +168,7 @@ def test_a_run_starts_from_the_file_and_records_it(tmp_path):
     digest = saved(file, timm_weights()).sha256
     options = {"model": "timm:resnet10t", "weights": file, "epochs": 1, "image_size": 32}
     setup = TrainingSetup.prepare(blobs(), Settings(**options))
-    first = _new_model(setup, CATALOG["baseline"], 3)
+    first = new_model(setup, CATALOG["baseline"], 3)
     assert torch.equal(first.backbone.conv1[0].weight, timm_weights()["conv1.0.weight"])
     assert first.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
     run = train("baseline", blobs(), out=tmp_path / "run", **options)
@@ -196,7 +196,7 @@ def test_a_model_of_counterpoise_brings_its_normalization(tmp_path):
     file = tmp_path / "one/model.safetensors"
     theirs = RunFolder(tmp_path / "one").read_tensors(file.name)[0]
     setup = TrainingSetup.prepare(blobs(), Settings(model="resnet20", weights=str(file)))
-    model = _new_model(setup, CATALOG["baseline"], 3)
+    model = new_model(setup, CATALOG["baseline"], 3)
     assert torch.equal(model.mean, theirs["mean"])
     assert torch.equal(model.backbone.conv.weight, theirs["backbone.conv.weight"])
     assert not torch.equal(model.head.weight, theirs["head.weight"])

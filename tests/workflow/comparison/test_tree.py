@@ -17,8 +17,8 @@ from counterpoise.workflow.comparison.by_tree import tree_score
 from counterpoise.workflow.evaluation import evaluate
 from counterpoise.workflow.report import render
 from counterpoise.workflow.training import RunFolder, train
+from counterpoise.workflow.training.separate import _steps_per_node
 from counterpoise.workflow.training.setup import build_class_tree
-from counterpoise.workflow.training.trainer import _steps_per_node
 
 NAMES = ["car", "animal/dog/lab", "animal/cat", "animal/dog/pug"]
 TREE = hierarchy.from_paths(NAMES)

@@ -37,10 +37,11 @@ from counterpoise.workflow.training.posthoc import (
 from counterpoise.workflow.training.progress import ProgressReport, as_report
 from counterpoise.workflow.training.results import finished_run, write_results
 from counterpoise.workflow.training.run_folder import FILES, RunFolder, error_text, linear_head, open_run, restarted
+from counterpoise.workflow.training.separate import SeparateTrainer
 from counterpoise.workflow.training.settings import Settings
 from counterpoise.workflow.training.setup import TrainingSetup, check_strategy
 from counterpoise.workflow.training.tracking import Track, check_tracker, tracking
-from counterpoise.workflow.training.trainer import SeparateTrainer, Trainer, final_predictions
+from counterpoise.workflow.training.trainer import Trainer, final_predictions
 
 
 def train(  # noqa: PLR0913  one argument per decision of the user
