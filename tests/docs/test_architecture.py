@@ -26,9 +26,12 @@ def test_every_path_exists():
 
 def test_the_modules_of_training_exist():
     section = TEXT.partition("## Training")[2].partition("## Comparison")[0]
-    named = set(re.findall(r"`(\w+\.py)`", section))
-    assert {path.name for path in (SRC / "workflow" / "training").glob("*.py")} >= named
-    assert len(named) > 5
+    whole, _, frozen = section.partition("### On frozen features")
+    training = SRC / "workflow" / "training"
+    for text, folders in ((whole, [training]), (frozen, [training, training / "frozen"])):
+        named = set(re.findall(r"`(\w+\.py)`", text))
+        assert {path.name for folder in folders for path in folder.glob("*.py")} >= named
+        assert len(named) > 5
 
 
 def test_every_package_has_a_row():
