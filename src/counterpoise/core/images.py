@@ -111,9 +111,7 @@ def checked_dataset(data: object) -> LabeledImages:
     """
     if isinstance(data, LabeledImages):
         return data
-    if isinstance(data, str | os.PathLike):
-        advice = f"pass load({os.fspath(data)!r})"
-    elif hasattr(data, "labels"):
+    if hasattr(data, "labels"):
         members = (*LabeledImages.__annotations__, *(name for name in vars(LabeledImages) if name[0] != "_"))
         missing = [f"`{name}`" for name in dict.fromkeys(members) if not hasattr(data, name)]
         advice = f"it lacks {', '.join(missing)}; inherit from counterpoise.core.images.LabeledImages"

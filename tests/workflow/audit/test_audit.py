@@ -187,7 +187,7 @@ def test_digits_have_no_faults():
 def test_what_is_no_dataset():
     with pytest.raises(ArgumentTypeError, match="`data` must be a dataset, got list; pass the dataset that"):
         audit([1, 2])
-    with pytest.raises(ArgumentTypeError, match=r"got str; pass load\('photos'\)"):
+    with pytest.raises(DatasetError, match="'photos' does not exist"):
         audit("photos")
 
     class Partial:
@@ -214,3 +214,7 @@ def test_cifar10_lt(real_data):
     assert result.constant_class == "airplane"
     assert [f.kind for f in result.findings] == ["split-drawn"]
     assert result.groups["many"][-1] == "horse"
+
+
+def test_an_audit_takes_the_source_of_a_dataset():
+    assert audit("digits") == audit(load("digits"))

@@ -227,6 +227,18 @@ def test_colour_modes_are_counted(make, encoded):
     assert [f.reason for f in data.findings if f.kind == "colour-modes"] == [expected]
 
 
+@pytest.mark.fault("D9")
+def test_the_audit_says_that_alpha_channels_are_ignored(make):
+    from PIL import Image
+
+    root = make({"cat": 3})
+    Image.new("RGBA", (4, 4), (250, 0, 0, 128)).save(root / "cat/glass.png")
+    data = load(root)
+    (reason,) = [f.reason for f in data.findings if f.kind == "colour-modes"]
+    assert reason.startswith("Some images are converted to RGB (1 RGBA). Their alpha channel is ignored")
+    assert data[data.paths.index("cat/glass.png")][0, 0].tolist() == [250, 0, 0]
+
+
 @pytest.mark.fault("D12")
 def test_a_fifo_and_a_folder_named_like_images(make):
     root = make({"cat": 2})

@@ -86,6 +86,13 @@ def test_the_folders_of_a_dataset_with_annotations_are_not_taken_for_classes(mak
         load(make(folders), nested=nested)
 
 
+def test_a_folder_with_instances_of_coco_is_called_coco(make):
+    root = make({"images/train2017": 3, "images/val2017": 3, "annotations": 0})
+    (root / "annotations" / "instances_train2017.json").write_text("{}")
+    with pytest.raises(DatasetError, match=r"annotations/, images/, the layout of COCO;"):
+        load(root)
+
+
 @pytest.mark.parametrize(
     "folders",
     [

@@ -21,6 +21,7 @@ from counterpoise.core import files as files_module
 from counterpoise.core.artifacts import LogitTransform, Predictions, Run, Strategy
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, ArtifactError, DatasetError, TrainingError
 from counterpoise.models import build_model
+from counterpoise.workflow.comparison import compare
 from counterpoise.workflow.strategy import CATALOG
 from counterpoise.workflow.training import RunFolder, Settings, TrainingSetup, run_posthoc, run_training, train
 from counterpoise.workflow.training import loop as loop_module
@@ -629,3 +630,18 @@ def test_a_class_without_training_images_may_have_validation_images(strategy, tm
     assert [float(row["val_loss"]) for row in history] == [float("inf")] * 2
     assert all(float(row["loss"]) < float("inf") for row in history)
     assert 2 not in Predictions.load(tmp_path / "run" / "predictions-val.npz").logits.argmax(1)
+
+
+def test_a_loss_or_swapped_arguments_in_place_of_the_strategy_are_refused(tmp_path):
+    for call in (
+        lambda: train(torch.nn.CrossEntropyLoss(), blobs(), out=tmp_path),
+        lambda: train(torch.nn.CrossEntropyLoss, blobs(), out=tmp_path),
+        lambda: compare(blobs(), strategies=[torch.nn.CrossEntropyLoss()], out=tmp_path / "comparison"),
+    ):
+        with pytest.raises(ArgumentTypeError, match=r"`strateg(y|ies)` must be a name.*got CrossEntropyLoss: .*own"):
+            call()
+    for order in ((blobs(), "focal"), ("photos", "focal:gamma=1"), ("photos", CATALOG["focal"])):
+        with pytest.raises(ArgumentTypeError, match=r"`strategy` comes first; write train\('focal', data\)"):
+            train(*order, out=tmp_path)
+    with pytest.raises(ArgumentError, match=r"`optimizer` must be one of 'sgd', 'adamw'; got 'adam'.*torch.optim.Adam"):
+        train("focal", blobs(), optimizer="adam", out=tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from counterpoise.core.artifacts import AuditResult, ClassAudit, Example, Finding, Quarantined
 from counterpoise.core.counts import FEW, MANY, ClassCounts
 from counterpoise.core.errors import DatasetError
-from counterpoise.core.images import SPLITS, SYMMETRIES, LabeledImages, Split, checked_dataset, find_duplicates
+from counterpoise.core.images import SPLITS, SYMMETRIES, LabeledImages, Split, find_duplicates
 from counterpoise.core.text import listed, plural
+from counterpoise.workflow.dataset import as_dataset
 
 Counts = dict[Split, ClassCounts]
 _MOST_PAIRED = 40
@@ -22,7 +24,7 @@ _MOST_PAIRED = 40
 
 
 def audit(
-    data: LabeledImages,
+    data: LabeledImages | str | os.PathLike[str],
     *,
     duplicates: bool = True,
     deep: bool = False,
@@ -32,7 +34,7 @@ def audit(
     """Count the images of a dataset, measure its imbalance, and list what is wrong with it.
 
     Args:
-        data: a dataset, as returned by `load`.
+        data: a dataset, or a source that `counterpoise.load` takes.
         duplicates: whether to search for images with identical content, which reads the files of equal size.
         deep: whether to decode every image; those that cannot be decoded are quarantined.
         many: a class with more training images than this is in the group "many".
@@ -42,7 +44,7 @@ def audit(
         An `AuditResult`, with counts, groups, the accuracy of a constant prediction, and findings.
 
     Raises:
-        DatasetError: the dataset has no classes.
+        DatasetError: the dataset has no classes, or the source cannot be loaded.
         ArgumentTypeError: ``data`` is not a dataset.
         ArgumentError: ``few`` exceeds ``many``.
 
@@ -52,7 +54,7 @@ def audit(
         >>> result.imbalance_ratio, result.constant_class, result.constant_accuracy
         (30.0, '0', 0.1)
     """
-    dataset = checked_dataset(data)
+    dataset = as_dataset(data)
     if not dataset.classes:
         raise DatasetError(f"{dataset.name!r} has no classes; add one folder per class, or rows with labels")
     if deep:

@@ -28,7 +28,7 @@ from counterpoise.workflow.comparison.verdict import verdict
 from counterpoise.workflow.dataset import as_dataset, check_output
 from counterpoise.workflow.dataset.folds import draw_folds, with_validation
 from counterpoise.workflow.report import render
-from counterpoise.workflow.strategy import plan, split_strategies, strategy_named
+from counterpoise.workflow.strategy import as_strategy, plan, split_strategies, strategy_named
 from counterpoise.workflow.training import (
     ProgressReport,
     RunFolder,
@@ -319,7 +319,7 @@ def _with_requirements(strategies: Sequence[Strategy | str] | str) -> list[Strat
         strategies = split_strategies(strategies)
     if not strategies:
         raise ArgumentError("`strategies` is empty; name at least one, or leave it out for the advice of `plan`")
-    named = [strategy_named(s) if isinstance(s, str) else s for s in strategies]
+    named = [as_strategy(s, argument="strategies") for s in strategies]
     found: dict[str, Strategy] = {BASELINE: strategy_named(BASELINE)}
     for strategy in named:
         if strategy.reuses:

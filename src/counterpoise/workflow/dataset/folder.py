@@ -32,6 +32,8 @@ _ANNOTATED_LAYOUTS = {
     "segmentation masks": (r"(images?|(segmentation_?)?masks?|annotations)", r".*(masks?|annotations)"),
 }
 
+_COCO_FILES = "annotations/*.json"
+
 
 def read_folder(root: Path, *, nested: bool = False) -> Listing:
     """List the images of a folder, sorted by path.
@@ -45,7 +47,7 @@ def read_folder(root: Path, *, nested: bool = False) -> Listing:
     scan = _scan(os.fspath(root))
     splits = _split_folders(scan, root.name)
     names = _nested_folders(scan, splits) if nested else {p[0] for p in _inside(scan.folders, splits) if len(p) == 1}
-    _refuse_annotated_layout(names, root.name)
+    _refuse_annotated_layout(names, root)
     class_of, findings = merge_class_names(names)
     listing = _listed(scan, root, splits, class_of, nested)
     listing.findings = [*findings, *scan.findings, *_extra_folders(scan, splits)]
@@ -293,14 +295,16 @@ def _no_image(name: str, listing: Listing) -> str:
     return f"{display_name(name)!r} has no image that can be used; {_LAYOUT} ({first.path!r}: {first.reason})"
 
 
-def _refuse_annotated_layout(class_folders: Iterable[str], name: str) -> None:
+def _refuse_annotated_layout(class_folders: Iterable[str], root: Path) -> None:
     """Raise for the folders of a dataset with annotations, which would be taken for classes such as ``labels``."""
     folders = sorted({folder.split("/", 1)[0] for folder in class_folders})
     for layout, (possible, decisive) in _ANNOTATED_LAYOUTS.items():
         matched = all(re.fullmatch(possible, folder, re.IGNORECASE) for folder in folders)
         if matched and len(folders) > 1 and any(re.fullmatch(decisive, folder, re.IGNORECASE) for folder in folders):
+            layout = "COCO" if any(root.glob(_COCO_FILES)) else layout
             raise DatasetError(
-                f"{display_name(name)!r} has the folders {', '.join(f'{folder}/' for folder in folders)}, the layout "
-                f"of {layout}; its annotations cannot be read yet. For the classification of whole images, {_LAYOUT}, "
+                f"{display_name(root.name)!r} has the folders {', '.join(f'{folder}/' for folder in folders)}, the "
+                f"layout of {layout}; its annotations cannot be read yet. For the classification of whole images, "
+                f"{_LAYOUT}, "
                 "or name the class of each image in a CSV manifest with the columns `path` and `label`"
             )

@@ -34,6 +34,9 @@ _UNSUPPORTED = {
     **dict.fromkeys(_ARCHIVES, "archives are not opened; unpack it, and pass the folder or the manifest in it"),
 }
 
+_WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
+"""Colour modes of Pillow with an alpha channel."""
+
 
 def load(  # noqa: PLR0913  what a user chooses when reading a dataset
     source: str | os.PathLike[str],
@@ -315,6 +318,10 @@ def _header_findings(names: Sequence[str], rows: NDArray[np.int64], headers: Hea
     modes = {mode: n for mode, n in headers.modes.items() if mode != "RGB"}
     if modes:
         numbers = ", ".join(f"{n} {mode}" for mode, n in sorted(modes.items()))
-        reason = f"Some images are converted to RGB ({numbers}). Check that the mode does not depend on the class."
+        reason = f"Some images are converted to RGB ({numbers})."
+        if any(mode in _WITH_ALPHA for mode in modes):
+            reason += " Their alpha channel is ignored, so transparent pixels show the colours stored in the file."
+            reason += " Paste such images onto a background if that matters."
+        reason += " Check that the mode does not depend on the class."
         findings.append(Finding("colour-modes", "info", reason, tuple(sorted(modes))))
     return findings

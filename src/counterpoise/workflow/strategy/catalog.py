@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from counterpoise.core.artifacts import Strategy
-from counterpoise.core.errors import ArgumentError
+from counterpoise.core.errors import ArgumentError, ArgumentTypeError
 from counterpoise.core.hyperparameters import defaults
 from counterpoise.core.names import resolve
 from counterpoise.core.text import parsed_number
@@ -251,6 +251,32 @@ def strategy_named(text: str) -> Strategy:
             raise ArgumentError(f"strategy {text!r:.100}: `{key}` is given twice; keep one value")
         options[key] = value
     return strategy.with_options(options)
+
+
+def as_strategy(strategy: Any, *, argument: str) -> Strategy:
+    """The strategy of a name; a `Strategy` stays as it is.
+
+    Raises:
+        ArgumentTypeError: it is neither; says how to use a loss of one's own.
+        ArgumentError: as `strategy_named`.
+
+    Example:
+        >>> as_strategy("focal", argument="strategy") is CATALOG["focal"]
+        True
+    """
+    if isinstance(strategy, Strategy):
+        return strategy
+    if isinstance(strategy, str):
+        return strategy_named(strategy)
+    advice = "`counterpoise explain` lists the names"
+    if callable(strategy):
+        advice = (
+            "a loss of your own needs a training loop of your own, in which the samplers (counterpoise.samplers), "
+            "class weights (counterpoise.weights) and corrections (counterpoise.posthoc) work with it; to train here "
+            "with a loss of Counterpoise, pass Strategy(name, summary, loss='focal')"
+        )
+    kind = strategy.__name__ if isinstance(strategy, type) else type(strategy).__name__
+    raise ArgumentTypeError(f"`{argument}` must be a name, such as 'focal', or a `Strategy`; got {kind}: {advice}")
 
 
 def split_strategies(text: str) -> list[str]:

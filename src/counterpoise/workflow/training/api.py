@@ -14,12 +14,12 @@ from typing import Any
 import torch
 
 from counterpoise.core.artifacts import Run, Strategy
-from counterpoise.core.errors import ArtifactError, TrainingError
+from counterpoise.core.errors import ArgumentTypeError, ArtifactError, TrainingError
 from counterpoise.core.files import NEW, claim, output_folder, path_exists
 from counterpoise.core.images import SPLITS, LabeledImages
 from counterpoise.workflow.dataset import as_dataset, check_output
 from counterpoise.workflow.dataset.folds import with_validation
-from counterpoise.workflow.strategy import CATALOG, strategy_named
+from counterpoise.workflow.strategy import CATALOG, as_strategy
 from counterpoise.workflow.training.devices import (
     check_device,
     distributed_state,
@@ -96,6 +96,7 @@ def train(  # noqa: PLR0913  one argument per decision of the user
     Raises:
         ArgumentError: an unknown strategy, model or setting, a device that does not exist, an augmentation that is not
             label-preserving, or ``out`` inside the folder of the data.
+        ArgumentTypeError: ``strategy`` is neither a name nor a `Strategy`, or stands after the data.
         ArtifactError: ``out`` holds other files or the checkpoint of another run, or cannot be written to.
         TrainingError: the loss became NaN or infinite.
 
@@ -103,7 +104,8 @@ def train(  # noqa: PLR0913  one argument per decision of the user
         >>> import tempfile
         >>> run = train("logit-adjusted", "digits", epochs=1, out=tempfile.mkdtemp())  # doctest: +SKIP
     """
-    chosen = strategy_named(strategy) if isinstance(strategy, str) else strategy
+    _check_order(strategy, data)
+    chosen = as_strategy(strategy, argument="strategy")
     checked = Settings.from_options(settings, arguments=inspect.signature(train).parameters)
     used = check_device(checked.precision, device)
     check_tracker(tracker)
@@ -128,6 +130,15 @@ def train(  # noqa: PLR0913  one argument per decision of the user
         run = _reported(setup, chosen, seed, RunFolder(folder), report)
         group.wait_for_everyone()
     return replace(run, directory=str(path))
+
+
+def _check_order(strategy: Any, data: Any) -> None:
+    """Raise if the data stand where the strategy belongs."""
+    names_strategy = isinstance(data, str) and data.partition(":")[0] in CATALOG and not path_exists(Path(data))
+    if isinstance(strategy, LabeledImages) or isinstance(data, Strategy) or (names_strategy and strategy != data):
+        raise ArgumentTypeError(
+            "`strategy` and `data` are in the wrong order: `strategy` comes first; write train('focal', data)"
+        )
 
 
 def _reported(setup: TrainingSetup, strategy: Strategy, seed: int, folder: RunFolder, report: ProgressReport) -> Run:

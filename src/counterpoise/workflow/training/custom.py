@@ -50,7 +50,12 @@ def checked_optimizer(optimizer: Any) -> str | OptimizerFactory:
         ArgumentError: an unknown name.
     """
     if isinstance(optimizer, str):
-        return checked_choice("optimizer", optimizer, OPTIMIZERS)
+        if optimizer not in OPTIMIZERS:
+            raise ArgumentError(
+                f"`optimizer` must be one of {', '.join(map(repr, OPTIMIZERS))}; got {optimizer!r}. In Python, a class "
+                "or a function of the parameters works too, such as optimizer=torch.optim.Adam"
+            )
+        return optimizer
     if _is_instance(optimizer, "torch.optim", "Optimizer") or not callable(optimizer):
         name = type(optimizer).__name__
         raise ArgumentTypeError(
