@@ -360,7 +360,7 @@ EDITS = (
         f"{FROZEN}/test_own_features.py",
     ),
     Edit(
-        "workflow/deployment/frozen.py",
+        "workflow/training/frozen/features.py",
         'if tensors_digest(saved[0]) != source["weights"]:',
         "if False:",
         "tests/workflow/deployment/test_frozen.py",

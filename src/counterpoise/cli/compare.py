@@ -18,6 +18,7 @@ from counterpoise.cli.options import (
     Tracker,
     TrainingDataOptions,
     TrainingOptions,
+    flag,
     option,
     typed_command,
 )
@@ -35,6 +36,9 @@ _FOLDS = """Divide the images of train and val into K folds and validate every s
 validation split."""
 _MAX_DROP = """Recommend no strategy whose validation accuracy is more than this many percentage points below the
 baseline's. Default: no limit."""
+_FINETUNE = """With --frozen: then train the whole network with the best strategy and, as a control, with the baseline,
+from the trained heads. Cost: at most 2 × seeds trainings."""
+_FINETUNE_EPOCHS = "With --finetune: passes over the training images of each of these trainings. Default: 5."
 _SHORT = {"balanced_accuracy": "bal. acc."}
 _ONLY_COMPARE: tuple[str, ...] = (
     "out",
@@ -43,6 +47,8 @@ _ONLY_COMPARE: tuple[str, ...] = (
     "folds",
     "select_by",
     "max_accuracy_drop",
+    "finetune",
+    "finetune_epochs",
     "jobs",
     "resume",
     "overwrite",
@@ -62,6 +68,8 @@ def compare(
     seeds: Annotated[int, option("--seeds", "K", "Number of seeds per strategy.", min=1)] = 3,
     folds: Annotated[int | None, option("--folds", "K", _FOLDS, min=2)] = None,
     max_accuracy_drop: Annotated[float | None, option("--max-accuracy-drop", "POINTS", _MAX_DROP, min=0.0)] = None,
+    finetune: Annotated[bool, flag("--finetune", _FINETUNE)] = False,
+    finetune_epochs: Annotated[int | None, option("--finetune-epochs", "E", _FINETUNE_EPOCHS, min=1)] = None,
     jobs: Annotated[int | None, option("--jobs", "J", _JOBS, min=1)] = None,
     device: Device = "auto",
     no_images: NoImages = False,
@@ -90,6 +98,8 @@ def compare(
             jobs=jobs,
             device=device,
             tracker=tracker,
+            finetune=finetune,
+            finetune_epochs=finetune_epochs,
             progress=progress,
             **settings,
         )

@@ -34,6 +34,8 @@ class TrainingProgress(ProgressReport):
 
     def start(self, plan: WorkPlan) -> None:
         self._plan = plan
+        self._done = self._trained = self._finished = 0  # finetuning has a plan of its own
+        self._is_estimated = False
         self._start = self._epoch_start = time.monotonic()
         print_note(str(plan))
 

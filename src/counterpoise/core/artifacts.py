@@ -186,7 +186,10 @@ class Verdict:
     significantly from it there. ``recommended`` is the strategy to use, chosen on validation alone; it is None if
     ``kind`` is "undecided", because the leader and the baseline do not differ significantly, or "nothing-finished".
     If ``kind`` is "tied", several strategies do not differ significantly from each other, but the baseline is not one
-    of them, and the leader is recommended. ``costs`` are the metrics on test that are worse than the baseline's.
+    of them, and the leader is recommended. If finetuning gave a better model than the strategy that was selected on
+    frozen features, that model is ``leader`` and ``recommended``, ``tied`` are those among the two and the finetuned
+    baseline that do not differ significantly from it, and ``kind`` is "clear" or "tied". ``costs`` are the metrics on
+    test that are worse than the baseline's.
     ``next_step`` is what to do now, with commands that can be typed. ``leader`` is None, and ``next_step`` empty, in
     files of versions that did not record them.
     """

@@ -6,7 +6,7 @@ import inspect
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +15,32 @@ import torch
 from counterpoise import metrics
 from counterpoise.core.artifacts import AuditResult, Comparison, Run, Strategy
 from counterpoise.core.checks import checked_choice, checked_number
-from counterpoise.core.errors import ArgumentError, TrainingError, WriteError
+from counterpoise.core.errors import ArgumentError
 from counterpoise.core.files import claim, output_folder
 from counterpoise.core.images import SPLITS, LabeledImages, Split
 from counterpoise.core.text import plural
 from counterpoise.workflow.audit import audit
-from counterpoise.workflow.comparison.engine import Progress, Task, default_jobs, failed, run_tasks, validation_value
+from counterpoise.workflow.comparison.engine import Progress
+from counterpoise.workflow.comparison.finetuning import finetune_best, further_settings
 from counterpoise.workflow.comparison.next_step import command, final_training, has_own_features, next_step, typed
 from counterpoise.workflow.comparison.notes import notes_on
-from counterpoise.workflow.comparison.results import Results
+from counterpoise.workflow.comparison.runs import Experiment
 from counterpoise.workflow.comparison.verdict import verdict
 from counterpoise.workflow.dataset import as_dataset, check_output
 from counterpoise.workflow.dataset.folds import draw_folds, with_validation
 from counterpoise.workflow.report import render
 from counterpoise.workflow.strategy import as_strategy, plan, split_strategies, strategy_named
 from counterpoise.workflow.training import (
-    ProgressReport,
-    RunFolder,
     Settings,
     TrainingSetup,
-    WorkPlan,
     build_class_tree,
     check_device,
     check_strategy,
     check_tracker,
-    open_run,
     prepared,
-    run_posthoc,
 )
 from counterpoise.workflow.training.frozen.arms import reason_unavailable
-from counterpoise.workflow.training.frozen.runs import WORK, HeadTask, train_heads
-from counterpoise.workflow.training.frozen.setup import FrozenSetup
+from counterpoise.workflow.training.frozen.finetune import check_finetuned
 from counterpoise.workflow.training.progress import as_report
 from counterpoise.workflow.training.run_folder import FILES
 
@@ -68,6 +63,8 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
     device: str | torch.device = "auto",
     images: bool = True,
     tracker: str | None = None,
+    finetune: bool = False,
+    finetune_epochs: int | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Comparison:
@@ -103,6 +100,12 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
         images: whether report.html shows small images of the data: the most confident mistakes, what the selected
             strategy fixes and breaks, copies with several labels; at most 3 MB in all.
         tracker: "tensorboard" writes the epochs of every run to the sub folder ``tensorboard`` of the run.
+        finetune: with ``frozen``, train the whole network afterwards with the strategy that the verdict selects, and
+            with `baseline` as a control: from the frozen backbone and the trained head, with the ordinary training
+            loop and every seed. Their runs, runs/<strategy>-finetuned-seed<k>/, have arms of their own; the best of
+            them and the selected head on validation is recommended. Not with ``folds``, nor with ``features`` of yours.
+        finetune_epochs: epochs of each such training; None for 5. Its learning rate and batch size are the defaults of
+            a training that is ``pretrained``; ``learning_rate``, ``weight_decay`` and ``batch_size`` are of the heads.
         progress: called with a description of the running task, the steps done, and the number of all steps; once for
             a run that was finished before. Or a `counterpoise.workflow.training.ProgressReport`, which also gets the
             plan, the epochs and the finished runs.
@@ -113,7 +116,8 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
 
     Raises:
         ArgumentError: an unknown strategy, model, metric or setting; no test images, or no validation images without
-            ``folds``; fewer than two folds, or more than every class has images; ``out`` inside the folder of the data.
+            ``folds``; fewer than two folds, or more than every class has images; ``out`` inside the folder of the data;
+            ``finetune`` of a strategy with a cosine head, or where there is no network to train.
         ArtifactError: ``out`` holds other files or other runs, or cannot be written to.
 
     Example:
@@ -126,6 +130,7 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
     checked = Settings.from_options(
         {**settings, "select_by": select_by}, arguments=inspect.signature(compare).parameters
     )
+    further = further_settings(checked, folds, finetune=finetune, epochs=finetune_epochs)
     seed_list = _checked_seeds(seeds)
     chosen = None if strategies is None else _with_requirements(strategies)
     used = check_device(checked.precision, device)
@@ -134,8 +139,7 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
     _check_splits(dataset, SPLITS if folds is None else ("train", "test"))
     divided = dataset if folds is None else with_validation(dataset)
     one_fold = dataset if folds is None else draw_folds(divided, folds).split(divided, 0)
-    for strategy in chosen or (strategy_named(BASELINE),):
-        check_strategy(strategy, one_fold, checked)
+    _check_strategies(chosen or [strategy_named(BASELINE)], one_fold, checked, further)
     claim(out, resume=resume, overwrite=overwrite)
     check_output(dataset, out)
     report = as_report(progress, named=True)
@@ -144,10 +148,12 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
     audited = audit(setup.data)
     _warn_of_errors(audited)
     with output_folder(out, _FILES, resume=resume, overwrite=overwrite) as folder:
-        experiment = _Experiment(setup, seed_list, folder, chosen or _advised(audited, setup))
+        experiment = Experiment(setup, seed_list, folder, chosen or _advised(audited, setup), further)
         experiment.check_folders()
-        runs = experiment.run_all(jobs, report, select_by)
-        comparison = _comparison(experiment, audited, runs, select_by, max_accuracy_drop)
+        comparison = _comparison(
+            experiment, audited, experiment.run_all(jobs, report, select_by), select_by, max_accuracy_drop
+        )
+        comparison = finetune_best(comparison, experiment, jobs, report)
         comparison = _with_next_step(comparison, out, as_planned=chosen is None, default_settings=not settings)
         comparison = replace(comparison, seconds=None if resume else time.monotonic() - clock)
         comparison.save(folder / "comparison.json")
@@ -164,108 +170,10 @@ def _advised(audited: AuditResult, setup: TrainingSetup) -> list[Strategy]:
     return [strategy for strategy in advised if reason_unavailable(strategy, views=setup.settings.views) is None]
 
 
-@dataclass(frozen=True)
-class _Experiment:
-    """The runs of a comparison: first the strategies that train, then those that reuse their models."""
-
-    setup: TrainingSetup
-    seeds: tuple[int, ...]
-    folder: Path
-    strategies: list[Strategy]
-
-    def tasks(self, *, trains: bool) -> list[Task]:
-        """The tasks of the strategies that train, or of those that do not: one per seed, or per seed and fold."""
-        chosen = [s.name for s in self.strategies if (s.reuses is None) == trains]
-        return [self.task(name, seed, fold) for name in chosen for seed in self.seeds for fold in self.folds]
-
-    @property
-    def folds(self) -> Sequence[int | None]:
-        """The folds; only None if there are none."""
-        return (None,) if self.setup.folds is None else range(self.setup.folds.number)
-
-    def task(self, name: str, seed: int, fold: int | None) -> Task:
-        """The task of a strategy with a seed and, if there are folds, a fold."""
-        strategy = next(s for s in self.strategies if s.name == name)
-        run = f"{strategy.folder_name}-seed{seed}" + ("" if fold is None else f"-fold{fold}")
-        return Task(strategy, seed, self.folder / "runs" / run, fold)
-
-    def check_folders(self) -> None:
-        """Refuse folders that hold other runs, before any training."""
-        for task in (*self.tasks(trains=True), *self.tasks(trains=False)):
-            self.setup.check_head(task.strategy)
-            open_run(task.setup(self.setup), task.strategy, task.seed, RunFolder(task.folder))
-
-    def run_all(self, jobs: int | None, report: ProgressReport, metric: str) -> dict[str, list[Run]]:
-        """Do all runs, and return them by strategy in the order of the seeds and folds."""
-        tasks, reusing = self.tasks(trains=True), self.tasks(trains=False)
-        report.start(self._plan(len(tasks), len(reusing), metric))
-        jobs = default_jobs(self.setup, len(tasks)) if jobs is None else jobs
-        if isinstance(self.setup, FrozenSetup):
-            done = self._train_heads(self.setup, tasks, report)
-            for task, run in zip(tasks, done, strict=True):
-                report.finish(str(task), run, validation_value(run, metric))
-        else:
-            done = run_tasks(self.setup, tasks, jobs=jobs, progress=report, metric=metric)
-        for task in reusing:
-            run = self.reuse(task)
-            report.finish(str(task), run, validation_value(run, metric))
-            done.append(run)
-        return {s.name: [run for run in done if run.strategy.name == s.name] for s in self.strategies}
-
-    def _plan(self, trainings: int, reusing: int, metric: str) -> WorkPlan:
-        """What is to be done."""
-        detail = "" if self.setup.folds is None else self._cost(trainings)
-        plan = self.setup.plan(trainings + reusing, steps=trainings * self.setup.settings.steps)
-        return replace(plan, reusing=reusing, metric=metric, detail=detail)
-
-    def _train_heads(self, setup: FrozenSetup, tasks: Sequence[Task], report: ProgressReport) -> list[Run]:
-        """Train the heads of all tasks, those of each fold together."""
-        runs: dict[Path, Run] = {}
-        for fold in self.folds:
-            own = [task for task in tasks if task.fold == fold]
-            heads = [HeadTask(task.strategy, task.seed, task.folder) for task in own]
-            work = self.folder / (WORK if fold is None else f"{WORK}-fold{fold}")
-            done = train_heads(setup if fold is None else setup.fold(fold), heads, work=work, progress=report.step)
-            runs |= {task.folder: run for task, run in zip(own, done, strict=True)}
-        return [runs[task.folder] for task in tasks]
-
-    def _cost(self, trainings: int) -> str:
-        """The number of trainings and how it comes about."""
-        strategies = trainings // (len(self.seeds) * len(self.folds))
-        factors = (
-            f"{len(self.folds)} folds",
-            plural(strategies, "strategy", "strategies") + " that train",
-            plural(len(self.seeds), "seed"),
-        )
-        return f"{trainings} trainings: {' × '.join(factors)}"
-
-    def reuse(self, task: Task) -> Run:
-        """Correct the logits of the run that a strategy reuses."""
-        reused = [self.task(str(task.strategy.reuses), task.seed, fold).folder for fold in self.folds]
-        runs = [run for folder in reused if (run := RunFolder(folder).read_run()) and run.status == "done"]
-        try:
-            if len(runs) < len(reused):
-                raise TrainingError(f"it reuses the model of {task.strategy.reuses}, which did not finish")
-            return run_posthoc(
-                task.setup(self.setup),
-                task.strategy,
-                runs[task.fold or 0],
-                seed=task.seed,
-                folder=RunFolder(task.folder),
-                folds=() if task.fold is None else runs,
-            )
-        except WriteError:
-            raise
-        except Exception as error:
-            return failed(self.setup, task, error)
-
-
 def _comparison(
-    experiment: _Experiment, audited: AuditResult, runs: dict[str, list[Run]], metric: str, most: float | None
+    experiment: Experiment, audited: AuditResult, runs: dict[str, list[Run]], metric: str, most: float | None
 ) -> Comparison:
-    setup = experiment.setup
-    tree = next((setup.class_tree(s) for s in experiment.strategies if s.head == "hierarchical"), None)
-    results = Results(experiment.folder, experiment.seeds, len(experiment.folds), setup.counts, tree)
+    setup, results = experiment.setup, experiment.results
     arms = tuple(results.arm(strategy, runs[strategy.name]) for strategy in experiment.strategies)
     units = None if setup.folds is None else setup.folds.units_by_path(setup.data)
     measured = results.differences(arms, baseline=BASELINE, metric=metric, most=most, units=units)
@@ -281,7 +189,7 @@ def _comparison(
         verdict=replace(judged, notes=(*judged.notes, *notes_on(setup, arms))),
         settings=setup.settings_record,
         environment=runs[BASELINE][0].environment,
-        tree={} if tree is None else tree.to_dict(),
+        tree={} if results.tree is None else results.tree.to_dict(),
         max_accuracy_drop=most,
         folds=folds,
     )
@@ -344,6 +252,16 @@ def _check_choice(select_by: str, max_accuracy_drop: float | None, jobs: int | N
     checked_choice("select_by", select_by, tuple(metrics.METRICS))
     if max_accuracy_drop is not None:
         checked_number("max_accuracy_drop", max_accuracy_drop, minimum=0.0)
+
+
+def _check_strategies(
+    strategies: Sequence[Strategy], data: LabeledImages, settings: Settings, further: Settings | None
+) -> None:
+    """Raise `ArgumentError` for a strategy that cannot be trained, or not be finetuned, before any work."""
+    for strategy in strategies:
+        check_strategy(strategy, data, settings)
+        if further is not None:
+            check_finetuned(strategy, data, further)
 
 
 def _check_splits(data: LabeledImages, splits: Sequence[Split]) -> None:

@@ -92,7 +92,7 @@ class Results:
         baseline: str,
         metric: str,
         most: float | None,
-        units: Mapping[str, int] | None,
+        units: Mapping[str, int] | None = None,
     ) -> list[Difference]:
         """The differences between the arms; see `counterpoise.workflow.comparison.statistics.differences`."""
         done = [arm for arm in arms if arm.status == "done"]

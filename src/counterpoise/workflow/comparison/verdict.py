@@ -66,7 +66,7 @@ def verdict(
         >>> verdict([], [], baseline="baseline").headline
         'No strategy finished, so there is nothing to compare. The notes have the error of each run.'
     """
-    failed = [_failure(arm) for arm in arms if arm.status == "failed"]
+    failed = [failure_note(arm) for arm in arms if arm.status == "failed"]
     dropped = accuracy_drops(arms, baseline=baseline, most=max_accuracy_drop)
     case = _Case.of(arms, differences, baseline=baseline, metric=metric, dropped=dropped, folds=folds)
     if case is None:
@@ -149,9 +149,7 @@ class _Case:
         if d is not None:
             return d
         d = self.differences.get((split, metric, other, strategy))
-        if d is None or d.estimate is None or d.low is None or d.high is None:
-            return None
-        return replace(d, strategy=strategy, baseline=other, estimate=-d.estimate, low=-d.high, high=-d.low)
+        return None if d is None or None in (d.estimate, d.low, d.high) else reversed_difference(d)
 
     def gain(self, metric: str, name: str | None = None) -> Difference | None:
         """The difference from the baseline on test; None where it is undefined."""
@@ -169,6 +167,12 @@ class _Case:
     @property
     def over_folds(self) -> str:
         return "" if self.folds is None else f" over {self.folds} folds"
+
+
+def reversed_difference(d: Difference) -> Difference:
+    """The same difference with the two strategies exchanged."""
+    estimate, low, high = (None if value is None else -value for value in (d.estimate, d.high, d.low))
+    return replace(d, strategy=d.baseline, baseline=d.strategy, estimate=estimate, low=low, high=high)
 
 
 def _headline(case: _Case) -> str:
@@ -387,5 +391,6 @@ def _thin_classes(case: _Case, min_val_support: int) -> Iterable[str]:
     yield f"{line}. Add {'' if case.folds else 'validation '}images of these classes"
 
 
-def _failure(arm: Arm) -> str:
+def failure_note(arm: Arm) -> str:
+    """That a strategy failed, and why."""
     return f"{arm.strategy.name} failed and is not compared: {arm.error or 'no error was recorded'}"

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from counterpoise.core.artifacts import Run
-from counterpoise.core.errors import ArtifactError, UnsupportedError
+from counterpoise.core.errors import UnsupportedError
 from counterpoise.hierarchy import ClassTree
 from counterpoise.models import (
     CustomModel,
@@ -19,7 +19,7 @@ from counterpoise.models import (
     build_head,
     folded,
 )
-from counterpoise.workflow.training.run_folder import BACKBONE, RunFolder, tensors_digest
+from counterpoise.workflow.training.frozen.features import read_backbone
 
 
 def refuse_own_features(run: Run, folder: Path) -> None:
@@ -60,12 +60,7 @@ def frozen_network(
 
 
 def _backbone(model: str | CustomModel, source: dict[str, Any], folder: Path) -> FeatureExtractor:
-    file = folder / BACKBONE
-    saved = RunFolder(folder).read_tensors(BACKBONE)
-    if saved is None:
-        raise ArtifactError(f"{file} does not exist; copy it from the folder in which the run was trained")
-    if tensors_digest(saved[0]) != source["weights"]:
-        raise ArtifactError(f"{file} is not the backbone that run.json records; copy both again, or train again")
+    tensors = read_backbone(folder, source)
     backbone = build_extractor(model)
-    backbone.load_state_dict(saved[0])
+    backbone.load_state_dict(tensors)
     return backbone

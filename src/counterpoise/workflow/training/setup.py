@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from counterpoise import hierarchy
 from counterpoise.core.artifacts import ConfusionMatrix, Predictions, Strategy
@@ -59,14 +60,14 @@ class TrainingSetup:
     def prepare(cls, data: LabeledImages, settings: Settings, *, device: torch.device | None = None) -> TrainingSetup:
         """Resolve the settings, check the model, and decode all images; images that cannot be are quarantined."""
         resolved = _with_model(settings, data)
-        images = _image_tensors(data, resolved)
+        images = decoded_images(data, resolved)
         faults = {split: tensors.faults for split, tensors in images.items() if tensors.faults}
         if faults:
             data = data.quarantine(dataset_rows(data, faults))
             # The splits without faults are decoded at this size; without the faulty images another could be derived.
             again = replace(settings, image_size=resolved.image_size).resolve(data)
             resolved = replace(again, custom=resolved.custom, weights=resolved.weights)
-            images |= _image_tensors(data, resolved, splits=tuple(faults))
+            images |= decoded_images(data, resolved, splits=tuple(faults))
         check_augmentation(resolved.augment, images["train"].__getitems__([0])["images"][0])
         images = {split: tensors for split, tensors in images.items() if len(tensors)}
         return cls(data, resolved, images, settings.tree, device)
@@ -121,6 +122,10 @@ class TrainingSetup:
         """What the progress reports before ``runs`` runs with ``steps`` optimiser steps together."""
         settings, device = self.settings, device_text(used_device(self.device))
         return WorkPlan(settings.model, settings.image_size, device, runs, settings.epochs, steps)
+
+    def initial_weights(self, strategy: Strategy, seed: int) -> dict[str, Tensor] | None:
+        """The state dict from which a training starts; None for the initial weights of `build_model`."""
+        return None
 
     @property
     def counts(self) -> ClassCounts:
@@ -178,9 +183,10 @@ def _with_model(settings: Settings, data: LabeledImages) -> ResolvedSettings:
     return resolved
 
 
-def _image_tensors(
+def decoded_images(
     data: LabeledImages, settings: ResolvedSettings, splits: tuple[Split, ...] = SPLITS
 ) -> dict[Split, ImageTensors]:
+    """The images of each split, as the models get them; those that cannot be decoded are in its ``faults``."""
     budget = settings.cache_gib * 2**30 / len(SPLITS)
     options: dict[str, Any] = {"size": settings.image_size, "resize": settings.resize, "cache_bytes": budget}
     return {split: ImageTensors(data.subset(split), **options) for split in splits}

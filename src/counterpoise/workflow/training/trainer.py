@@ -57,7 +57,8 @@ class Trainer:
             strategy, setup.train_labels, setup.counts,
             symmetries=symmetries, seed=seed, epochs=settings.epochs, tree=tree,
         )  # fmt: skip
-        model = new_model(setup, strategy, setup.counts.num_classes, tree=tree)
+        start = setup.initial_weights(strategy, seed)
+        model = new_model(setup, strategy, setup.counts.num_classes, tree=tree, start=start)
         loop = TrainingLoop(model, recipe.loss, settings, seed, setup.images["train"], recipe.order, recipe.transform)
         trainer = cls(setup, strategy, recipe, loop, EpochSelection.of(recipe, settings), [], [])
         if recipe.retraining is not None:
@@ -265,21 +266,32 @@ def class_logits(counts: ClassCounts, tree: ClassTree | None) -> tuple[LogitTran
 
 
 def new_model(
-    setup: TrainingSetup, strategy: Strategy, num_classes: int, *, tree: ClassTree | None = None
+    setup: TrainingSetup,
+    strategy: Strategy,
+    num_classes: int,
+    *,
+    tree: ClassTree | None = None,
+    start: dict[str, Tensor] | None = None,
 ) -> Classifier:
-    """An untrained model with the head of the strategy, for ``num_classes`` or for the edges of a tree."""
+    """The model at the first step, with the head of the strategy for ``num_classes`` or for the edges of a tree.
+
+    ``start`` is its state dict; None for an untrained head, on an untrained or a pretrained backbone.
+    """
     settings = setup.settings
     is_transfer = settings.pretrained or settings.weights is not None
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if is_transfer else setup.channel_statistics()
     model = build_model(
         settings.custom or settings.model,
         num_classes,
-        pretrained=settings.pretrained,
+        pretrained=settings.pretrained and start is None,
         head=strategy.head,
         tree=tree,
         mean=mean,
         std=std,
     )
+    if start is not None:
+        model.load_state_dict(start)
+        return model
     if settings.weights is not None:
         load_weights(model, settings.weights)
     if strategy.scores == "sigmoid" and isinstance(model.head, torch.nn.Linear):

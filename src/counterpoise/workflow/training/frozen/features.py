@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from counterpoise.core.arrays import read_arrays
-from counterpoise.core.errors import ArgumentError
+from counterpoise.core.errors import ArgumentError, ArtifactError
 from counterpoise.core.files import content_digest, path_exists
 from counterpoise.core.images import SPLITS, LabeledImages, Split
 from counterpoise.core.text import plural
-from counterpoise.workflow.training.run_folder import BACKBONE, RunFolder
+from counterpoise.workflow.training.run_folder import BACKBONE, RunFolder, tensors_digest
 
 FeatureArray = NDArray[np.float16] | NDArray[np.float32]
 
@@ -102,6 +102,20 @@ def link_backbone(folder: Path, source: Path) -> None:
     """Give a run folder the backbone that `save_backbone` wrote to ``source``, if it did: as a hard link, or a copy."""
     if path_exists(source / BACKBONE):
         RunFolder(folder).link(BACKBONE, RunFolder(source))
+
+
+def read_backbone(folder: Path, source: dict[str, Any]) -> dict[str, Tensor]:
+    """The tensors that `save_backbone` wrote, for the features of this ``source``.
+
+    Raises:
+        ArtifactError: the file is missing, damaged, or of another backbone.
+    """
+    file, saved = folder / BACKBONE, RunFolder(folder).read_tensors(BACKBONE)
+    if saved is None:
+        raise ArtifactError(f"{file} does not exist; copy it from the folder in which the run was trained")
+    if tensors_digest(saved[0]) != source["weights"]:
+        raise ArtifactError(f"{file} is not the backbone that run.json records; copy both again, or train again")
+    return saved[0]
 
 
 def _read(path: Path) -> tuple[dict[str, NDArray[Any]], str]:
