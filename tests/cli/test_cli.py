@@ -303,7 +303,8 @@ def test_folds_state_their_cost_first_and_end_in_the_training_of_a_final_model(p
     out, final = tmp_path / "result", tmp_path / "final"
     asked = ("--folds", 2, "--seeds", 1, "--strategies", "focal", "--symmetries", "none", *SHORT)
     result = call("compare", photos, *asked, "--out", out)
-    assert result.stderr.startswith("4 trainings: 2 folds × 2 strategies that train × 1 seed\n")
+    first = result.stderr.splitlines()[0]
+    assert first.endswith(": 4 runs × 1 epoch; 4 trainings: 2 folds × 2 strategies that train × 1 seed")
     assert "over 2 folds" in result.stdout
     assert "val: the held-out images of 2 folds together" in result.stdout
     (command,) = re.findall("`(counterpoise train .*?)`", result.stdout)
