@@ -58,8 +58,8 @@ class AuditResult(Artifact):
     ``constant_accuracy`` and ``constant_balanced_accuracy`` are the scores of always predicting the largest training
     class, on ``reference_split``: the test split, or validation or training where there is no test split.
     ``symmetries`` are the label-preserving transforms of the dataset; empty in audits of versions that did not record
-    them. ``examples`` has the first training image of every class, and then the images of the findings about copies;
-    empty in audits of versions that did not record them.
+    them. ``examples`` has the first training image of every class, with more than 100 classes of the 50 largest and the
+    50 rarest, and then the images of the findings about copies; empty in audits of versions that did not record them.
     """
 
     name: str

@@ -130,6 +130,12 @@ def test_the_first_training_image_of_a_class_is_an_example_and_a_class_without_o
     assert [(e.path, e.label, e.split) for e in audit(data).examples] == [("x/3", "b", "train"), ("x/7", "d", "train")]
 
 
+def test_of_many_classes_the_largest_and_the_rarest_have_an_example():
+    sizes = [1 + (7 * c) % 103 for c in range(103)]  # each from 1 to 103 once, not in order
+    labels = [e.label for e in audit(_dataset({f"{n}": (n, 1, 1) for n in sizes}), duplicates=False).examples]
+    assert sorted(map(int, labels)) == [*range(1, 51), *range(54, 104)]
+
+
 @pytest.mark.fault("D17")
 def test_a_finding_about_copies_names_labels_and_splits_in_the_order_of_the_paths():
     data = _dataset({"b": (4, 0, 1), "a": (2, 0, 0)})  # rows: b train 0-3, b test 4, a train 5-6

@@ -21,6 +21,8 @@ from counterpoise.workflow.dataset import as_dataset
 Counts = dict[Split, ClassCounts]
 _MOST_PAIRED = 40
 """The finding of repeated images names this many: an image, a copy of it, the next image, and so on."""
+_MOST_EXEMPLIFIED = 100
+"""With more classes than this, only the largest and the rarest ones have an example, half each."""
 
 
 def audit(
@@ -184,10 +186,13 @@ def _duplicate_findings(data: LabeledImages, copies: list[list[int]]) -> list[Fi
 
 
 def _examples(data: LabeledImages, copies: list[list[int]], findings: Sequence[Finding]) -> tuple[Example, ...]:
-    """The first training image of every class, and the copies that the findings name."""
+    """The first training image of the largest and the rarest classes, and the copies that the findings name."""
     training = np.flatnonzero(np.asarray(data.splits) == "train")[::-1]
     first = np.full(len(data.classes), -1)
     first[np.asarray(data.labels)[training]] = training  # of several rows the last one stays, which is the first image
+    largest_first = np.argsort(-data.counts("train").counts, kind="stable")
+    if len(first) > _MOST_EXEMPLIFIED:
+        first[largest_first[_MOST_EXEMPLIFIED // 2 : -_MOST_EXEMPLIFIED // 2]] = -1
     named = {path for finding in findings for path in finding.about}
     rows = [*first[first >= 0].tolist(), *(row for group in copies for row in group if data.paths[row] in named)]
     return tuple(
