@@ -481,3 +481,15 @@ def test_a_network_without_published_weights_is_the_same_in_every_call(photos):
     assert torch.equal(state, torch.get_rng_state())
     torch.rand(1)
     assert equal(first, extract_features(photos, **OPTIONS, cache=None))
+
+
+def test_features_that_are_computed_before_an_interruption_are_kept(photos, tmp_path, monkeypatch):
+    monkeypatch.setitem(extraction._BATCH, "cpu", 4)
+
+    def interrupt(done, total, rate):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(photos, **OPTIONS, cache=tmp_path / "cache", progress=interrupt)
+    parts = list((tmp_path / "cache").glob("*/part-*.npy"))
+    assert sum(len(np.load(part)) for part in parts) >= 4

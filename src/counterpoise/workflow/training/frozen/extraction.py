@@ -163,6 +163,16 @@ class _Extraction:
         """Compute all features that are missing."""
         for store in self.stores:
             store.prepare()
+        try:
+            self._compute_missing(progress)
+        finally:  # what is computed stays, also after an interruption
+            for store in self.stores:
+                store.flush()
+        self._explain_missing()
+        if isinstance(kept := getattr(self.data, "states", None), FileStates):
+            kept[:] = self.states
+
+    def _compute_missing(self, progress: Progress | None) -> None:
         pending: list[_Item] = []
         rate, computed = _Rate(), 0
         for done, items in self._prepared():
@@ -176,11 +186,6 @@ class _Extraction:
         self._compute(pending)
         if progress is not None:
             progress(len(self.data), len(self.data), rate.overall(computed))
-        for store in self.stores:
-            store.flush()
-        self._explain_missing()
-        if isinstance(kept := getattr(self.data, "states", None), FileStates):
-            kept[:] = self.states
 
     def values(self) -> dict[Split, FeatureArray]:
         """The features of each split; 0 for images with a fault."""
