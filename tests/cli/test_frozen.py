@@ -136,3 +136,13 @@ def test_the_report_of_a_run_has_its_learning_rate(compared, tmp_path):
     assert f"- Learning rate: {chosen['learning_rate']:.6g}" in head
     assert f"- Weight decay: {chosen['weight_decay']:.6g}" in head
     assert "Model (frozen; only the last layer is trained): resnet20" in head
+
+
+def test_finetuning_is_in_the_plan_and_has_rows_of_its_own(photos, backbone, tmp_path):
+    finetune = ("--finetune", "--finetune-epochs", 1, "--epochs", 2, "--jobs", 1)
+    result = call("compare", photos, *backbone, *STRATEGIES, *finetune, "--out", tmp_path / "out")
+    cost = "then the whole network is finetuned with the best strategy and the baseline, at most 2 trainings: "
+    assert f"{cost}2 strategies × 1 seed, 1 epoch each" in " ".join(result.stderr.split())
+    assert "baseline-finetuned" in result.stdout
+    assert (tmp_path / "out/runs/baseline-finetuned-seed0/model.safetensors").exists()
+    call("compare", photos, "--finetune", "--out", tmp_path / "other", code=2)
