@@ -53,7 +53,7 @@ def photos(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run_folder(photos, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "run"
-    call("train", photos, "--strategy", "weighted-ce", "--out", out, *SHORT)
+    call("train", photos, "--strategy", "baseline", "--out", out, *SHORT)
     return out
 
 
@@ -190,6 +190,14 @@ def test_evaluate_tunes_on_validation_and_shows_before_and_after(run_folder, wha
     assert own["parameters"] == told["parameters"]
 
 
+def test_tau_of_a_uniform_prior_is_one_line(photos, tmp_path):
+    call("train", photos, "--strategy", "logit-adjusted", "--out", tmp_path / "run", *SHORT)
+    result = call("evaluate", tmp_path / "run", "--tune", "tau")
+    assert result.stdout.count("\n") == 1
+    assert "tau has no effect; tune thresholds instead" in result.stdout
+    assert json.loads(call("evaluate", tmp_path / "run", "--tune", "tau", "--json").stdout)["kind"] == "tau"
+
+
 def test_evaluate_prints_the_same_metrics_and_numbers_with_and_without_tuning(run_folder, monkeypatch):
     from counterpoise.workflow import evaluation
 
@@ -301,7 +309,7 @@ def test_the_next_step_repeats_the_options_as_they_were_typed(photos, tmp_path, 
 
 def test_folds_state_their_cost_first_and_end_in_the_training_of_a_final_model(photos, tmp_path):
     out, final = tmp_path / "result", tmp_path / "final"
-    asked = ("--folds", 2, "--seeds", 1, "--strategies", "focal", "--symmetries", "none", *SHORT)
+    asked = ("--folds", 2, "--seeds", 1, "--strategies", "focal", "--symmetries", "none", "--no-images", *SHORT)
     result = call("compare", photos, *asked, "--out", out)
     first = result.stderr.splitlines()[0]
     assert first.endswith(": 4 runs × 1 epoch; 4 trainings: 2 folds × 2 strategies that train × 1 seed")
@@ -310,6 +318,9 @@ def test_folds_state_their_cost_first_and_end_in_the_training_of_a_final_model(p
     (command,) = re.findall("`(counterpoise train .*?)`", result.stdout)
     assert shlex.split(command)[2] == str(photos)
     assert command.endswith(" --with-val --out final")
+    runs = call("evaluate", out, code=2).stderr
+    assert "holds a comparison" in runs
+    assert str(out / Comparison.load(out / "comparison.json").arms[0].directories[0]) in runs
     refused = call("predict", out, photos, code=2)
     assert "2 models per strategy and seed" in " ".join(refused.stderr.split())
     call(*shlex.split(command)[1:-1], final)

@@ -80,6 +80,25 @@ def test_class_shares_are_given_or_estimated(photos, run, tmp_path):
     assert sum(told["estimated_prior"].values()) == pytest.approx(1.0)
 
 
+def test_given_class_shares_sum_to_1_and_are_printed(photos, run):
+    image = photos / "red" / "00.png"
+    text = call("predict", run, image, "--target-prior", "3,1,0").stdout
+    assert "given class shares: blue 75.0 %, green 25.0 %, red 0.0 %" in text
+    assert "blue 50.0 %, green 25.0 %" in call("predict", run, image, "--target-prior", "0.5,0.25,0.2505").stdout
+    error = call("predict", run, image, "--target-prior", "0.5,0.5,0.5", code=2).stderr
+    assert "`--target-prior` must be shares that sum to 1; the sum of those given is 1.5;" in error
+
+
+def test_a_table_that_exists_is_kept_unless_overwritten(photos, run, tmp_path):
+    out, image = tmp_path / "p.csv", photos / "red" / "00.png"
+    out.write_text("mine")
+    error = call("predict", run, image, "--out", out, code=2).stderr
+    assert "p.csv exists; name another file, or give `--overwrite` to replace it" in " ".join(error.split())
+    assert out.read_text() == "mine"
+    call("predict", run, image, "--out", out, "--overwrite")
+    assert out.read_text().startswith("path,prediction,probability")
+
+
 @pytest.mark.filterwarnings("always:the class shares are estimated")
 def test_estimated_class_shares_of_few_images_come_with_a_warning(photos, run):
     one = call("predict", run, photos / "red/00.png", "--estimate-prior").stderr

@@ -40,21 +40,9 @@ _FINETUNE = """With --frozen: then train the whole network with the best strateg
 from the trained heads. Cost: at most 2 × seeds trainings."""
 _FINETUNE_EPOCHS = "With --finetune: passes over the training images of each of these trainings. Default: 5."
 _SHORT = {"balanced_accuracy": "bal. acc."}
-_ONLY_COMPARE: tuple[str, ...] = (
-    "out",
-    "strategies",
-    "seeds",
-    "folds",
-    "select_by",
-    "max_accuracy_drop",
-    "finetune",
-    "finetune_epochs",
-    "jobs",
-    "resume",
-    "overwrite",
-)
-_ONLY_COMPARE += ("keep", "patience")  # a training on the validation images as well cannot choose its epoch by them
-"""The options that `train` does not have, or that another command states anew."""
+_NOT_REPEATED = ("out", "resume", "overwrite", "select_by", "keep", "patience")
+"""Options of `compare` that the training of a final model states anew, or that it cannot have: a training on the
+validation images as well cannot choose its epoch by them."""
 _JOBS = "Trainings at a time. Default: one per CPU core for small images without a GPU, else 1."
 
 
@@ -108,7 +96,7 @@ def compare(
     if result.tree and training.tree == "auto" and not any("/" in name for name in result.tree["classes"]):
         print_note("class tree: balanced by the class counts, because no class has a name like animal/dog; see --tree")
     again = typed_command(context, without=("seeds", "resume", "overwrite"))
-    train = typed_command(context, without=_ONLY_COMPARE, name="train")
+    train = typed_command(context, without=_NOT_REPEATED, name="train")
     return Result(result, lambda: print_comparison(result, out, again, train), saved=saved_if_large(result, out))
 
 

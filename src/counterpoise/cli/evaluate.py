@@ -25,6 +25,8 @@ the split before and after."""
 _SAVE = "With --tune: save the tuned values in the run; predict and export apply them."
 _COUNTS = """Training images per class: 5000,500,50 in the order of the classes, or a JSON file {name: count}. Default:
 those of the run."""
+UNIFORM = 1e-9
+"""Largest difference between the shares of a class prior that counts as uniform."""
 
 
 def evaluate(
@@ -37,7 +39,10 @@ def evaluate(
     """Evaluate saved predictions: metrics per class with confidence intervals, averages and calibration."""
     from counterpoise.workflow import evaluation
 
-    file = source / f"predictions-{split}.npz" if path_exists(source) and source.is_dir() else source
+    is_folder = path_exists(source) and source.is_dir()
+    if is_folder:
+        _refuse_a_comparison(source)
+    file = source / f"predictions-{split}.npz" if is_folder else source
     if not path_exists(file):
         raise ArtifactError(f"{file} does not exist; name the folder of a run or a .npz file with logits and labels")
     suffix = file.stem.removeprefix("predictions-")
@@ -51,9 +56,24 @@ def evaluate(
         result = evaluation.evaluate(file, split=split, **training)
         return Result(result, lambda: _show(result))
     prior = _prior(file, None if train_counts is None else training["train_counts"]) if kind == "tau" else None
+    without_effect = prior is not None and max(prior) - min(prior) < UNIFORM
     tuned = _tuned(kind, file, split, prior, training)
     saved = evaluation.save_tuning(tuned, file.parent) if save else None
-    return Result(tuned, lambda: _show_tuned(tuned, saved))
+    return Result(tuned, lambda: _show_tuned(tuned, saved, without_effect=without_effect))
+
+
+def _refuse_a_comparison(folder: Path) -> None:
+    """Name the runs to evaluate, if the folder holds a comparison."""
+    from counterpoise.core.artifacts import Comparison
+
+    record = folder / "comparison.json"
+    if path_exists(folder / "run.json") or not path_exists(record):
+        return
+    arms = Comparison.load(record).arms
+    runs = [str(folder / directory) for arm in arms if arm.status == "done" for directory in arm.directories]
+    raise ArgumentError(
+        f"{folder} holds a comparison, whose evaluation is in its report; evaluate one of its runs: {listed(runs, 5)}"
+    )
 
 
 def _training(file: Path, counts: str | None) -> dict[str, Any]:
@@ -130,12 +150,20 @@ def _prior(file: Path, counts: ClassCounts | None) -> Any:
             f"`--tune tau`: the class prior in the logits of {run.strategy.name!r} is not known, because its loss or "
             "correction does not define one; tune thresholds, or give `--counts` to adjust for the class counts"
         )
-    if max(run.prior) - min(run.prior) < 1e-9:
-        print_note("the prior in these logits is uniform already, so that tau has no effect; tune thresholds instead")
     return run.prior
 
 
-def _show_tuned(result: Tuned, saved: Path | None) -> None:
+def _show_tuned(result: Tuned, saved: Path | None, *, without_effect: bool) -> None:
+    if without_effect:
+        print_text("the prior in these logits is uniform already, so that tau has no effect; tune thresholds instead")
+    else:
+        _show_before_and_after(result)
+    if saved is not None:
+        print_text()
+        print_text(f"saved: {saved}, which predict and export apply; delete it to undo")
+
+
+def _show_before_and_after(result: Tuned) -> None:
     before, after = result.before, result.after
     for name, value in result.parameters.items():
         print_text(f"{name}: {_parameter(value, [score.name for score in before.classes])}")
@@ -152,9 +180,6 @@ def _show_tuned(result: Tuned, saved: Path | None) -> None:
         for b, a in zip(before.classes, after.classes, strict=True)
     ]
     print_table(headers, classes)
-    if saved is not None:
-        print_text()
-        print_text(f"saved: {saved}, which predict and export apply; delete it to undo")
 
 
 def _parameter(value: Any, classes: list[str]) -> str:

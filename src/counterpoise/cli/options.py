@@ -250,13 +250,15 @@ def _options_of(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
 def typed_command(context: typer.Context, *, without: Collection[str] = (), name: str | None = None) -> str:
     """The command line of a command, without the output options and the options of the arguments ``without``.
 
-    ``name`` is that of another command to which the arguments are given.
+    ``name`` is that of another command to which the arguments are given; options that it does not have are left out.
     """
     words = ["counterpoise", name or str(context.info_name)]
     omitted = {*without, *(field.name for field in dataclasses.fields(OutputOptions))}
+    group: Any = context.find_root().command
+    accepted = {parameter.name for parameter in (context.command if name is None else group.commands[name]).params}
     for parameter in context.command.params:
         source = context.get_parameter_source(str(parameter.name))
-        if parameter.name in omitted or source is None or source.name != "COMMANDLINE":
+        if parameter.name not in accepted - omitted or source is None or source.name != "COMMANDLINE":
             continue
         value = context.params[str(parameter.name)]
         words += [] if parameter.param_type_name == "argument" else [max(parameter.opts, key=len)]

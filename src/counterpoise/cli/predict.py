@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 MOST_ROWS = 30
 _RUN = "A folder that train or compare wrote. Of a comparison, the model of the recommended strategy."
 _IMAGES = "Image files, and folders whose images are predicted."
-_PRIOR = """Class shares of these images: uniform, train, 0.9,0.1 in the order of the classes, or a JSON file
-{class: share}. Default: the predictions as they were evaluated."""
+_PRIOR = """Class shares of these images: uniform, train, shares that sum to 1 (0.9,0.1) or counts (900,100) in the
+order of the classes, or a JSON file {class: share or count}. Default: the predictions as they were evaluated."""
 _STRATEGY = "Strategy to take from a comparison; needed where its verdict is undecided."
-_OUT = "CSV file to write: path, prediction, probability; with --top K those of the next classes too."
+_OUT = """CSV file to write: path, prediction, probability; with --top K those of the next classes too. An image that
+cannot be read has no row: it is listed on stderr, and with --json under "failed"."""
+_OVERWRITE = "Replace the CSV file of --out if it exists."
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help=_RUN)]
 StrategyName = Annotated[str | None, option("--strategy", "NAME", _STRATEGY)]
@@ -41,14 +44,16 @@ def predict(
     device: Device = None,
     target_prior: Annotated[str | None, option("--target-prior", "P", _PRIOR)] = None,
     estimate_target_prior: Annotated[bool, flag("--estimate-prior", "Estimate these shares from the images.")] = False,
+    overwrite: Annotated[bool, flag("--overwrite", _OVERWRITE)] = False,
 ) -> Result:
     """Predict the classes of images with a trained model; images that cannot be read are listed."""
     from counterpoise.workflow.deployment import load_model
+    from counterpoise.workflow.deployment.result import class_shares
 
     model = load_model(run, strategy=strategy, seed=seed, device=device)
     if out is not None:
-        _check_table(out)
-    shares = _shares(target_prior, model)
+        _check_table(out, overwrite=overwrite)
+    shares = None if target_prior is None else class_shares(_shares(target_prior, model), model.classes)
     predicted = model.predict(
         images, batch_size=batch_size, target_prior=shares, estimate_target_prior=estimate_target_prior
     )
@@ -59,21 +64,22 @@ def predict(
         print_note(f"{plural(len(predicted.failed), 'image')} could not be read; {rest}")
     if out is not None:
         predicted.save(out, top=top)
-    return Result({"model": repr(model), **predicted.to_dict(top=top)}, lambda: _show(predicted, model, out, top))
+    used = predicted.prior if shares is None else (shares / shares.sum()).tolist()
+    return Result({"model": repr(model), **predicted.to_dict(top=top)}, lambda: _show(predicted, model, used, out, top))
 
 
-def _check_table(out: Path) -> None:
-    """Refuse a table that would replace an image, as in ``--out`` before the images."""
+def _check_table(out: Path, *, overwrite: bool) -> None:
+    """Refuse a table that would replace an image, as in ``--out`` before the images, or a file that is kept."""
     if path_exists(out) and out.is_dir():
         raise ArgumentError(f"`out` is the folder {str(out)!r}; name a file, such as {str(out / 'predictions.csv')!r}")
     if out.suffix.lower() != ".csv":
         raise ArgumentError(f"`out` must end in .csv, so that no image is replaced; got {str(out)!r}")
+    if path_exists(out) and not overwrite:
+        raise ArgumentError(f"`out` {out} exists; name another file, or give `overwrite` to replace it")
 
 
-def _shares(text: str | None, model: TrainedModel) -> Any:
-    """The option --target-prior as class shares."""
-    if text is None:
-        return None
+def _shares(text: str, model: TrainedModel) -> Any:
+    """The option --target-prior as class shares or counts."""
     if text == "uniform":
         return [1.0] * len(model.classes)
     if text == "train":
@@ -89,11 +95,13 @@ def _shares(text: str | None, model: TrainedModel) -> Any:
     return shares
 
 
-def _show(predicted: ImagePredictions, model: TrainedModel, out: Path | None, top: int) -> None:
+def _show(
+    predicted: ImagePredictions, model: TrainedModel, shares: Sequence[float], out: Path | None, top: int
+) -> None:
     print_text(repr(model))
-    if predicted.prior:
-        shares = ", ".join(f"{name} {percent(q)}" for name, q in zip(model.classes, predicted.prior, strict=True))
-        print_text(f"estimated class shares: {shares}")
+    if shares:
+        named = ", ".join(f"{name} {percent(q)}" for name, q in zip(model.classes, shares, strict=True))
+        print_text(f"{'estimated' if predicted.prior else 'given'} class shares: {named}")
     if out is not None:
         print_text(f"{plural(len(predicted), 'image')} predicted: {out}")
         return

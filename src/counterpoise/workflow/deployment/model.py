@@ -19,9 +19,8 @@ from torch import Tensor, nn
 
 from counterpoise.core.artifacts import Comparison, Run
 from counterpoise.core.checks import checked_choice, checked_count
-from counterpoise.core.errors import ArgumentError, ArgumentTypeError, ArtifactError, DatasetError
+from counterpoise.core.errors import ArgumentError, ArtifactError, DatasetError
 from counterpoise.core.files import path_exists
-from counterpoise.core.names import did_you_mean
 from counterpoise.core.text import listed, plural
 from counterpoise.hierarchy import ClassTree
 from counterpoise.models import CustomModel, FrozenClassifier, build_model, inspect_model, set_memory_format
@@ -29,7 +28,7 @@ from counterpoise.posthoc import adjust_logits, apply_transforms, estimate_prior
 from counterpoise.workflow.deployment.frozen import frozen_network, refuse_own_features
 from counterpoise.workflow.deployment.images import ImageLike, ImageTransform, listed_images
 from counterpoise.workflow.deployment.module import ImageClassifier, NodeClassifiers
-from counterpoise.workflow.deployment.result import ImagePredictions
+from counterpoise.workflow.deployment.result import ImagePredictions, class_shares
 from counterpoise.workflow.evaluation import TUNING_FILE, read_tuning
 from counterpoise.workflow.training import RunFolder, checked_device
 from counterpoise.workflow.training.custom import checked_model
@@ -83,8 +82,8 @@ class TrainedModel:
             batch_size: images per pass through the model. None is the size that the training used for its
                 predictions: with it, the predictions on the test images equal those of the run bit for bit on the same
                 CPU.
-            target_prior: ``(C,)`` class shares of the images to predict, or ``{class: share}``; only their proportions
-                matter. None leaves the predictions as they were evaluated.
+            target_prior: ``(C,)`` class shares of the images to predict, which sum to 1, or counts (whole numbers); or
+                ``{class: share or count}``. None leaves the predictions as they were evaluated.
             estimate_target_prior: estimate these shares from the images themselves, by expectation maximisation.
                 A UserWarning says so where the images are too few: less than 20 per class on average.
 
@@ -93,7 +92,8 @@ class TrainedModel:
             predicted.
 
         Raises:
-            ArgumentError: a prior that does not fit, or a model whose logits contain no known prior.
+            ArgumentError: a prior that does not fit, shares that do not sum to 1, or a model whose logits
+                contain no known prior.
             ArgumentTypeError: something that is not an image.
             DatasetError: a path does not exist, or a folder has no images.
 
@@ -104,7 +104,7 @@ class TrainedModel:
         """
         if target_prior is not None and estimate_target_prior:
             raise ArgumentError("`target_prior` and `estimate_target_prior` exclude each other; give one of them")
-        shares = None if target_prior is None else self._shares(target_prior)
+        shares = None if target_prior is None else class_shares(target_prior, self.classes)
         if shares is not None or estimate_target_prior:
             self._check_prior("estimate_target_prior" if estimate_target_prior else "target_prior")
         size = 4 * self.run.settings["batch_size"] if batch_size is None else checked_count("batch_size", batch_size)
@@ -171,21 +171,6 @@ class TrainedModel:
                         tensors, rows = [], []
         if tensors:
             yield torch.stack(tensors), rows
-
-    def _shares(self, prior: Any) -> NDArray[np.float64]:
-        """Class shares from a vector or from a mapping with all classes."""
-        if isinstance(prior, dict):
-            for name in prior:
-                if name not in self.classes:
-                    raise ArgumentError(f"`target_prior` names {name!r}; {did_you_mean(str(name), self.classes)}")
-            missing = [name for name in self.classes if name not in prior]
-            if missing:
-                raise ArgumentError(f"`target_prior` has no share for {listed(missing)}; give 0 where there is none")
-            prior = [prior[name] for name in self.classes]
-        try:
-            return np.asarray(prior, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise ArgumentTypeError(f"`target_prior` must be one number per class; got {prior!r:.80}") from None
 
     def _check_prior(self, argument: str) -> None:
         if self.run.prior:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from counterpoise.core.checks import checked_count
+from counterpoise.core.errors import ArgumentError, ArgumentTypeError
+from counterpoise.core.names import did_you_mean
 from counterpoise.core.tables import write_csv
+from counterpoise.core.text import listed, number_text
 from counterpoise.metrics import softmax
+from counterpoise.posthoc.arrays import as_prior
+
+SUM_TOLERANCE = 1e-3
+"""How far from 1 the sum of given class shares may be."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,3 +96,32 @@ class ImagePredictions:
         failed = [{"path": name, "reason": reason} for name, reason in self.failed.items()]
         estimated = dict(zip(self.classes, self.prior, strict=True)) if self.prior else {}
         return {"images": images, "failed": failed, **({"estimated_prior": estimated} if estimated else {})}
+
+
+def class_shares(prior: Any, classes: Sequence[str]) -> NDArray[np.float64]:
+    """Class shares or counts from a vector or from a mapping with all classes; shares must sum to 1.
+
+    Example:
+        >>> class_shares({"cat": 0.9, "dog": 0.1}, ("dog", "cat"))
+        array([0.1, 0.9])
+    """
+    if isinstance(prior, Mapping):
+        for name in prior:
+            if name not in classes:
+                raise ArgumentError(f"`target_prior` names {name!r}; {did_you_mean(str(name), classes)}")
+        missing = [name for name in classes if name not in prior]
+        if missing:
+            raise ArgumentError(f"`target_prior` has no share for {listed(missing)}; give 0 where there is none")
+        prior = [prior[name] for name in classes]
+    try:
+        shares = np.asarray(prior, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ArgumentTypeError(f"`target_prior` must be one number per class; got {prior!r:.80}") from None
+    as_prior(shares, len(classes), "target_prior")
+    total, are_counts = float(shares.sum()), bool((shares == np.round(shares)).all())
+    if not are_counts and abs(total - 1) > SUM_TOLERANCE:
+        raise ArgumentError(
+            f"`target_prior` must be shares that sum to 1; the sum of those given is {number_text(total, 4)}; correct "
+            "them, or give one count (a whole number) per class, such as 900,100"
+        )
+    return shares
