@@ -164,7 +164,7 @@ class TrainingOptions:
     weights: Annotated[str | None, _training("--weights", "FILE", _WEIGHTS)] = None
     epochs: Annotated[
         int | None,
-        _training("--epochs", "E", "Passes over the training images. Default: 30; 15 with --frozen.", min=1),
+        _training("--epochs", "E", "Passes over the training images. Default: 30; with --frozen 15 or more.", min=1),
     ] = _SETTINGS.epochs
     frozen: Annotated[bool, _FROZEN] = _SETTINGS.frozen
     views: Annotated[

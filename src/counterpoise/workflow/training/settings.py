@@ -59,8 +59,8 @@ class Settings:
             which it gets as ``num_classes`` if it takes that: a class, ``lambda num_classes: …``, or
             ``functools.partial(timm.create_model, "resnet18")``. The module maps images ``(N, 3, S, S)`` to logits
             ``(N, C)``; Counterpoise normalizes the images before it.
-        epochs: number of epochs; an epoch has as many images as the training split, whatever the strategy. None is 30,
-            and 15 if ``frozen``.
+        epochs: number of epochs; an epoch has as many images as the training split, whatever the strategy. None is 30;
+            if ``frozen`` 15, or as many as give 600 steps.
         batch_size: images per optimiser step, over all processes; at most the number of training images, to which a
             larger one is lowered. None is 128 from 2,048 training images on, else 32.
         optimizer: "sgd", "adamw", or a function that makes a `torch.optim.Optimizer` from the parameters, and from

@@ -11,8 +11,10 @@ import pytest
 import counterpoise as cp
 from counterpoise.core.artifacts import Comparison, Predictions, Run
 from counterpoise.core.errors import ArgumentError, ArgumentTypeError, ArtifactError, TrainingError
+from counterpoise.workflow.dataset.folds import ResplitImages
 from counterpoise.workflow.training.frozen import runs
-from counterpoise.workflow.training.frozen.settings import default_batch
+from counterpoise.workflow.training.frozen.settings import default_batch, resolve_frozen
+from counterpoise.workflow.training.settings import Settings
 
 STRATEGIES = "focal,logit-adjusted,post-hoc-logit-adjusted,tau-norm"
 
@@ -220,3 +222,18 @@ def test_the_verdict_says_that_only_heads_were_trained(compared):
 
 def test_the_default_batch_gives_about_forty_steps():
     assert [default_batch(n) for n in (2, 500, 2_000, 12_406, 10**7)] == [16, 16, 64, 256, 512]
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(12, 600), (100, 86), (1_000, 19), (10_000, 15)])
+def test_few_images_are_seen_in_more_epochs(images, epochs):
+    from tests.workflow.training.frozen.test_heads import setup_of_digits
+
+    data = setup_of_digits().data
+    train = np.flatnonzero(data.splits == "train")
+    rows = np.resize(train, images)
+    splits = np.full(images, "train")
+    resolved = resolve_frozen(Settings(frozen=True, features="x.npz"), ResplitImages(data, splits, rows=rows))
+    assert resolved.epochs == epochs
+    assert resolved.steps >= 585
+    given = resolve_frozen(Settings(frozen=True, epochs=2, features="x"), ResplitImages(data, splits, rows=rows))
+    assert given.epochs == 2

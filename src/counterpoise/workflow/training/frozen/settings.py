@@ -10,6 +10,7 @@ from counterpoise.core.errors import ArgumentError
 from counterpoise.core.images import LabeledImages
 from counterpoise.models import WeightFile
 from counterpoise.workflow.training.settings import (
+    FROZEN_EPOCHS,
     PRETRAINED_SIZE,
     SMALL_IMAGE,
     ResolvedSettings,
@@ -24,7 +25,8 @@ SMALL_SIZE = 128
 LEARNING_RATES = (1e-3, 3e-4, 3e-3, 1e-4)
 WEIGHT_DECAYS = (0.01, 3.0)
 """Every strategy chooses from the pairs of these, which are the same for all."""
-STEPS_PER_EPOCH = 40
+STEPS_PER_EPOCH, FEWEST_STEPS = 40, 600
+"""Wanted in an epoch, and by default at least in a training: with fewer the heads are not fitted."""
 SMALLEST_BATCH, LARGEST_BATCH = 16, 512
 
 
@@ -47,13 +49,15 @@ def resolve_frozen(settings: Settings, data: LabeledImages) -> ResolvedSettings:
     batch = min(settings.batch_size or default_batch(len(train)), len(train))
     rates = LEARNING_RATES if settings.learning_rate is None else (settings.learning_rate,)
     decays = WEIGHT_DECAYS if settings.weight_decay is None else (settings.weight_decay,)
+    steps = -(-len(train) // batch)
     return replace(
         resolved,
+        epochs=settings.epochs or max(FROZEN_EPOCHS, -(-FEWEST_STEPS // steps)),
         model="features" if own else MODEL if settings.model == "auto" else settings.model,
         pretrained=not own and settings.weights is None,
         weights=None if settings.weights is None else WeightFile.of(Path(settings.weights)),
         batch_size=batch,
-        steps_per_epoch=-(-len(train) // batch),
+        steps_per_epoch=steps,
         pairs=tuple((rate, decay) for rate in rates for decay in decays),
     )
 
