@@ -31,7 +31,8 @@ from counterpoise.core.text import number_text
 from counterpoise.metrics import METRICS
 from counterpoise.weights import Scheme, class_weights
 from counterpoise.workflow import augmentation
-from counterpoise.workflow.training import Settings
+from counterpoise.workflow.augmentation import LongTail
+from counterpoise.workflow.training import RunFolder, Settings
 
 COMMANDS = ("demo", "audit", "plan", "augment", "train", "compare", "evaluate", "report", "weights", "explain")
 COMMANDS += ("predict", "export", "make-longtail")
@@ -346,6 +347,53 @@ def test_a_comparison_goes_on_after_an_error_of_the_audit_and_says_so(photos, tm
     assert "The audit found an error in the data" in (out / "report.html").read_text()
 
 
+@pytest.mark.filterwarnings("default:the (training|augmentation) goes on")
+def test_training_and_augmentation_go_on_after_an_error_of_the_audit_and_say_so(photos, tmp_path):
+    data = tmp_path / "photos"
+    shutil.copytree(photos, data)
+    shutil.copy(data / "red" / "00.png", data / "green" / "copy.png")
+    for what, arguments in (
+        ("training", ("train", data, "--strategy", "focal", *SHORT)),
+        ("augmentation", ("augment", data, "--no-images", "--jobs", 1)),
+    ):
+        result = call(*arguments, "--out", tmp_path / what)
+        (line,) = [line for line in result.stderr.splitlines() if "audit" in line]
+        assert line.startswith(f"warning: the {what} goes on although the audit found an error in the data: ")
+        assert "`--exclude-duplicates`" in line
+        assert "goes on" not in call(*arguments, "--exclude-duplicates", "--out", tmp_path / f"{what}-clean").stderr
+
+
+def test_train_prints_the_score_the_epoch_that_was_kept_and_that_a_run_was_finished(photos, tmp_path):
+    command = ("train", photos, "--strategy", "focal", "--keep", "best", *SHORT, "--out", tmp_path / "run")
+    first, again = call(*command).stdout, call(*command, "--resume").stdout
+    run = Run.load(tmp_path / "run" / "run.json")
+    history = RunFolder(tmp_path / "run").read_history()
+    value = history[run.best_epoch - 1]["val_balanced_accuracy"]
+    assert f"validation balanced accuracy: {100 * value:.1f} %" in first
+    assert f"the model has the weights of epoch {run.best_epoch}, the best one" in first
+    assert first.rstrip().endswith(f"Next: counterpoise evaluate {tmp_path / 'run'}")
+    assert "already finished" not in first
+    assert again == first.replace(
+        "trained for", "this run was already finished, and nothing was trained now: trained for"
+    )
+
+
+def test_make_longtail_names_the_classes_that_limit_the_ratio(photos, tmp_path):
+    said = call("make-longtail", photos, "--ratio", 100, "--out", tmp_path / "limited").stderr
+    told = LongTail.load(tmp_path / "limited" / "longtail.json")
+    limited = [n for n, k in zip(told.before, told.profile, strict=True) if n < k]
+    assert bool(limited) == ("too few training images" in said)
+    (tmp_path / "c").mkdir()
+    for name, number in (("a", 40), ("b", 6), ("c", 30)):
+        (tmp_path / "c" / name).mkdir()
+        for i in range(number):
+            Image.new("RGB", (4, 4), (i, number, 0)).save(tmp_path / "c" / name / f"{i}.png")
+    said = call("make-longtail", tmp_path / "c", "--ratio", 2, "--out", tmp_path / "made").stderr
+    assert "ratio of 2 that was asked for" in said
+    assert re.search(r"1 class has too few training images: '?b \(\d\)'?; choose a smaller --ratio", said)
+    assert "--one-vs-rest" in said
+
+
 @pytest.mark.parametrize(("option", "value"), [("--select-by", "f1"), ("--max-accuracy-drop", "-1")])
 def test_a_choice_that_cannot_be_made_is_refused(photos, tmp_path, option, value):
     assert option in call("compare", photos, option, value, "--out", tmp_path / "out", code=2).stderr
@@ -421,10 +469,12 @@ def test_train_says_the_same_in_json(photos, tmp_path):
 
 def test_explain_lists_draws_and_keeps_what_is_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "strategies: baseline, weighted-ce" in call("explain").stdout
+    listed = call("explain").stdout
+    assert "strategies (what `train` and `compare` take): baseline, weighted-ce" in listed
+    assert "samplers (those that no strategy uses): repeat_factor" in listed
     text = call("explain", "focal_loss").stdout
     assert "(1 − p_y)^γ log p_y" in text
-    assert text.rstrip().endswith("page: explain-focal.html")
+    assert text.rstrip().endswith("wrote the page explain-focal.html in the current folder; --out names another file")
     before = (tmp_path / "explain-focal.html").read_bytes()
     assert "--overwrite" in call("explain", "dice", "--out", "explain-focal.html", code=2).stderr
     call("explain", "dice", "--out", "explain-focal.html", "--overwrite")

@@ -44,7 +44,7 @@ def test_train_prints_its_plan_and_a_line_per_epoch(tmp_path):
     assert len(epochs) == 2
     for n, (line, row) in enumerate(zip(epochs, rows, strict=True), start=1):
         value = f"{100 * row['val_balanced_accuracy']:.1f} %"
-        left = "; about .+ left" if n == 1 else ""
+        left = "(; about .+ left)?" if n == 1 else ""
         expected = rf"epoch {n} of 2: loss {row['loss']:.4f}, validation balanced accuracy {value}, [\d.]+ s{left}"
         assert re.fullmatch(expected, line)
 
@@ -104,6 +104,23 @@ def test_the_time_left_counts_only_the_steps_that_were_trained_here(monkeypatch,
     assert lines == [str(PLAN), "about 13.5 s left, estimated from the first 12 steps"]
     shown.epoch("focal, seed 0", {"epoch": 2.0, "loss": 0.25, "val_balanced_accuracy": None})
     assert capsys.readouterr().err == "epoch 2 of 3: loss 0.2500, 15.5 s; about 13.5 s left\n"
+
+
+def test_the_time_of_short_work_is_not_estimated_and_that_of_long_work_once(monkeypatch, capsys):
+    clock = [0.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: clock[0])
+    for seconds, shown_left in ((0.15, ""), (0.3, "; about 12.0 s left")):
+        shown = TrainingProgress(lambda *bar: None, is_terminal=False)
+        shown.start(PLAN)
+        for done in range(1, 61):
+            clock[0] += seconds
+            shown.step("focal, seed 0", done, 60)
+            if done == 20:
+                shown.epoch("focal, seed 0", {"epoch": 1.0, "loss": 0.25, "val_balanced_accuracy": None})
+                _, *lines = capsys.readouterr().err.splitlines()
+                assert len(lines) == (2 if shown_left else 1)
+                assert lines[-1].endswith(f" s{shown_left}")
+        assert capsys.readouterr().err == ""
 
 
 def test_on_a_terminal_the_bar_shows_loss_and_metric_and_no_line_is_added(capsys):

@@ -19,7 +19,7 @@ import pytest
 from tests.workflow.report import samples
 
 from counterpoise.core import codec, files
-from counterpoise.core.artifacts import Comparison, ConfusionMatrix, Evaluation, read_artifact
+from counterpoise.core.artifacts import Comparison, ConfusionMatrix, Evaluation, Run, read_artifact
 from counterpoise.core.errors import ArtifactError
 
 NAMES = tuple(f"class-{i}" for i in range(101))
@@ -378,3 +378,13 @@ def test_every_member_is_an_array_that_is_named(comparison: Comparison, tmp_path
     with zipfile.ZipFile(beside(tmp_path / "c.json")) as archive:
         assert sorted(f"{name}.npy" for name in named) == sorted(archive.namelist())
     assert len(set(named)) == 5 * 2 * 2 + 2
+
+
+def test_runs_and_comparisons_are_shown_in_one_line():
+    whole = samples.comparison(NAMES)
+    text = repr(whole)
+    assert text.startswith("Comparison(")
+    assert f"{len(whole.arms)} strategies × " in text
+    assert whole.verdict.headline in text
+    run = Run(whole.arms[0].strategy, 3, "done", "resnet20", {}, {}, {}, ("a", "b"), (3, 1), directory="runs/x")
+    assert repr(run) == f"Run({whole.arms[0].strategy.name!r}, seed=3, done, resnet20, 'runs/x')"

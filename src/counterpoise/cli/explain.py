@@ -16,6 +16,14 @@ from counterpoise.core.files import path_exists, reading
 if TYPE_CHECKING:
     from counterpoise.core.explanation import Explanation
 
+_DESCRIPTIONS = {
+    "metrics": "why accuracy misleads; all others are in the report",
+    "strategies": "what `train` and `compare` take",
+    "weights": "class weights from class counts",
+    "losses": "those that are not a strategy of the same name",
+    "samplers": "those that no strategy uses",
+    "augmentations": "those that no strategy uses",
+}
 _CREATED_BY = "Created by Counterpoise"
 Overwrite = Annotated[bool, flag("--overwrite", "Replace FILE if it exists.")]
 
@@ -29,7 +37,7 @@ Name = Annotated[
         show_default=False,
     ),
 ]
-_OUT = "File to write: .html, .png, .svg, .md or .json; default: explain-NAME.html."
+_OUT = "File to write: .html, .png, .svg, .md or .json; default: explain-NAME.html in the current folder."
 
 
 def explain(
@@ -53,7 +61,9 @@ def explain(
         if out is None:
             _write(result, page, overwrite=overwrite or _is_own_page(page))
         _print(result)
-        print_text(f"\npage: {page}")
+        print_text(
+            f"\nwrote the page {page}" + (" in the current folder; --out names another file" if out is None else "")
+        )
 
     return Result(result, show)
 
@@ -80,8 +90,8 @@ def _write(result: Explanation, target: Path, *, overwrite: bool) -> None:
 
 def _list(kinds: dict[str, tuple[str, ...]]) -> None:
     for kind, names in kinds.items():
-        print_text(f"{kind}: {', '.join(names)}")
-    print_text("\ncounterpoise explain NAME")
+        print_text(f"{kind} ({_DESCRIPTIONS[kind]}): {', '.join(names)}")
+    print_text("\ncounterpoise explain NAME  # prints the page, and writes it to explain-NAME.html in this folder")
 
 
 def _print(result: Explanation) -> None:

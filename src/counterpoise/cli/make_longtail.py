@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from counterpoise.cli.options import Data, DataOptions, Out, Resume, option
 from counterpoise.cli.output import Result, print_note, print_table, print_text
+from counterpoise.core.text import listed, plural
 from counterpoise.core.text import ratio as ratio_text
 
 if TYPE_CHECKING:
@@ -40,8 +41,18 @@ def _show(result: LongTail, out: Path) -> None:
     print_text(
         f"wrote {out} (imbalance ratio {ratio_text(result.imbalance_ratio)}); all validation and test images are kept"
     )
-    if result.ratio is not None and result.imbalance_ratio > 1.1 * result.ratio:
+    _show_limits(result)
+
+
+def _show_limits(result: LongTail) -> None:
+    """Say which classes have too few images for the ratio that was asked for, and what to do."""
+    limited = [
+        f"{name} ({n:,})" for name, n, k in zip(result.classes, result.before, result.profile, strict=True) if 0 < n < k
+    ]
+    if limited and result.ratio is not None:
         print_note(
-            f"the ratio is larger than the {result.ratio:g} asked for, because a class had too few images; add images "
-            "to the smallest class"
+            "note: the classes do not decrease exponentially from the largest to the smallest with the ratio of "
+            f"{result.ratio:g} that was asked for; the ratio reached is {ratio_text(result.imbalance_ratio)}, because "
+            f"{plural(len(limited), 'class has', 'classes have')} too few training images: {listed(limited, 5)}; "
+            "choose a smaller --ratio, add images, or make two classes with --one-vs-rest"
         )

@@ -181,7 +181,13 @@ class TrainingOptions:
         float | None, _training("--lr", "LR", "Peak learning rate. Default: by the optimizer and the batch size.")
     ] = _SETTINGS.learning_rate
     image_size: Annotated[
-        int | None, _training("--image-size", "PX", "Side to resize images to. Default: by their size.", min=4)
+        int | None,
+        _training(
+            "--image-size",
+            "PX",
+            "Side to resize images to. Default: their median shorter side if at most 64, else 128; pretrained: 224.",
+            min=4,
+        ),
     ] = _SETTINGS.image_size
     resize: Annotated[
         str,

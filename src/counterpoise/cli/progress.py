@@ -16,6 +16,9 @@ from counterpoise.workflow.training.progress import ProgressReport, WorkPlan
 WARM_UP_STEPS, MEASURED_STEPS, MEASURED_SECONDS = 2, 10, 2.0
 """The time is estimated after this many steps and seconds; the first steps take longer than the others."""
 
+SHORT_SECONDS = 10.0
+"""The time left is not shown where the whole work is estimated to take less than this."""
+
 FEATURE_SECONDS = 10.0
 """Off a terminal, seconds between the lines on the features that are being computed."""
 
@@ -87,12 +90,16 @@ class TrainingProgress(ProgressReport):
         return [] if value is None else [f"validation {metric_name(self._metric)} {percent(value)}"]
 
     def _seconds_left(self) -> float | None:
-        """The seconds per measured step, times the steps that remain; None until some are measured."""
+        """The seconds that the remaining steps take at the measured speed; None before it is measured or if short."""
         steps = self._trained - WARM_UP_STEPS
-        return None if steps < 1 else (self._total - self._done) * (time.monotonic() - self._start) / steps
+        if steps < 1:
+            return None
+        per_step, remaining = (time.monotonic() - self._start) / steps, self._total - self._done
+        return None if (self._trained + remaining) * per_step < SHORT_SECONDS else remaining * per_step
 
     def _left(self) -> str:
         seconds = self._seconds_left() if self._done < self._total else None
+        self._is_estimated |= seconds is not None
         return "" if seconds is None else f"; about {duration(seconds)} left"
 
     def _estimate(self) -> None:

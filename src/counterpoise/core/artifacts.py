@@ -20,6 +20,7 @@ from counterpoise.core.explanation import Explanation
 from counterpoise.core.files import read_json
 from counterpoise.core.predictions import LogitTransform, Predictions
 from counterpoise.core.strategy import Strategy
+from counterpoise.core.text import plural
 
 __all__ = [
     "Arm",
@@ -84,6 +85,9 @@ class Run(Artifact):
     directory: str = ""
     selected: dict[str, float] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Run({self.strategy.name!r}, seed={self.seed}, {self.status}, {self.model}, {self.directory!r})"
 
 
 @dataclass(frozen=True)
@@ -246,6 +250,11 @@ class Comparison(Artifact):
                     f"`arms`: an evaluation of {arm.strategy.name!r} has other classes than `audit`; compare runs of "
                     "one dataset"
                 )
+
+    def __repr__(self) -> str:
+        strategies = plural(len(self.arms), "strategy", "strategies")
+        done = f"{strategies} × {plural(len(self.seeds), 'seed')}"
+        return f"Comparison({self.audit.name!r}, {done}: {self.verdict.headline!r})"
 
 
 _KINDS: dict[str, type[Artifact]] = {

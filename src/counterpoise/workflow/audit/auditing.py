@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import unicodedata
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -96,6 +97,22 @@ def audit(
         symmetries=tuple(name for name in SYMMETRIES if name in dataset.symmetries),
         examples=_examples(dataset, copies, about_copies),
     )
+
+
+def warn_of_errors(audited: AuditResult, activity: str, *, stacklevel: int) -> None:
+    """Warn that ``activity``, such as "the training", goes on although the data have errors, and say what to do."""
+    faults = [finding for finding in audited.findings if finding.severity == "error"]
+    if faults:
+        more = f" (and {plural(len(faults) - 1, 'more error')})" if len(faults) > 1 else ""
+        advice = "`counterpoise audit` lists all findings"
+        if any(finding.kind.startswith("same-image") for finding in faults):
+            advice += ", and `exclude_duplicates=True` (--exclude-duplicates) leaves copies of images out"
+        warnings.warn(
+            f"{activity} goes on although the audit found an error in the data: {faults[0].reason.rstrip('.')}"
+            f"{more}; {advice}",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def _constant_prediction(counts: NDArray[np.int64], constant: int) -> tuple[float | None, float | None]:

@@ -22,6 +22,7 @@ from counterpoise.core.images import SYMMETRIES
 from counterpoise.core.lineage import LINEAGE_FILE, write_lineage
 from counterpoise.core.processes import workers
 from counterpoise.core.text import listed, plural
+from counterpoise.workflow.audit import audit, warn_of_errors
 from counterpoise.workflow.augmentation.contact_sheet import CONTACT_SHEET, contact_sheet
 from counterpoise.workflow.augmentation.folders import check_folder, remove_partial_files
 from counterpoise.workflow.augmentation.items import Augmented, Item, items_of, target_counts
@@ -92,6 +93,9 @@ def augment(  # noqa: PLR0913  one argument per decision of the user
     Returns:
         An `Augmented` with the numbers of images.
 
+    Warns:
+        UserWarning: the same image is in two classes or two splits; `counterpoise.audit` lists all findings.
+
     Raises:
         ArgumentError: ``target``, ``operations`` or ``strength`` is not valid, ``data`` has no files, ``data`` and
             ``out`` contain each other, or ``out`` has an augmentation with other arguments.
@@ -102,6 +106,7 @@ def augment(  # noqa: PLR0913  one argument per decision of the user
     """
     dataset, result = _planned(data, Path(out), target, seed, splits, operations, strength)
     items = items_of(dataset, Path(out), result, allowed_operations(result.operations, dataset.symmetries))
+    warn_of_errors(audit(dataset), "the augmentation", stacklevel=2)
     with claimed(out, resume=resume, overwrite=None) as folder:
         _write(result, items, folder, jobs, progress or (lambda done, total: None))
         _write_contact_sheet(contact_sheet(dataset, result, items) if images else None, folder / CONTACT_SHEET)

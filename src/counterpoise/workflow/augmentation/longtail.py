@@ -49,6 +49,11 @@ class LongTail(Artifact):
     after: tuple[int, ...]
 
     @property
+    def profile(self) -> tuple[int, ...]:
+        """Training images per class of the exponential profile; a class with fewer in the source limits the copy."""
+        return self.before if self.ratio is None else tuple(longtail_profile(self.before, self.ratio).tolist())
+
+    @property
     def imbalance_ratio(self) -> float:
         """The ratio that the copy has: larger than asked for where a class had too few images."""
         return max(self.after) / min(n for n in self.after if n)
@@ -120,13 +125,19 @@ def longtail_counts(counts: Sequence[int] | NDArray[np.int64], ratio: float) -> 
         >>> longtail_counts([5000] * 10, 100.0).tolist()  # CIFAR-10-LT
         [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
     """
+    kept: NDArray[np.int64] = np.minimum(np.asarray(counts, dtype=np.int64), longtail_profile(counts, ratio))
+    return kept
+
+
+def longtail_profile(counts: Sequence[int] | NDArray[np.int64], ratio: float) -> NDArray[np.int64]:
+    """Images per class of an exponential profile with the largest class and the order of these counts."""
     n = np.asarray(counts, dtype=np.int64)
     rank = np.empty(len(n), dtype=np.int64)
     rank[np.argsort(-n, kind="stable")] = np.arange(len(n))
     present = max(1, int((n > 0).sum()) - 1)
     profile = np.floor(n.max() * float(ratio) ** (-rank / present) + 1e-9).astype(np.int64)
-    kept: NDArray[np.int64] = np.minimum(n, np.maximum(profile, 1))
-    return kept
+    least_one: NDArray[np.int64] = np.maximum(profile, 1)
+    return least_one
 
 
 def _classes(dataset: ImageDataset, one_vs_rest: str | None) -> tuple[tuple[str, ...], NDArray[np.int64]]:

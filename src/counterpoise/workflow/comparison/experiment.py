@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +17,7 @@ from counterpoise.core.checks import checked_choice, checked_number
 from counterpoise.core.errors import ArgumentError
 from counterpoise.core.files import claim, output_folder
 from counterpoise.core.images import SPLITS, LabeledImages, Split
-from counterpoise.core.text import plural
-from counterpoise.workflow.audit import audit
+from counterpoise.workflow.audit import audit, warn_of_errors
 from counterpoise.workflow.comparison.engine import Progress
 from counterpoise.workflow.comparison.finetuning import finetune_best, further_settings
 from counterpoise.workflow.comparison.next_step import command, final_training, has_own_features, next_step, typed
@@ -146,7 +144,7 @@ def compare(  # noqa: PLR0913  one argument per decision of the user
     setup = prepared(divided, checked, device=used, tracker=tracker, out=out, progress=report.features)
     setup = setup if folds is None else setup.with_folds(folds, checked)
     audited = audit(setup.data)
-    _warn_of_errors(audited)
+    warn_of_errors(audited, "the comparison", stacklevel=2)
     with output_folder(out, _FILES, resume=resume, overwrite=overwrite) as folder:
         experiment = Experiment(setup, seed_list, folder, chosen or _advised(audited, setup), further)
         experiment.check_folders()
@@ -193,22 +191,6 @@ def _comparison(
         max_accuracy_drop=most,
         folds=folds,
     )
-
-
-def _warn_of_errors(audited: AuditResult) -> None:
-    """Say before the training that the data have faults, which the comparison does not remove."""
-    faults = [finding for finding in audited.findings if finding.severity == "error"]
-    if faults:
-        more = f" (and {plural(len(faults) - 1, 'more error')})" if len(faults) > 1 else ""
-        advice = "`counterpoise audit` lists all findings"
-        if any(finding.kind.startswith("same-image") for finding in faults):
-            advice += ", and `exclude_duplicates=True` (--exclude-duplicates) leaves copies of images out"
-        warnings.warn(
-            f"the comparison goes on although the audit found an error in the data: {faults[0].reason.rstrip('.')}"
-            f"{more}; {advice}",
-            UserWarning,
-            stacklevel=3,
-        )
 
 
 def _with_next_step(comparison: Comparison, out: str | Path, *, as_planned: bool, default_settings: bool) -> Comparison:

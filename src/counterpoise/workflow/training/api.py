@@ -17,6 +17,7 @@ from counterpoise.core.artifacts import Run, Strategy
 from counterpoise.core.errors import ArgumentTypeError, ArtifactError, TrainingError
 from counterpoise.core.files import NEW, claim, output_folder, path_exists
 from counterpoise.core.images import SPLITS, LabeledImages
+from counterpoise.workflow.audit import audit, warn_of_errors
 from counterpoise.workflow.dataset import as_dataset, check_output
 from counterpoise.workflow.dataset.folds import with_validation
 from counterpoise.workflow.strategy import CATALOG, as_strategy
@@ -90,8 +91,9 @@ def train(  # noqa: PLR0913  one argument per decision of the user
         model.safetensors.
 
     Warns:
-        UserWarning: a strategy of your own compensates the class imbalance more than once; says what to change. Or the
-            logits of the training images are too many to save; their recall per class is in the `Run` all the same.
+        UserWarning: the same image is in two classes or two splits; `counterpoise.audit` lists all findings. A strategy
+            of your own compensates the class imbalance more than once; says what to change. Or the logits of the
+            training images are too many to save; their recall per class is in the `Run` all the same.
 
     Raises:
         ArgumentError: an unknown strategy, model or setting, a device that does not exist, an augmentation that is not
@@ -122,6 +124,8 @@ def train(  # noqa: PLR0913  one argument per decision of the user
     report = as_report(None if isinstance(progress, ProgressReport) and not is_first else progress, named=False)
     setup = prepared(dataset, checked, device=used, tracker=tracker, out=path, progress=report.features)
     setup.check_head(chosen)
+    if is_first:
+        warn_of_errors(audit(setup.data), "the training", stacklevel=2)
     if chosen.name not in CATALOG and (advice := setup.double_correction_advice(chosen)):
         warnings.warn(advice, UserWarning, stacklevel=2)
     with output_folder(path, FILES, resume=resume, overwrite=overwrite) if is_first else nullcontext():
