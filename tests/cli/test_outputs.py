@@ -121,8 +121,11 @@ def test_a_comparison_that_is_ended_leaves_no_process_and_says_no_more_than_one_
         time.sleep(0.05)
     child.send_signal(sent)
     stdout, stderr = child.communicate(timeout=60)  # the workers have these pipes, too: they have ended
-    interrupted = "error: interrupted; finished work is kept, --resume continues from there\n"
-    assert (stdout, stderr) == ("", interrupted if sent == signal.SIGINT else "")
+    interrupted = ["error: interrupted; finished work is kept, --resume continues from there"]
+    plan, *lines = stderr.splitlines()
+    assert plan.endswith(": 2 runs × 1,000 epochs")
+    said = [line for line in lines if " left, estimated from the first " not in line]
+    assert (stdout, said) == ("", interrupted if sent == signal.SIGINT else [])
     assert child.returncode == (130 if sent == signal.SIGINT else -sent)
     assert all(_has_checkpoint(run) for run in runs)
 

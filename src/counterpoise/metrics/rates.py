@@ -140,11 +140,11 @@ def f1_with_zero_division(t: Tally, among: NDArray[np.bool_], value: ZeroDivisio
     total = t.support + t.predicted
     values = 2 * t.true_positives / nan_if_zero(total)
     message = "F1 is undefined for {}, which occur nowhere"
-    return _filled(values, among & (total == 0), value, message, stacklevel=4)
+    return _filled(values, among & (total == 0), value, message, stacklevel=5)
 
 
 def _filled(
-    values: FloatArray, undefined: NDArray[np.bool_], zero_division: Any, message: str, *, stacklevel: int = 3
+    values: FloatArray, undefined: NDArray[np.bool_], zero_division: Any, message: str, *, stacklevel: int = 4
 ) -> FloatArray:
     """The values with ``zero_division`` where they are undefined: scikit-learn's meaning of it."""
     if isinstance(zero_division, str) and zero_division == "warn":
@@ -152,6 +152,7 @@ def _filled(
         if len(classes):
             shown = ", ".join(map(str, classes[:5])) + (", …" if len(classes) > 5 else "")
             action = "pass `zero_division=0`, 1 or NaN to choose the value without this warning"
+            # The caller's line: `labels_come_first` stands between it and the metric.
             warnings.warn(f"{message.format(f'classes {shown}')}, and is set to 0; {action}", stacklevel=stacklevel)
         return np.where(undefined, 0.0, values)
     if isinstance(zero_division, (int, float, np.number)) and (zero_division in (0, 1) or math.isnan(zero_division)):
