@@ -129,7 +129,12 @@ def test_tuned_values_are_saved_and_predicted_with(photos, run):
     text = call("evaluate", run, "--tune", "thresholds", "--save").stdout
     assert "tuned.json, which predict and export apply; delete it to undo" in text
     assert call("predict", run, photos, "--top", "3", "--json").stdout != plain
+    without = call("evaluate", run).stderr
+    assert f"without the tuned thresholds that are saved in {run}" in " ".join(without.split())
+    assert "with tuned thresholds" in repr(cp.load_model(run))
     (run / "tuned.json").unlink()
+    assert "tuned" not in call("evaluate", run).stderr
+    assert "tuned" not in repr(cp.load_model(run))
     assert call("predict", run, photos, "--top", "3", "--json").stdout == plain
 
 

@@ -53,6 +53,7 @@ def evaluate(
     if save and (kind is None or _run_of(file) is None):
         raise ArgumentError("`--save` saves what `--tune` has fitted in the folder of a run: give `--tune` and a run")
     if kind is None:
+        _say_what_is_not_applied(file)
         result = evaluation.evaluate(file, split=split, **training)
         return Result(result, lambda: _show(result))
     prior = _prior(file, None if train_counts is None else training["train_counts"]) if kind == "tau" else None
@@ -74,6 +75,18 @@ def _refuse_a_comparison(folder: Path) -> None:
     raise ArgumentError(
         f"{folder} holds a comparison, whose evaluation is in its report; evaluate one of its runs: {listed(runs, 5)}"
     )
+
+
+def _say_what_is_not_applied(file: Path) -> None:
+    """That the run has tuned values, which predictions of new images have and the saved predictions have not."""
+    from counterpoise.workflow.evaluation import read_tuning
+
+    run = _run_of(file)
+    if run is not None and (tuning := read_tuning(file.parent, run)) is not None:
+        print_note(
+            f"these numbers are without the tuned {tuning.kind} that are saved in {file.parent} and that predict and "
+            f"export apply; `counterpoise evaluate {file.parent} --tune {tuning.kind}` shows both"
+        )
 
 
 def _training(file: Path, counts: str | None) -> dict[str, Any]:

@@ -92,6 +92,7 @@ def export_metadata(model: TrainedModel) -> dict[str, Any]:
         },
         "outputs": {"logits": ["batch", len(model.classes)], "probabilities": ["batch", len(model.classes)]},
         "strategy": run.strategy.name,
+        "tuning": model.tuning,
         "architecture": run.model,
         "prior": list(run.prior),
         "train_counts": list(run.train_counts),

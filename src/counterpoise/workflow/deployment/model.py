@@ -49,11 +49,12 @@ class TrainedModel:
         run: the `Run` that trained the model: strategy, settings, class counts; with saved tuning, its ``transforms``
             and ``prior`` include it.
         device: where the module is.
+        tuning: "tau", "thresholds" or "temperature" where tuned values are saved in the run and applied; else None.
     """
 
-    def __init__(self, run: Run, network: nn.Module, device: torch.device) -> None:
+    def __init__(self, run: Run, network: nn.Module, device: torch.device, tuning: str | None = None) -> None:
         assert run.transforms is not None, "load_model has checked it"
-        self.run, self.device, self.classes = run, device, run.classes
+        self.run, self.device, self.classes, self.tuning = run, device, run.classes, tuning
         # With frozen features the images were prepared, and passed through the backbone, when these were extracted.
         prepared = run.settings.get("features") or run.settings
         self.transform = ImageTransform(prepared["image_size"], prepared.get("resize", "crop"))
@@ -64,6 +65,8 @@ class TrainedModel:
 
     def __repr__(self) -> str:
         strategy, size = self.run.strategy.name, self.transform.size
+        if self.tuning is not None:
+            strategy += f" with tuned {self.tuning}"
         return f"TrainedModel({self.run.model}, {strategy}, {len(self.classes)} classes, {size}×{size} pixels)"
 
     def predict(
@@ -259,7 +262,7 @@ def load_model(
         record = replace(record, transforms=(*record.transforms, *tuning.transforms), prior=tuning.prior)
     chosen, network = _device(device), _network(record, tensors, folder, source)
     try:
-        return TrainedModel(record, network, chosen)
+        return TrainedModel(record, network, chosen, None if tuning is None else tuning.kind)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ArtifactError(
             f"{folder / 'run.json'} is damaged: its settings or transforms do not fit the model "
