@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.cli.photos import call, write_photos
 
 
@@ -103,8 +104,10 @@ def test_audit_writes_a_manifest_of_the_images_that_can_be_used(photos, tmp_path
 
 
 def test_a_class_tree_says_what_to_do_about_folders_at_two_levels_and_misspelt_classes(photos, tmp_path):
-    for name in ("a", "b"):
+    for shade, name in ((40, "a"), (80, "b")):
         shutil.copytree(photos / "blue", photos / f"red/{name}")
+        for file in (photos / f"red/{name}").iterdir():
+            Image.fromarray(np.asarray(Image.open(file)) + np.uint8(shade)).save(file)
     options = ("--nested", "--strategy", "hierarchical", "--epochs", 1, "--out", tmp_path / "out")
     told = call("train", photos, *options, code=2).stderr.splitlines()
     assert told[0].startswith("warning: The folder 'red' has images beside folders of images ('red/a', 'red/b')")

@@ -57,7 +57,7 @@ def test_the_plan_says_that_the_backbone_is_frozen_and_how_rates_are_chosen(comp
     features, plan = compared[1].stderr.splitlines()[:2]
     assert re.fullmatch(r"features of 38 of 38 images: \d+ images/s", features)
     assert re.fullmatch(
-        r"resnet20 \(frozen\), 12×12 pixels, on .+: 2 runs × 15 epochs, learning rate and weight decay chosen from "
+        r"resnet20 \(frozen\), 12×12 pixels, on .+: 2 runs × 300 epochs, learning rate and weight decay chosen from "
         r"8 pairs",
         plan,
     )
@@ -65,10 +65,10 @@ def test_the_plan_says_that_the_backbone_is_frozen_and_how_rates_are_chosen(comp
 
 def test_the_plan_names_the_file_of_features(compared_own, own, photos, tmp_path):
     plan, *_ = compared_own[1].stderr.splitlines()
-    assert re.match(r"features in own\.npz, on .+: 2 runs × 15 epochs, learning rate and weight decay chosen", plan)
+    assert re.match(r"features in own\.npz, on .+: 2 runs × 300 epochs, learning rate and weight decay chosen", plan)
     command = ("train", photos, *own, "--strategy", "focal", "--lr", 0.01, "--out", tmp_path / "run")
     plan, *_ = call(*command).stderr.splitlines()
-    assert re.fullmatch(r"features in own\.npz, on .+: 1 run × 15 epochs, learning rate and .+ from 2 pairs", plan)
+    assert re.fullmatch(r"features in own\.npz, on .+: 1 run × 300 epochs, learning rate and .+ from 2 pairs", plan)
 
 
 def test_another_comparison_says_that_no_features_have_to_be_computed(compared, photos, backbone):
